@@ -1,0 +1,3 @@
+//! Action types and what is known of the actions behind them.
+
+pub mod iam;
