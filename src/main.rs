@@ -1,1 +1,3 @@
+//! Parses arguments, dispatches, sets the exit code.
+
 fn main() {}
