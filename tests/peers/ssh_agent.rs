@@ -1,5 +1,6 @@
 //! A real ssh-agent with a socket of its own; the user's agent and keys are never touched.
 
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -50,11 +51,9 @@ impl SshAgent {
             |dir: &Path| vec!["-D".into(), "-a".into(), socket_in(dir).to_string_lossy().into_owned()];
         let environment = [("SSH_ASKPASS", askpass), ("SSH_ASKPASS_REQUIRE", "force"), ("DISPLAY", "none")];
         let process = Lifeline::start("ssh-agent", arguments, &environment);
-        wait_until(
-            "ssh-agent to open its socket (is openssh-client installed? `tests/run` does it)",
-            10,
-            || socket_in(process.dir()).exists().then_some(()),
-        );
+        wait_until("ssh-agent to listen (is openssh-client installed? `tests/run` does it)", 10, || {
+            UnixStream::connect(socket_in(process.dir())).ok()
+        });
         SshAgent { process, keys: 0 }
     }
 }
