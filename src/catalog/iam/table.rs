@@ -231,6 +231,7 @@ impl ActionTable {
 
 #[cfg(test)]
 mod tests {
+    use super::super::fits;
     use super::*;
 
     const HEADER: &str =
@@ -238,6 +239,20 @@ mod tests {
 
     fn parse(body: &str) -> Result<ActionTable, TableError> {
         ActionTable::parse(format!("{HEADER}{body}").leak())
+    }
+
+    /// The pattern with every placeholder filled in.
+    fn example_of(pattern: &str) -> String {
+        let parts = pattern.splitn(6, ':').enumerate().map(|(position, part)| {
+            let filled = if position == 4 { "123456789012" } else { "x" };
+            let pieces = part.split("${").enumerate();
+            let piece = |(n, p): (usize, &str)| match p.split_once('}') {
+                Some((_, rest)) if n > 0 => format!("{filled}{rest}"),
+                _ => p.to_owned(),
+            };
+            pieces.map(piece).collect::<String>().replace('*', filled)
+        });
+        parts.collect::<Vec<_>>().join(":")
     }
 
     #[test]
@@ -248,7 +263,7 @@ mod tests {
             for line in lines.lines() {
                 let good = match line.split_once('\t') {
                     Some(("a", _)) => table.facts(prefix, lines, line).is_some(),
-                    Some(("r", rest)) => rest.split('\t').skip(1).all(|p| p.starts_with("arn:")),
+                    Some(("r", rest)) => rest.split('\t').skip(1).all(|p| fits(p, &example_of(p))),
                     Some(("c", keys)) => keys.split(' ').all(|k| k.contains(':')),
                     _ => false,
                 };
