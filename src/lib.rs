@@ -1,3 +1,7 @@
-//! Just-in-time credentials for the phases of an agent's work.
+//! phasebroker: a just-in-time credential broker for agent execution phases.
+//! Modules in arrow order: `domain <- catalog, policy, authn, ledger <- broker (+ ports) <- http <- cli`;
+//! `store` and `providers` implement `broker::ports`; nothing else reaches sideways.
 
+pub mod broker;
 pub mod catalog;
+pub mod domain;

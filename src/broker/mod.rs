@@ -1,0 +1,4 @@
+//! The use cases, the only place that orders steps. Nothing here names a concrete store, provider or transport.
+
+pub mod ports;
+pub mod refusal;

@@ -1,0 +1,480 @@
+//! What the use cases need from outside: store, head keeper, providers, clock, notices.
+//! Each method of [`Store`] is one transaction; a state change and its events commit together or not at all.
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+use crate::domain::approval::Approval;
+use crate::domain::authority::Authority;
+use crate::domain::digest::Digest;
+use crate::domain::event::Event;
+use crate::domain::grant::{GrantState, SealedGrant};
+use crate::domain::id::{GrantId, LeaseId, RunId};
+use crate::domain::lease::{Ended, Lease, LeaseState, OpenedLease, Prepared, Revocation};
+use crate::domain::phase::RunPhase;
+use crate::domain::plan::{Credential, ProviderKind};
+use crate::domain::principal::AgentSlug;
+use crate::domain::proposal::Story;
+use crate::domain::run::Run;
+use crate::domain::secret::Secret;
+use crate::domain::time::Timestamp;
+
+/// The store failed. Unreadable is never "absent", unwritable is never "done".
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// Nothing was written, or nobody knows whether it was: treat as not durable.
+    #[error("the store cannot record: {0}")]
+    Unwritable(String),
+    /// What is there cannot be read or understood.
+    #[error("the store cannot be read: {0}")]
+    Unreadable(String),
+}
+
+/// How far the ledger has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Head {
+    /// Epoch of the store.
+    pub epoch: u64,
+    /// Number of events.
+    pub size: u64,
+    /// Time of the last event.
+    pub at: Timestamp,
+    /// SHA-256 over the previous head's `last` and the newest event's bytes; all zero when empty.
+    pub last: Digest,
+}
+
+/// A grant with everything that happened to it.
+#[derive(Debug, Clone)]
+pub struct GrantRecord {
+    /// The sealed document.
+    pub sealed: SealedGrant,
+    /// Where it stands.
+    pub state: GrantState,
+    /// Counts every change; a writer names the one it read.
+    pub revision: u64,
+    /// Every verified token received, in order of receipt.
+    pub approvals: Vec<Approval>,
+    /// Until when it can be claimed, once the rule is complete.
+    pub claim_until: Option<Timestamp>,
+    /// The agent's own words (`None` after erasure).
+    pub story: Option<Story>,
+}
+
+/// A change of a grant that loses to any other change made meanwhile.
+#[derive(Debug, Clone)]
+pub struct GrantChange {
+    /// Which grant.
+    pub id: GrantId,
+    /// The revision it was read at.
+    pub revision: u64,
+    /// Where it goes (may be where it stands).
+    pub state: GrantState,
+    /// Until when it can be claimed.
+    pub claim_until: Option<Timestamp>,
+    /// A token received with this change.
+    pub approval: Option<Approval>,
+    /// What the ledger records.
+    pub events: Vec<Event>,
+}
+
+/// Something that is used up: the sum of all reservations of `key` must stay within `limit`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reservation {
+    /// What is counted.
+    pub key: String,
+    /// How much.
+    pub amount: u64,
+    /// The most that all reservations of the key may add up to.
+    pub limit: u64,
+}
+
+/// Digests of the rules in force.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RulesDigests {
+    /// Of the policy set.
+    pub policy: Digest,
+    /// Of the catalog.
+    pub catalog: Digest,
+    /// Of the directory.
+    pub directory: Digest,
+}
+
+/// The opening transaction: everything it read must still be so, or it fails whole.
+#[derive(Debug, Clone)]
+pub struct Opening {
+    /// The lease, in state INTENT.
+    pub lease: Lease,
+    /// What the provider will send.
+    pub prepared: Prepared,
+    /// Where the run must stand.
+    pub run_from: RunPhase,
+    /// Where the run goes.
+    pub run_to: RunPhase,
+    /// The grant that is spent, and the revision it was read at (execute only).
+    pub spends: Option<(GrantId, u64)>,
+    /// Ends of the leases of the phase left behind.
+    pub ends: Vec<LeaseChange>,
+    /// What is used up.
+    pub reservations: Vec<Reservation>,
+    /// Freeze generations that were read: (key, generation); a key never frozen has generation 0.
+    pub freezes: Vec<(String, u64)>,
+    /// The rules that decided.
+    pub digests: RulesDigests,
+    /// The epoch that was read.
+    pub epoch: u64,
+    /// Now.
+    pub now: Timestamp,
+    /// What the ledger records (INTENT last).
+    pub events: Vec<Event>,
+}
+
+/// Why an opening transaction failed whole.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum OpenRefused {
+    /// The grant was changed meanwhile, or is not approved.
+    #[error("the grant is `{0}`")]
+    GrantMoved(GrantState),
+    /// The run stands elsewhere.
+    #[error("the run is in `{0}`")]
+    RunMoved(RunPhase),
+    /// The run or the grant is not there.
+    #[error("no such {0}")]
+    Missing(&'static str),
+    /// A reservation would pass its limit.
+    #[error("the limit of `{0}` is used up")]
+    LimitReached(String),
+    /// A freeze began or ended meanwhile.
+    #[error("`{0}` was frozen or unfrozen meanwhile")]
+    FreezeMoved(String),
+    /// Policy, catalog or directory changed meanwhile.
+    #[error("policy, catalog or directory changed meanwhile")]
+    RulesMoved,
+    /// The store began a new epoch meanwhile.
+    #[error("the store is in a new epoch")]
+    EpochMoved,
+    /// An earlier AWS credential of the run is still usable (execute only).
+    #[error("an earlier AWS credential of this run is usable until {0}")]
+    EarlierAlive(Timestamp),
+    /// The agent holds a live execute lease already (execute), or one at all (observe).
+    #[error("the agent holds the execute lease {0}")]
+    AgentExecuting(LeaseId),
+    /// The DPoP key was used by another phase of this run, or is named by a grant for its claim.
+    #[error("the key was used before in another phase; make a fresh key for each phase")]
+    KeyReused,
+    /// A lease to be ended had moved.
+    #[error("a lease of the earlier phase changed meanwhile")]
+    LeaseMoved,
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// One step of one lease; refused when the lease is not where the caller read it.
+#[derive(Debug, Clone)]
+pub struct LeaseChange {
+    /// Which lease.
+    pub id: LeaseId,
+    /// Where it must stand.
+    pub from: LeaseState,
+    /// The step.
+    pub step: LeaseStep,
+    /// What the ledger records.
+    pub events: Vec<Event>,
+}
+
+/// The steps.
+#[derive(Debug, Clone)]
+pub enum LeaseStep {
+    /// Certainly nothing was minted: the grant is approved again, the run decides again, reservations are given back.
+    Refused,
+    /// Nobody knows.
+    Unknown,
+    /// The provider answered with its own name for the credential.
+    Minted {
+        /// Access key id or `jti`; never a secret.
+        reference: String,
+    },
+    /// The credential may leave.
+    Released,
+    /// It is over.
+    Ended {
+        /// When and why.
+        ended: Ended,
+        /// Whether the provider must be told.
+        revocation: Revocation,
+    },
+    /// The early end at the provider came further; the state stays.
+    Revocation(Revocation),
+}
+
+/// Why a change was refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ChangeRefused {
+    /// Something else changed it first.
+    #[error("it was changed meanwhile")]
+    Moved,
+    /// It is not there.
+    #[error("no such record")]
+    Missing,
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// What a committed transaction returns beside its value.
+#[derive(Debug)]
+pub struct Committed<T> {
+    /// The value.
+    pub value: T,
+    /// The ledger's head right after this commit (or a later one of the same batch).
+    pub head: Head,
+}
+
+/// Which leases to list.
+#[derive(Debug, Clone, Default)]
+pub struct LeaseFilter {
+    /// Of this run.
+    pub run: Option<RunId>,
+    /// Of this agent.
+    pub agent: Option<AgentSlug>,
+    /// Of this provider.
+    pub provider: Option<ProviderKind>,
+    /// With this target (role ARN or audience).
+    pub target: Option<String>,
+    /// Only those that exist or may exist, or whose revocation is pending.
+    pub open: bool,
+    /// Only those whose hard end is later than this instant.
+    pub hard_end_after: Option<Timestamp>,
+}
+
+/// What has fallen due.
+#[derive(Debug, Default)]
+pub struct Due {
+    /// Live leases whose `not_after` (UNKNOWN: `hard_end`) has passed.
+    pub leases: Vec<Lease>,
+    /// Leases whose revocation should be tried now.
+    pub revocations: Vec<Lease>,
+    /// Open grants whose approve_by (pending) or claim_until (approved) has passed.
+    pub grants: Vec<GrantRecord>,
+}
+
+/// An event as stored.
+#[derive(Debug, Clone)]
+pub struct StoredEvent {
+    /// Its place in the ledger.
+    pub index: u64,
+    /// Its immutable bytes.
+    pub bytes: Vec<u8>,
+    /// Texts beside it that were not erased: name and value.
+    pub texts: Vec<(String, String)>,
+}
+
+/// The durable state. Cut by use case; every method is one transaction.
+#[async_trait]
+pub trait Store: Send + Sync {
+    /// The newest head.
+    async fn head(&self) -> Result<Head, StoreError>;
+    /// Begins a new epoch.
+    async fn fence(&self, event: Event) -> Result<Head, StoreError>;
+    /// Records events that change no state.
+    async fn record(&self, events: Vec<Event>) -> Result<Head, StoreError>;
+    /// Puts rules in force: their digests and the directory's document, with the event.
+    async fn put_rules(
+        &self,
+        digests: RulesDigests,
+        directory: String,
+        event: Event,
+    ) -> Result<(), StoreError>;
+    /// The directory document that had this digest.
+    async fn directory(&self, digest: Digest) -> Result<Option<String>, StoreError>;
+    /// The rules in force when the store was last written.
+    async fn rules(&self) -> Result<Option<RulesDigests>, StoreError>;
+
+    /// Opens a run.
+    async fn open_run(&self, run: Run, event: Event) -> Result<(), StoreError>;
+    /// A run by id.
+    async fn run(&self, id: RunId) -> Result<Option<Run>, StoreError>;
+    /// Closes a run where it stands, ending its leases and cancelling its open grants (given as changes).
+    async fn close_run(
+        &self,
+        id: RunId,
+        from: RunPhase,
+        leases: Vec<LeaseChange>,
+        grants: Vec<GrantChange>,
+        event: Event,
+    ) -> Result<(), ChangeRefused>;
+
+    /// Stores a sealed grant, pending, with the agent's words beside it.
+    async fn seal(&self, sealed: SealedGrant, story: Story, event: Event) -> Result<(), StoreError>;
+    /// A grant by id.
+    async fn grant(&self, id: GrantId) -> Result<Option<GrantRecord>, StoreError>;
+    /// Open grants, oldest first; of one run when given.
+    async fn open_grants(&self, run: Option<RunId>) -> Result<Vec<GrantRecord>, StoreError>;
+    /// Changes a grant.
+    async fn change_grant(&self, change: GrantChange) -> Result<(), ChangeRefused>;
+
+    /// INVARIANT: one-use. Consumes the grant (execute), moves the run and writes INTENT, or fails whole.
+    async fn open_lease(&self, opening: Opening) -> Result<Committed<OpenedLease>, OpenRefused>;
+    /// Takes one step of one lease.
+    async fn change_lease(&self, change: LeaseChange) -> Result<Committed<Lease>, ChangeRefused>;
+    /// A lease by id.
+    async fn lease(&self, id: LeaseId) -> Result<Option<Lease>, StoreError>;
+    /// Leases, newest first, at most 1,000.
+    async fn leases(&self, filter: LeaseFilter) -> Result<Vec<Lease>, StoreError>;
+    /// What has fallen due at `now`, at most 256 of each.
+    async fn due(&self, now: Timestamp) -> Result<Due, StoreError>;
+
+    /// Events from `from` on, at most `limit`; of one run when given.
+    async fn events(&self, run: Option<RunId>, from: u64, limit: u32)
+    -> Result<Vec<StoredEvent>, StoreError>;
+
+    /// Takes or renews the right to be the one writer of `name` until `until`; `None` when another holder has it.
+    /// The number grows with every new holder.
+    async fn hold_writer(
+        &self,
+        name: &str,
+        holder: &str,
+        now: Timestamp,
+        until: Timestamp,
+    ) -> Result<Option<u64>, StoreError>;
+}
+
+/// The head kept outside the store could not be read or advanced.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the head kept outside the store: {0}")]
+pub struct HeadError(pub String);
+
+/// Keeps the ledger's head outside the store, so that a restored backup is noticed.
+#[async_trait]
+pub trait HeadKeeper: Send + Sync {
+    /// The head kept; `None` when none was ever kept. Unreadable is an error, never `None`.
+    async fn known(&self) -> Result<Option<Head>, HeadError>;
+    /// Durably advances to `head`; returns once a head at least that new is kept.
+    async fn advance(&self, head: Head) -> Result<(), HeadError>;
+    /// Replaces whatever is kept, after a fence.
+    async fn replace(&self, head: Head) -> Result<(), HeadError>;
+}
+
+/// Reads clocks; the only place that does.
+pub trait Clock: Send + Sync {
+    /// The wall clock.
+    fn wall(&self) -> Timestamp;
+    /// Seconds since boot, suspension included; never steps back.
+    fn since_boot(&self) -> i64;
+}
+
+/// The secret part of what a provider minted.
+#[derive(Debug)]
+pub enum CredentialSecret {
+    /// A DPoP-bound access token.
+    Token(Secret),
+    /// An STS session.
+    Aws {
+        /// Not secret; CloudTrail's join key.
+        access_key_id: String,
+        /// Secret access key.
+        secret_access_key: Secret,
+        /// Session token.
+        session_token: Secret,
+    },
+}
+
+/// What a provider minted.
+#[derive(Debug)]
+pub struct Minted {
+    /// The provider's own name for it; never a secret.
+    pub reference: String,
+    /// The secret.
+    pub secret: CredentialSecret,
+    /// Percent of the packed policy size, where the provider tells.
+    pub packed_policy_percent: Option<u32>,
+}
+
+/// What came of a mint.
+#[derive(Debug)]
+pub enum MintOutcome {
+    /// A credential exists and is here.
+    Minted(Minted),
+    /// Certainly nothing was minted; the grant may be tried again.
+    Refused {
+        /// The provider's error code.
+        code: String,
+        /// What to do; never a secret.
+        message: String,
+        /// Seconds after which another try makes sense, for throttling and outages.
+        retry_after: Option<u32>,
+    },
+    /// Nobody knows; treated as existing.
+    Unknown {
+        /// Why.
+        message: String,
+    },
+}
+
+/// What an observe or decide credential is made of. It names no action, and nothing of execute can be made of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PhaseCredential {
+    /// The subject the token or session is about, in `act.sub`.
+    pub requester: String,
+    /// The exact request.
+    pub credential: Credential,
+}
+
+/// A provider took an early end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Revoked {
+    /// When it was done.
+    pub at: Timestamp,
+    /// By when it is in force everywhere.
+    pub effective_by: Timestamp,
+}
+
+/// The provider cannot mint now, and was not asked to.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct NotReady(pub String);
+
+/// An early end failed; it will be tried again.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct RevokeFailed(pub String);
+
+/// Mints and revokes credentials of one kind.
+#[async_trait]
+pub trait CredentialProvider: Send + Sync {
+    /// Which kind.
+    fn kind(&self) -> ProviderKind;
+    /// Makes the exact text that will be sent, with its deadline; no secret, no side effect at the provider
+    /// (it may ask the provider for its clock).
+    async fn prepare(
+        &self,
+        lease: LeaseId,
+        credential: &Credential,
+        work_seconds: u32,
+        now: Timestamp,
+    ) -> Result<Prepared, NotReady>;
+    /// Mints the execute credential of an opened lease under its authority. Called once per lease, never retried.
+    async fn mint_execute(&self, opened: &OpenedLease, authority: &Authority) -> MintOutcome;
+    /// Mints an observe or decide credential.
+    async fn mint_phase(&self, opened: &OpenedLease, credential: &PhaseCredential) -> MintOutcome;
+    /// Ends a credential before its time. May be called again for the same lease.
+    async fn revoke(&self, lease: &Lease, now: Timestamp) -> Result<Revoked, RevokeFailed>;
+}
+
+/// Something people should hear of: ids and a link only.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Notice {
+    /// `approval_needed`, `grant_lapsed` or `revocation_failed`.
+    pub kind: &'static str,
+    /// The grant or lease.
+    pub id: String,
+    /// Where to look.
+    pub link: String,
+}
+
+/// Tells people; never blocks, never fails the caller.
+pub trait Notifier: Send + Sync {
+    /// Queues the notice, or drops it with a log line when the queue is full.
+    fn notify(&self, notice: Notice);
+}

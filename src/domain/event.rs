@@ -1,0 +1,253 @@
+//! What the ledger records: identifiers and digests, never secrets. Free text and personal fields stand beside an
+//! event by salted digest, so that they can be erased without breaking a proof.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::canonical::{self, CanonicalError};
+use super::digest::{Digest, encode};
+use super::id::{GrantId, LeaseId, RunId};
+use super::principal::Actor;
+use super::time::Timestamp;
+
+macro_rules! kinds {
+    ($($(#[$doc:meta])* $name:ident = $text:literal),+ $(,)?) => {
+        /// Kinds of event.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum EventKind {
+            $($(#[$doc])* $name),+
+        }
+
+        impl EventKind {
+            /// Every kind.
+            pub const ALL: &'static [EventKind] = &[$(Self::$name),+];
+
+            /// The spelling used everywhere.
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Self::$name => $text),+
+                }
+            }
+        }
+    };
+}
+
+kinds! {
+    /// The broker started; with the digests in force.
+    BrokerStarted = "broker.started",
+    /// A new epoch began; grants of older epochs are dead.
+    StoreFenced = "store.fenced",
+    /// Policy, catalog or directory changed; old and new digest.
+    RulesChanged = "rules.changed",
+    /// A run was opened.
+    RunOpened = "run.opened",
+    /// A run was closed.
+    RunClosed = "run.closed",
+    /// A run moved to another phase.
+    PhaseEntered = "phase.entered",
+    /// A grant was sealed and waits for signatures.
+    GrantSealed = "grant.sealed",
+    /// A signature was received.
+    ApprovalReceived = "approval.received",
+    /// The full rule is satisfied.
+    GrantApproved = "grant.approved",
+    /// A person said no.
+    GrantDenied = "grant.denied",
+    /// A signature was taken back.
+    ApprovalWithdrawn = "approval.withdrawn",
+    /// The requester stopped asking.
+    GrantCancelled = "grant.cancelled",
+    /// Its time ran out.
+    GrantLapsed = "grant.lapsed",
+    /// The grant is consumed; the provider may be called.
+    LeaseIntent = "lease.intent",
+    /// The provider certainly minted nothing.
+    LeaseRefused = "lease.refused",
+    /// Nobody knows whether the provider minted.
+    LeaseUnknown = "lease.unknown",
+    /// The provider answered.
+    LeaseMinted = "lease.minted",
+    /// The credential may have left.
+    LeaseReleased = "lease.released",
+    /// The lease is over.
+    LeaseEnded = "lease.ended",
+    /// The provider took the early end.
+    RevocationDone = "revocation.done",
+    /// An attempt to end a credential early failed.
+    RevocationFailed = "revocation.failed",
+    /// The credential's own end came before the revocation succeeded.
+    RevocationOutlived = "revocation.outlived",
+    /// A lost reply was asked for again.
+    LeaseRecalled = "lease.recalled",
+    /// A known caller was refused.
+    Refused = "refused",
+    /// A person stopped something.
+    Stopped = "stopped",
+}
+
+/// One event, before the sequencer gives it an index.
+#[derive(Debug, Clone)]
+pub struct Event {
+    kind: EventKind,
+    at: Timestamp,
+    actor: Actor,
+    run: Option<RunId>,
+    grant: Option<GrantId>,
+    lease: Option<LeaseId>,
+    facts: BTreeMap<&'static str, Value>,
+    texts: Vec<SaltedText>,
+}
+
+/// A text kept beside the ledger, bound to its event by a salted digest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SaltedText {
+    /// What it is.
+    pub name: &'static str,
+    /// 128 random bits.
+    pub salt: [u8; 16],
+    /// The text itself; erasable.
+    pub value: String,
+}
+
+impl SaltedText {
+    /// Salts `value` afresh.
+    pub fn new(name: &'static str, value: String) -> Self {
+        Self { name, salt: rand::random(), value }
+    }
+
+    /// SHA-256(salt ‖ value).
+    pub fn digest(&self) -> Digest {
+        Digest::of(&[&self.salt[..], self.value.as_bytes()].concat())
+    }
+}
+
+#[derive(Serialize)]
+struct Written<'a> {
+    version: u32,
+    #[serde(rename = "type")]
+    kind: &'a str,
+    at: Timestamp,
+    actor: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    run: Option<RunId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    grant: Option<GrantId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lease: Option<LeaseId>,
+    facts: &'a BTreeMap<&'static str, Value>,
+    texts: BTreeMap<&'a str, Digest>,
+}
+
+impl Event {
+    /// An event of `kind` by `actor` at `at`.
+    pub fn new(kind: EventKind, actor: Actor, at: Timestamp) -> Self {
+        Self {
+            kind,
+            at,
+            actor,
+            run: None,
+            grant: None,
+            lease: None,
+            facts: BTreeMap::new(),
+            texts: Vec::new(),
+        }
+    }
+
+    /// About this run.
+    pub fn run(mut self, run: RunId) -> Self {
+        self.run = Some(run);
+        self
+    }
+
+    /// About this grant.
+    pub fn grant(mut self, grant: GrantId) -> Self {
+        self.grant = Some(grant);
+        self
+    }
+
+    /// About this lease.
+    pub fn lease(mut self, lease: LeaseId) -> Self {
+        self.lease = Some(lease);
+        self
+    }
+
+    /// Adds an identifier, number or digest. Never agent text, a personal field or a secret.
+    pub fn fact(mut self, name: &'static str, value: impl Into<Value>) -> Self {
+        self.facts.insert(name, value.into());
+        self
+    }
+
+    /// Adds a free text or personal field, by salted digest.
+    pub fn text(mut self, text: SaltedText) -> Self {
+        self.texts.push(text);
+        self
+    }
+
+    /// Its kind.
+    pub fn kind(&self) -> EventKind {
+        self.kind
+    }
+
+    /// When.
+    pub fn at(&self) -> Timestamp {
+        self.at
+    }
+
+    /// The run it is about.
+    pub fn run_id(&self) -> Option<RunId> {
+        self.run
+    }
+
+    /// The grant it is about.
+    pub fn grant_id(&self) -> Option<GrantId> {
+        self.grant
+    }
+
+    /// The lease it is about.
+    pub fn lease_id(&self) -> Option<LeaseId> {
+        self.lease
+    }
+
+    /// Texts to keep beside it.
+    pub fn texts(&self) -> &[SaltedText] {
+        &self.texts
+    }
+
+    /// The immutable bytes (RFC 8785) that are stored and, later, hashed into the tree.
+    pub fn bytes(&self) -> Result<Vec<u8>, CanonicalError> {
+        canonical::to_bytes(&Written {
+            version: 1,
+            kind: self.kind.name(),
+            at: self.at,
+            actor: self.actor.to_string(),
+            run: self.run,
+            grant: self.grant,
+            lease: self.lease,
+            facts: &self.facts,
+            texts: self.texts.iter().map(|text| (text.name, text.digest())).collect(),
+        })
+    }
+}
+
+/// Base64url of a salt, for the side table's readers.
+pub fn salt_text(salt: &[u8; 16]) -> String {
+    encode(salt)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_binds_its_texts_without_holding_them() {
+        let event = Event::new(EventKind::RunOpened, Actor::Broker, Timestamp::from_seconds(1))
+            .text(SaltedText::new("purpose", "Ünïcode and \u{202e} stay outside".into()))
+            .fact("count", 3);
+        let text = String::from_utf8(event.bytes().unwrap()).unwrap();
+        assert!(text.contains(&event.texts()[0].digest().to_string()));
+        assert!(!text.contains("stay outside"));
+        assert!(text.starts_with(r#"{"actor":"broker","at":1,"facts":{"count":3}"#), "{text}");
+    }
+}
