@@ -21,3 +21,4 @@ pub mod rule;
 pub mod run;
 pub mod secret;
 pub mod time;
+pub mod token;

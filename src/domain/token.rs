@@ -1,0 +1,147 @@
+//! Tokens the broker signs: phase tokens (RFC 9068) and the execute token of a lease. One audience, one phase, one key.
+
+use serde::{Deserialize, Serialize};
+
+use super::id::{LeaseId, RunId};
+use super::jws::{self, JwsError, KeyHeader, Unverified};
+use super::key::{PublicKey, SigningKey, Thumbprint};
+use super::phase::Phase;
+use super::plan::AuthorizationDetail;
+use super::principal::AgentSlug;
+use super::secret::Secret;
+use super::time::Timestamp;
+
+/// The `typ` of every token of ours (RFC 9068 section 2.1).
+pub const ACCESS_TOKEN_TYP: &str = "at+jwt";
+
+/// `cnf`: the DPoP key a token is bound to (RFC 9449 section 6.1).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Confirmation {
+    /// RFC 7638 thumbprint.
+    pub jkt: Thumbprint,
+}
+
+/// `act`: the phase principal (RFC 8693 section 4.1).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ActorClaim {
+    /// `<agent>/<phase>`.
+    pub sub: String,
+}
+
+/// Claims of a phase token.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TokenClaims {
+    /// The broker.
+    pub iss: String,
+    /// The one resource.
+    pub aud: String,
+    /// On whose behalf.
+    pub sub: String,
+    /// The agent.
+    pub client_id: AgentSlug,
+    /// The phase principal.
+    pub act: ActorClaim,
+    /// Exactly one phase.
+    pub scope: String,
+    /// The run.
+    pub txn: RunId,
+    /// The lease.
+    pub jti: LeaseId,
+    /// The DPoP key.
+    pub cnf: Confirmation,
+    /// Issued at.
+    pub iat: Timestamp,
+    /// Not before.
+    pub nbf: Timestamp,
+    /// Useless from here on.
+    pub exp: Timestamp,
+    /// For execute, exactly one element (RFC 9396).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub authorization_details: Vec<AuthorizationDetail>,
+}
+
+impl TokenClaims {
+    /// `act.sub` of an agent in a phase.
+    pub fn actor(agent: &AgentSlug, phase: Phase) -> ActorClaim {
+        ActorClaim { sub: format!("{agent}/{phase}") }
+    }
+
+    /// The one phase in `scope`.
+    pub fn phase(&self) -> Option<Phase> {
+        [Phase::Observe, Phase::Decide, Phase::Execute].into_iter().find(|phase| phase.scope() == self.scope)
+    }
+}
+
+/// Signs the broker's tokens, with a key parsed once.
+pub struct TokenSigner {
+    issuer: String,
+    key: SigningKey,
+}
+
+impl TokenSigner {
+    /// Signs as `issuer`.
+    pub fn new(issuer: String, key: SigningKey) -> Self {
+        Self { issuer, key }
+    }
+
+    /// The issuer URL.
+    pub fn issuer(&self) -> &str {
+        &self.issuer
+    }
+
+    /// The public half, for the JWKS.
+    pub fn public(&self) -> &PublicKey {
+        self.key.public()
+    }
+
+    /// A signed token.
+    pub fn sign(&self, claims: &TokenClaims) -> Result<Secret, JwsError> {
+        jws::sign(ACCESS_TOKEN_TYP, &self.key, KeyHeader::Kid, claims).map(Secret::new)
+    }
+
+    /// Verifies a token of our own: signature, issuer, `nbf` and `exp`. The caller checks audience, phase and key.
+    pub fn verify(&self, token: &str, now: Timestamp) -> Result<TokenClaims, JwsError> {
+        let unverified = Unverified::parse(token, ACCESS_TOKEN_TYP, KeyHeader::Kid)?;
+        let claims = unverified.verify::<TokenClaims>(self.public())?.claims;
+        match claims.iss == self.issuer && now >= claims.nbf && !claims.exp.has_passed(now) {
+            true => Ok(claims),
+            false => Err(JwsError::Claims("the token has ended, or is not of this broker".into())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::digest::Digest;
+
+    #[test]
+    fn a_token_is_good_until_its_exp_and_for_its_signer_only() {
+        let signer = TokenSigner::new("http://b".into(), SigningKey::generate().unwrap());
+        let other = TokenSigner::new("http://b".into(), SigningKey::generate().unwrap());
+        let now = Timestamp::from_seconds(1_000);
+        let claims = TokenClaims {
+            iss: "http://b".into(),
+            aud: "http://r".into(),
+            sub: "alice".into(),
+            client_id: "bot".parse().unwrap(),
+            act: TokenClaims::actor(&"bot".parse().unwrap(), Phase::Observe),
+            scope: Phase::Observe.scope().into(),
+            txn: RunId::generate(now),
+            jti: LeaseId::generate(now),
+            cnf: Confirmation { jkt: Digest::of(b"").to_string().parse().unwrap() },
+            iat: now,
+            nbf: now,
+            exp: now.plus(60),
+            authorization_details: vec![],
+        };
+        let token = signer.sign(&claims).unwrap();
+        assert_eq!(signer.verify(token.expose(), now.plus(59)).unwrap(), claims);
+        assert!(signer.verify(token.expose(), now.plus(60)).is_err());
+        assert!(signer.verify(token.expose(), now.plus(-1)).is_err());
+        assert!(other.verify(token.expose(), now).is_err());
+    }
+}
