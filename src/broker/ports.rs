@@ -14,7 +14,7 @@ use crate::domain::lease::{Ended, Lease, LeaseState, OpenedLease, Prepared, Revo
 use crate::domain::phase::RunPhase;
 use crate::domain::plan::{Credential, ProviderKind};
 use crate::domain::principal::AgentSlug;
-use crate::domain::proposal::Story;
+use crate::domain::proposal::Evidence;
 use crate::domain::run::Run;
 use crate::domain::secret::Secret;
 use crate::domain::time::Timestamp;
@@ -58,7 +58,7 @@ pub struct GrantRecord {
     /// Until when it can be claimed, once the rule is complete.
     pub claim_until: Option<Timestamp>,
     /// The agent's own words (`None` after erasure).
-    pub story: Option<Story>,
+    pub evidence: Option<Evidence>,
 }
 
 /// A change of a grant that loses to any other change made meanwhile.
@@ -306,7 +306,7 @@ pub trait Store: Send + Sync {
     ) -> Result<(), ChangeRefused>;
 
     /// Stores a sealed grant, pending, with the agent's words beside it.
-    async fn seal(&self, sealed: SealedGrant, story: Story, event: Event) -> Result<(), StoreError>;
+    async fn seal(&self, sealed: SealedGrant, evidence: Evidence, event: Event) -> Result<(), StoreError>;
     /// A grant by id.
     async fn grant(&self, id: GrantId) -> Result<Option<GrantRecord>, StoreError>;
     /// Open grants, oldest first; of one run when given.

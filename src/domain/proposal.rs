@@ -67,6 +67,32 @@ impl Story {
     }
 }
 
+/// The agent's words with the salt that binds them to a grant; kept beside the grant, erasable.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Evidence {
+    /// 128 random bits.
+    pub salt: [u8; 16],
+    /// The words.
+    pub story: Story,
+}
+
+impl Evidence {
+    /// Salts `story` afresh.
+    pub fn new(story: Story) -> Self {
+        Self { salt: rand::random(), story }
+    }
+
+    /// SHA-256 over the salt and the three texts, each preceded by its length: the grant's `evidence` member.
+    pub fn digest(&self) -> Digest {
+        let mut all = self.salt.to_vec();
+        for text in [&self.story.diagnosis, &self.story.evidence, &self.story.reason] {
+            all.extend_from_slice(&u64::try_from(text.len()).unwrap_or(u64::MAX).to_be_bytes());
+            all.extend_from_slice(text.as_bytes());
+        }
+        Digest::tagged("phasebroker-evidence-v1", &all)
+    }
+}
+
 /// Makes hidden characters visible: everything outside printable ASCII (line feeds aside) as `\u{…}`.
 pub fn visible(text: &str) -> String {
     text.chars()
