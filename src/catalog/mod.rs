@@ -1,3 +1,26 @@
-//! Action types and what is known of the actions behind them.
+//! Action types: what an operator allows to be asked for, and how a proposal becomes the exact plan that people sign.
+//!
+//! [`CatalogDocument`] is the file as written, [`Catalog`] the same after every check. [`compile`] is pure: it reads no
+//! clock, no network and no store, so that anybody can compile again and compare ([`difference`]).
 
+mod check;
+mod compile;
+mod difference;
+mod document;
 pub mod iam;
+mod observe;
+mod parameter;
+mod pattern;
+mod permission;
+mod resolved;
+mod template;
+
+pub use check::CatalogError;
+pub use compile::{CompileError, Ids, compile, recompile};
+pub use difference::difference;
+pub use document::{
+    ActionDocument, AwsTargetDocument, CatalogDocument, EnvironmentDocument, JwtTarget, ObserveDocument,
+    ParameterDocument, StatementDocument,
+};
+pub use observe::observe;
+pub use resolved::{AwsTarget, Catalog, Entry, ObserveSet, Target};

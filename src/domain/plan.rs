@@ -180,7 +180,6 @@ pub struct Plan {
 
 impl Plan {
     /// For `catalog::compile` alone (checked by `tests/architecture.rs`).
-    #[allow(dead_code)]
     pub(crate) fn compiled(action: Action, credential: Credential) -> Self {
         Self { action, credential }
     }

@@ -1,0 +1,165 @@
+//! The catalog as an operator writes it. Unknown keys are refused; nothing here is checked beyond its shape.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::domain::action::ActionClass;
+use crate::domain::plan::ProviderKind;
+
+/// Values by condition key, by operator, as an IAM policy writes them.
+pub(super) type Conditions = BTreeMap<String, BTreeMap<String, Vec<String>>>;
+
+/// The whole file.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CatalogDocument {
+    /// Targets by environment.
+    #[serde(default)]
+    pub environments: BTreeMap<String, EnvironmentDocument>,
+    /// Action types by name.
+    #[serde(default)]
+    pub actions: BTreeMap<String, ActionDocument>,
+    /// Read-only sets for observing, by name.
+    #[serde(default)]
+    pub observe: BTreeMap<String, ObserveDocument>,
+}
+
+impl CatalogDocument {
+    /// Reads TOML; the error names line, column and key.
+    pub fn from_toml(text: &str) -> Result<Self, toml::de::Error> {
+        toml::from_str(text)
+    }
+}
+
+/// Where the actions of one environment happen.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EnvironmentDocument {
+    /// The AWS account and its phase roles.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub aws: Option<AwsTargetDocument>,
+    /// The resource that takes our own tokens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jwt: Option<JwtTarget>,
+}
+
+/// One AWS account and region, with the roles that are assumed there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AwsTargetDocument {
+    /// Twelve digits.
+    pub account: String,
+    /// The one region.
+    pub region: String,
+    /// Role of execute sessions of the classes `availability` and `data`.
+    pub execute_role: String,
+    /// Role of execute sessions of the class `trust`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trust_role: Option<String>,
+    /// Role of observe sessions.
+    pub observe_role: String,
+    /// External id that the roles' trust policies ask for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub external_id: Option<String>,
+    /// Further ARNs that no action may touch: the boundary, the revoker's role. The phase roles always count.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub protected: Vec<String>,
+}
+
+/// One resource server that takes our own tokens.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct JwtTarget {
+    /// The one `aud` of a token.
+    pub audience: String,
+    /// Whether it asks us about every token, so that an early end holds at once.
+    #[serde(default)]
+    pub introspects: bool,
+}
+
+/// One action type.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ActionDocument {
+    /// One line for the approver; `{name}` stands for a parameter.
+    pub summary: String,
+    /// Who mints its credential.
+    pub provider: ProviderKind,
+    /// Kind of harm.
+    pub class: ActionClass,
+    /// Whether there is a way back.
+    pub reversible: bool,
+    /// The way back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollback: Option<String>,
+    /// How many things are changed.
+    pub changes: u32,
+    /// Longest work time, seconds, 1 to 600.
+    pub max_work_seconds: u32,
+    /// Where it may happen.
+    pub environments: Vec<String>,
+    /// Actions that vend credentials or run code and are allowed all the same; the approver sees them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub exceptions: Vec<String>,
+    /// Parameters by name; all of them are needed.
+    #[serde(default)]
+    pub parameters: BTreeMap<String, ParameterDocument>,
+    /// What the session may do (`aws`).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub statements: Vec<StatementDocument>,
+}
+
+/// A parameter's type.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "lowercase", deny_unknown_fields)]
+pub enum ParameterDocument {
+    /// Text that matches a pattern as a whole.
+    String {
+        /// A regular expression over named characters; it is anchored at both ends.
+        pattern: String,
+        /// Longest value, in characters; 128 when absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        max_length: Option<usize>,
+    },
+    /// A whole number.
+    Integer {
+        /// Smallest value.
+        min: i64,
+        /// Largest value.
+        max: i64,
+    },
+    /// One of a few words.
+    Choice {
+        /// The words.
+        values: Vec<String>,
+    },
+}
+
+/// One Allow statement. Every action is evaluated against every resource, so each ARN must fit each action.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StatementDocument {
+    /// Exact actions, `service:Name`.
+    pub actions: Vec<String>,
+    /// Exact ARNs; `{name}` stands for a parameter or `{account}`, `{region}`, `{partition}`.
+    pub resources: Vec<String>,
+    /// Conditions by operator and key.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub conditions: Conditions,
+}
+
+/// One read-only set.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ObserveDocument {
+    /// Who mints its credential.
+    pub provider: ProviderKind,
+    /// Where it may be used.
+    pub environments: Vec<String>,
+    /// Life of one credential, seconds, 60 to 900; it can be renewed inside the phase.
+    pub seconds: u32,
+    /// What the session may read (`aws`); `resources = ["*"]` is allowed here.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub statements: Vec<StatementDocument>,
+}

@@ -1,0 +1,213 @@
+//! The catalog after its checks. It has no public constructor but [`Catalog::check`].
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::compile::CompileError;
+use super::document::JwtTarget;
+use super::parameter::ParameterType;
+use super::permission::Permission;
+use super::template::{Filling, Template};
+use crate::domain::action::ActionClass;
+use crate::domain::digest::Digest;
+use crate::domain::plan::ProviderKind;
+use crate::domain::principal::{ActionType, Environment};
+
+/// Everything that may be asked for, checked.
+#[derive(Debug, Clone)]
+pub struct Catalog {
+    pub(super) environments: BTreeMap<Environment, Target>,
+    pub(super) actions: BTreeMap<ActionType, Entry>,
+    pub(super) observe: BTreeMap<ActionType, ObserveSet>,
+    pub(super) digest: Digest,
+}
+
+/// Where the actions of one environment happen.
+#[derive(Debug, Clone)]
+pub struct Target {
+    /// The AWS account, where there is one.
+    pub aws: Option<AwsTarget>,
+    /// The resource that takes our tokens, where there is one.
+    pub jwt: Option<JwtTarget>,
+}
+
+/// One AWS account and region.
+#[derive(Debug, Clone)]
+pub struct AwsTarget {
+    /// `aws`, `aws-cn`, `aws-us-gov`.
+    pub partition: String,
+    /// Twelve digits.
+    pub account: String,
+    /// The one region.
+    pub region: String,
+    /// Role of execute sessions of the classes `availability` and `data`.
+    pub execute_role: String,
+    /// Role of execute sessions of the class `trust`.
+    pub trust_role: Option<String>,
+    /// Role of observe sessions.
+    pub observe_role: String,
+    /// External id that the roles ask for.
+    pub external_id: Option<String>,
+    /// Further ARNs that no action may touch.
+    pub protected: Vec<String>,
+}
+
+/// One action type.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    pub(super) summary: Template,
+    pub(super) provider: ProviderKind,
+    pub(super) class: ActionClass,
+    pub(super) reversible: bool,
+    pub(super) rollback: Option<String>,
+    pub(super) changes: u32,
+    pub(super) max_work_seconds: u32,
+    pub(super) environments: BTreeSet<Environment>,
+    pub(super) exceptions: Vec<String>,
+    pub(super) parameters: BTreeMap<String, ParameterType>,
+    pub(super) unenforced: Vec<String>,
+    pub(super) permissions: Vec<Permission>,
+}
+
+/// One read-only set.
+#[derive(Debug, Clone)]
+pub struct ObserveSet {
+    pub(super) provider: ProviderKind,
+    pub(super) environments: BTreeSet<Environment>,
+    pub(super) seconds: u32,
+    pub(super) permissions: Vec<Permission>,
+}
+
+impl Catalog {
+    /// Digest of the document it was made from.
+    pub fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    /// The environments and their targets.
+    pub fn environments(&self) -> &BTreeMap<Environment, Target> {
+        &self.environments
+    }
+
+    /// Whether there is such an environment.
+    pub fn has_environment(&self, environment: &Environment) -> bool {
+        self.environments.contains_key(environment)
+    }
+
+    /// The action types.
+    pub fn actions(&self) -> &BTreeMap<ActionType, Entry> {
+        &self.actions
+    }
+
+    /// The read-only sets.
+    pub fn observe_sets(&self) -> &BTreeMap<ActionType, ObserveSet> {
+        &self.observe
+    }
+}
+
+impl AwsTarget {
+    /// Every phase role that is assumed here, and carries the Deny of early ends.
+    pub fn roles(&self) -> impl Iterator<Item = &str> {
+        [&self.execute_role, &self.observe_role].into_iter().chain(&self.trust_role).map(String::as_str)
+    }
+
+    /// The values of `{account}`, `{region}` and `{partition}`.
+    pub(super) fn filling(&self) -> Filling {
+        let built_in = [("account", &self.account), ("region", &self.region), ("partition", &self.partition)];
+        built_in.into_iter().map(|(name, value)| (name.to_owned(), value.clone())).collect()
+    }
+
+    /// Refuses an ARN of another partition, account or region, and our own roles.
+    pub(super) fn owns(&self, arn: &str) -> Result<(), CompileError> {
+        if arn == "*" {
+            return Ok(());
+        }
+        let foreign = |member, expected: &str| CompileError::Foreign {
+            arn: arn.to_owned(),
+            member,
+            expected: expected.to_owned(),
+        };
+        let mut parts = arn.split(':').skip(1);
+        let (partition, _service) = (parts.next(), parts.next());
+        let (region, account) = (parts.next(), parts.next());
+        if partition != Some(&self.partition) {
+            return Err(foreign("partition", &self.partition));
+        }
+        // Empty where the service has no regions, or (with a condition on aws:ResourceAccount) no accounts in its ARNs.
+        if !matches!(region, Some(region) if region.is_empty() || region == self.region) {
+            return Err(foreign("region", &self.region));
+        }
+        if !matches!(account, Some(account) if account.is_empty() || account == self.account) {
+            return Err(foreign("account", &self.account));
+        }
+        self.unprotected(arn)
+    }
+
+    /// Refuses our own roles and whatever the operator protects.
+    // SECURITY: IAM finds names without regard to case.
+    pub(super) fn unprotected(&self, text: &str) -> Result<(), CompileError> {
+        let mut ours = self.roles().chain(self.protected.iter().map(String::as_str));
+        match ours.any(|arn| arn.eq_ignore_ascii_case(text)) {
+            true => Err(CompileError::Protected { arn: text.to_owned() }),
+            false => Ok(()),
+        }
+    }
+}
+
+impl Entry {
+    /// Who mints its credential.
+    pub fn provider(&self) -> ProviderKind {
+        self.provider
+    }
+
+    /// Kind of harm.
+    pub fn class(&self) -> ActionClass {
+        self.class
+    }
+
+    /// Longest work time, seconds.
+    pub fn max_work_seconds(&self) -> u32 {
+        self.max_work_seconds
+    }
+
+    /// Where it may happen.
+    pub fn environments(&self) -> &BTreeSet<Environment> {
+        &self.environments
+    }
+
+    /// Names of its parameters; all of them are needed.
+    pub fn parameters(&self) -> impl Iterator<Item = &str> {
+        self.parameters.keys().map(String::as_str)
+    }
+
+    /// Names of the parameters that the provider does not enforce.
+    pub fn unenforced(&self) -> &[String] {
+        &self.unenforced
+    }
+
+    /// The AWS actions its session may call.
+    pub fn aws_actions(&self) -> BTreeSet<String> {
+        self.permissions.iter().flat_map(Permission::actions).map(|facts| facts.full_name()).collect()
+    }
+}
+
+impl ObserveSet {
+    /// Who mints its credential.
+    pub fn provider(&self) -> ProviderKind {
+        self.provider
+    }
+
+    /// Where it may be used.
+    pub fn environments(&self) -> &BTreeSet<Environment> {
+        &self.environments
+    }
+
+    /// Life of one credential, seconds.
+    pub fn seconds(&self) -> u32 {
+        self.seconds
+    }
+
+    /// The AWS actions its session may call.
+    pub fn aws_actions(&self) -> BTreeSet<String> {
+        self.permissions.iter().flat_map(Permission::actions).map(|facts| facts.full_name()).collect()
+    }
+}
