@@ -2,7 +2,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::digest::Digest;
 use super::rule::Rule;
 
 /// The four answers, strictest first.
@@ -53,13 +52,8 @@ pub enum Verdict {
     SuggestOnly,
     /// People must sign.
     NeedsApproval(Terms),
-    /// Inside the playbook with this digest.
-    Autonomous {
-        /// Digest of the signed playbook.
-        playbook: Digest,
-        /// Under these terms.
-        terms: Terms,
-    },
+    /// No signature on this grant, if it lies inside a playbook that people signed; which one is not policy's to say.
+    Autonomous,
 }
 
 /// The policy's answer and the names of the policies that gave it.
@@ -78,7 +72,7 @@ impl Decision {
             Verdict::Deny => Tier::Deny,
             Verdict::SuggestOnly => Tier::SuggestOnly,
             Verdict::NeedsApproval(_) => Tier::NeedsApproval,
-            Verdict::Autonomous { .. } => Tier::Autonomous,
+            Verdict::Autonomous => Tier::Autonomous,
         }
     }
 }
