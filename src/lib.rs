@@ -4,5 +4,7 @@
 
 pub mod broker;
 pub mod catalog;
+pub mod cli;
 pub mod domain;
+pub mod http;
 pub mod policy;

@@ -1,0 +1,230 @@
+//! What operators watch: counts and times, never an identity. Labels come from closed lists, so that no caller can grow them.
+
+use std::fmt;
+use std::sync::atomic::AtomicU64;
+
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+
+use super::refusal::Code;
+use crate::domain::phase::Phase;
+use crate::domain::plan::ProviderKind;
+
+type Labels<const N: usize> = [(&'static str, &'static str); N];
+type Count = Gauge<i64, std::sync::atomic::AtomicI64>;
+
+/// Seconds: a signature takes minutes, a claim a moment, an action up to a quarter of an hour.
+const SECONDS: [f64; 12] = [0.1, 0.5, 1.0, 5.0, 15.0, 30.0, 60.0, 180.0, 300.0, 900.0, 3_600.0, 14_400.0];
+
+/// What became of a notice to people.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoticeFate {
+    /// The receiver took it.
+    Sent,
+    /// The receiver failed or was too slow.
+    Failed,
+    /// The queue was full.
+    Dropped,
+}
+
+impl NoticeFate {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Sent => "sent",
+            Self::Failed => "failed",
+            Self::Dropped => "dropped",
+        }
+    }
+}
+
+/// Everything `/metrics` shows.
+pub struct Metrics {
+    registry: Registry,
+    issued: Family<Labels<2>, Counter<u64, AtomicU64>>,
+    refused: Family<Labels<1>, Counter<u64, AtomicU64>>,
+    rubbish: Counter<u64, AtomicU64>,
+    live: Family<Labels<1>, Count>,
+    to_approval: Histogram,
+    to_claim: Histogram,
+    to_end: Histogram,
+    failed_revocations: Family<Labels<1>, Counter<u64, AtomicU64>>,
+    pending_revocations: Count,
+    store_bytes: Count,
+    notices: Family<Labels<1>, Counter<u64, AtomicU64>>,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Metrics")
+    }
+}
+
+impl Metrics {
+    /// Everything at zero; every code and phase is there from the start, so that a first refusal is a change and not a birth.
+    pub fn new() -> Self {
+        let seconds = || Histogram::new(SECONDS);
+        let mut metrics = Self {
+            registry: Registry::with_prefix("phasebroker"),
+            issued: Family::default(),
+            refused: Family::default(),
+            rubbish: Counter::default(),
+            live: Family::default(),
+            to_approval: seconds(),
+            to_claim: seconds(),
+            to_end: seconds(),
+            failed_revocations: Family::default(),
+            pending_revocations: Gauge::default(),
+            store_bytes: Gauge::default(),
+            notices: Family::default(),
+        };
+        metrics.register();
+        for code in Code::ALL {
+            metrics.refused.get_or_create(&[("code", code.name())]).inc_by(0);
+        }
+        for phase in [Phase::Observe, Phase::Decide, Phase::Execute] {
+            metrics.live.get_or_create(&[("phase", phase.name())]).set(0);
+        }
+        metrics
+    }
+
+    fn register(&mut self) {
+        let r = &mut self.registry;
+        r.register("issued", "Credentials released", self.issued.clone());
+        r.register("refused", "Refusals of known callers and of requests, by code", self.refused.clone());
+        r.register("unauthenticated", "Requests whose sender nobody could name", self.rubbish.clone());
+        r.register("live_leases", "Credentials that exist or may exist", self.live.clone());
+        r.register_with_unit(
+            "proposal_to_approval",
+            "From sealing a grant to its complete rule",
+            Unit::Seconds,
+            self.to_approval.clone(),
+        );
+        r.register_with_unit(
+            "approval_to_claim",
+            "From the complete rule to the claim",
+            Unit::Seconds,
+            self.to_claim.clone(),
+        );
+        r.register_with_unit(
+            "claim_to_end",
+            "From the claim to the end of the lease",
+            Unit::Seconds,
+            self.to_end.clone(),
+        );
+        r.register(
+            "failed_revocations",
+            "Attempts to end a credential early that failed",
+            self.failed_revocations.clone(),
+        );
+        r.register(
+            "pending_revocations",
+            "Ended leases whose credential is not confirmed dead",
+            self.pending_revocations.clone(),
+        );
+        r.register_with_unit("store", "Size of the store", Unit::Bytes, self.store_bytes.clone());
+        r.register("notices", "Notices to people, by what became of them", self.notices.clone());
+    }
+
+    /// A credential was released.
+    pub fn issued(&self, phase: Phase, provider: ProviderKind) {
+        self.issued.get_or_create(&[("phase", phase.name()), ("provider", provider.name())]).inc();
+    }
+
+    /// A request was refused.
+    pub fn refused(&self, code: Code) {
+        self.refused.get_or_create(&[("code", code.name())]).inc();
+    }
+
+    /// Somebody whom nobody knows sent something that proves nothing.
+    pub fn unauthenticated(&self) {
+        self.rubbish.inc();
+    }
+
+    /// So many credentials of `phase` exist or may exist.
+    pub fn live_leases(&self, phase: Phase, count: usize) {
+        self.live.get_or_create(&[("phase", phase.name())]).set(clamp(count));
+    }
+
+    /// The rule was complete so many seconds after sealing.
+    pub fn proposal_to_approval(&self, seconds: i64) {
+        self.to_approval.observe(seconds as f64);
+    }
+
+    /// The claim came so many seconds after the complete rule.
+    pub fn approval_to_claim(&self, seconds: i64) {
+        self.to_claim.observe(seconds as f64);
+    }
+
+    /// The lease ended so many seconds after the claim.
+    pub fn claim_to_end(&self, seconds: i64) {
+        self.to_end.observe(seconds as f64);
+    }
+
+    /// An attempt to end a credential early failed.
+    pub fn revocation_failed(&self, provider: ProviderKind) {
+        self.failed_revocations.get_or_create(&[("provider", provider.name())]).inc();
+    }
+
+    /// So many ended leases wait for their revocation.
+    pub fn pending_revocations(&self, count: usize) {
+        self.pending_revocations.set(clamp(count));
+    }
+
+    /// The store takes so many bytes.
+    pub fn store_bytes(&self, bytes: u64) {
+        self.store_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+
+    /// A notice came so far.
+    pub fn notice(&self, fate: NoticeFate) {
+        self.notices.get_or_create(&[("fate", fate.name())]).inc();
+    }
+
+    /// OpenMetrics text.
+    pub fn render(&self) -> Result<String, fmt::Error> {
+        let mut text = String::new();
+        encode(&mut text, &self.registry)?;
+        Ok(text)
+    }
+}
+
+fn clamp(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_counted_is_shown() {
+        let metrics = Metrics::new();
+        metrics.issued(Phase::Execute, ProviderKind::Jwt);
+        metrics.refused(Code::PhaseOrder);
+        metrics.live_leases(Phase::Observe, 3);
+        metrics.claim_to_end(42);
+        metrics.notice(NoticeFate::Dropped);
+        let text = metrics.render().unwrap();
+        for line in [
+            r#"phasebroker_issued_total{phase="execute",provider="jwt"} 1"#,
+            r#"phasebroker_refused_total{code="phase_order"} 1"#,
+            r#"phasebroker_refused_total{code="grant_spent"} 0"#,
+            r#"phasebroker_live_leases{phase="observe"} 3"#,
+            "phasebroker_claim_to_end_seconds_sum 42.0",
+            r#"phasebroker_notices_total{fate="dropped"} 1"#,
+            "phasebroker_unauthenticated_total 0",
+        ] {
+            assert!(text.contains(line), "{line} is missing in\n{text}");
+        }
+    }
+}

@@ -1,0 +1,357 @@
+//! The accept loop: HTTP/1.1 only, every wait bounded, every size bounded, one task per connection.
+//! A request reaches the router only when its whole body is here, so that no handler ever waits for a peer.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::future::Future;
+use std::io;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::panic::AssertUnwindSafe;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::ConnectInfo;
+use axum::response::{IntoResponse, Response};
+use bytes::BytesMut;
+use futures_util::FutureExt;
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use hyper::header::{CONNECTION, HeaderValue, TRANSFER_ENCODING};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout, timeout_at};
+use tower::ServiceExt;
+
+use super::patience::{Patience, Watched};
+use super::problem::Problem;
+use super::tls::ReloadableTls;
+
+/// What a peer may cost us.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// For the TLS handshake and for each request's headers.
+    pub header_timeout: Duration,
+    /// For each request's whole body.
+    pub body_timeout: Duration,
+    /// From an answer to the first byte of the next request.
+    pub idle_timeout: Duration,
+    /// How long shutdown waits for requests in flight.
+    pub drain_timeout: Duration,
+    /// Connections at a time; more wait in the kernel's queue.
+    pub connections: usize,
+    /// Connections at a time of one peer (IPv6: one /64) that is not loopback.
+    pub connections_per_peer: usize,
+    /// Bytes of a body.
+    pub body_bytes: usize,
+    /// Headers of a request.
+    pub headers: usize,
+    /// Bytes of a request line with its headers.
+    pub header_bytes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            header_timeout: Duration::from_secs(5),
+            body_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(30),
+            drain_timeout: Duration::from_secs(20),
+            connections: 1024,
+            connections_per_peer: 256,
+            body_bytes: 64 * 1024,
+            headers: 64,
+            header_bytes: 32 * 1024,
+        }
+    }
+}
+
+/// Serves `app` until `shutdown` resolves, then stops accepting and lets requests in flight finish.
+pub async fn serve(
+    listener: TcpListener,
+    tls: Option<Arc<ReloadableTls>>,
+    app: Router,
+    limits: Limits,
+    shutdown: impl Future<Output = ()>,
+) -> io::Result<()> {
+    let mut shutdown = pin!(shutdown);
+    let slots = Arc::new(Semaphore::new(limits.connections));
+    let peers = Peers::new(limits.connections_per_peer);
+    let limits = Arc::new(limits);
+    let graceful = GracefulShutdown::new();
+    let mut tasks = JoinSet::new();
+    loop {
+        let (stream, peer, slot) = tokio::select! {
+            () = &mut shutdown => break,
+            Some(_) = tasks.join_next() => continue,
+            accepted = accept(&listener, &slots) => accepted?,
+        };
+        // SECURITY: one peer cannot take every slot. Loopback is where a proxy or the only host's agents come from.
+        let Some(seat) = peers.seat(peer.ip()) else {
+            tracing::debug!(peer.address = %peer.ip(), "too many connections of one peer");
+            continue;
+        };
+        let connection =
+            Connection { peer, limits: limits.clone(), app: app.clone(), watcher: graceful.watcher() };
+        let tls = tls.clone();
+        tasks.spawn(async move {
+            connection.run(stream, tls).await;
+            drop((seat, slot));
+        });
+    }
+    drop(listener);
+    if timeout(limits.drain_timeout, graceful.shutdown()).await.is_err() {
+        tracing::warn!(connections = tasks.len(), "requests were cut off at the end of the drain time");
+    }
+    tasks.shutdown().await;
+    Ok(())
+}
+
+/// Waits for a slot first, so that the kernel's queue holds back what we cannot serve.
+async fn accept(
+    listener: &TcpListener,
+    slots: &Arc<Semaphore>,
+) -> io::Result<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
+    let slot = slots.clone().acquire_owned().await.map_err(io::Error::other)?;
+    loop {
+        match listener.accept().await {
+            Ok((stream, peer)) => return Ok((stream, peer, slot)),
+            Err(error) if of_one_connection(&error) => {}
+            Err(error) => {
+                // Out of descriptors or memory: others may give some back; spinning would not.
+                tracing::error!(%error, "cannot accept connections; trying again in a second");
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        }
+    }
+}
+
+fn of_one_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
+}
+
+struct Connection {
+    peer: SocketAddr,
+    limits: Arc<Limits>,
+    app: Router,
+    watcher: Watcher,
+}
+
+impl Connection {
+    async fn run(self, stream: TcpStream, tls: Option<Arc<ReloadableTls>>) {
+        // An answer is one small write; waiting to fill a packet only delays it.
+        let _ = stream.set_nodelay(true);
+        match tls {
+            None => self.speak(stream).await,
+            Some(tls) => match timeout(self.limits.header_timeout, tls.acceptor().accept(stream)).await {
+                Ok(Ok(stream)) => self.speak(stream).await,
+                Ok(Err(error)) => tracing::debug!(peer.address = %self.peer, %error, "no TLS"),
+                Err(_) => tracing::debug!(peer.address = %self.peer, "the TLS handshake took too long"),
+            },
+        }
+    }
+
+    async fn speak<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(self, stream: S) {
+        let Self { peer, limits, app, watcher } = self;
+        let patience = Arc::new(Patience::new(limits.header_timeout, limits.idle_timeout));
+        let io = TokioIo::new(Watched::new(stream, patience.clone()));
+        let service = {
+            let (limits, patience) = (limits.clone(), patience.clone());
+            service_fn(move |request| {
+                let (app, limits, patience) = (app.clone(), limits.clone(), patience.clone());
+                async move {
+                    let _asked = patience.asked();
+                    Ok::<_, Infallible>(answer(request, peer, app, &limits).await)
+                }
+            })
+        };
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            // Ours, in `Patience`: hyper's own cannot tell an idle connection from a stalled header.
+            .header_read_timeout(None)
+            .max_headers(limits.headers)
+            .max_header_size(limits.header_bytes)
+            .max_buf_size(limits.header_bytes.max(16 * 1024))
+            .half_close(false)
+            .serve_connection(io, service);
+        tokio::select! {
+            ended = watcher.watch(connection) => if let Err(error) = ended {
+                tracing::debug!(peer.address = %peer, %error, "connection ended");
+            },
+            () = patience.ends() => tracing::debug!(peer.address = %peer, "connection was too slow"),
+        }
+    }
+}
+
+async fn answer(request: Request<Incoming>, peer: SocketAddr, app: Router, limits: &Limits) -> Response {
+    let (mut parts, body) = request.into_parts();
+    let body = match whole_body(&parts.headers, body, limits).await {
+        Ok(bytes) => Body::from(bytes),
+        Err(problem) => return closing(problem),
+    };
+    parts.extensions.insert(ConnectInfo(peer));
+    let answered = AssertUnwindSafe(app.oneshot(Request::from_parts(parts, body))).catch_unwind().await;
+    match answered {
+        Ok(Ok(response)) => response,
+        Ok(Err(never)) => match never {},
+        Err(_) => {
+            tracing::error!("a request handler panicked");
+            closing(Problem::of_transport(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "internal",
+                "the broker failed on this request; whether it took effect is in the ledger",
+            ))
+        }
+    }
+}
+
+/// Reads a body to its end, within its size and time.
+async fn whole_body(
+    headers: &hyper::HeaderMap,
+    mut body: Incoming,
+    limits: &Limits,
+) -> Result<bytes::Bytes, Problem> {
+    // SECURITY: `Content-Length` beside `Transfer-Encoding` is request smuggling (RFC 9112 section 6.1). hyper hides
+    // the former when both are there, so every coded body is refused; ours are small and of known length.
+    if headers.contains_key(TRANSFER_ENCODING) {
+        return Err(Problem::of_transport(
+            StatusCode::BAD_REQUEST,
+            "bad_request",
+            "`Transfer-Encoding` is not taken here; send the body with `Content-Length`",
+        ));
+    }
+    let deadline = Instant::now() + limits.body_timeout;
+    // A peer that has begun to send too much still gets its answer, if it stops soon.
+    let patience_bytes = limits.body_bytes.saturating_mul(8);
+    let (mut whole, mut seen) = (BytesMut::new(), 0_usize);
+    loop {
+        match timeout_at(deadline, body.frame()).await {
+            Err(_) => {
+                return Err(Problem::of_transport(
+                    StatusCode::REQUEST_TIMEOUT,
+                    "request_timeout",
+                    format!("the body did not arrive within {} s", limits.body_timeout.as_secs_f32()),
+                ));
+            }
+            Ok(Some(Err(_))) => {
+                return Err(Problem::of_transport(
+                    StatusCode::BAD_REQUEST,
+                    "bad_request",
+                    "the body ended before its length",
+                ));
+            }
+            Ok(Some(Ok(frame))) => {
+                let Ok(data) = frame.into_data() else { continue };
+                seen = seen.saturating_add(data.len());
+                if seen <= limits.body_bytes {
+                    whole.extend_from_slice(&data);
+                } else if seen > patience_bytes {
+                    break;
+                }
+            }
+            Ok(None) => break,
+        }
+    }
+    if seen > limits.body_bytes {
+        return Err(Problem::of_transport(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "body_too_large",
+            format!("a body may have {} bytes", limits.body_bytes),
+        ));
+    }
+    Ok(whole.freeze())
+}
+
+fn closing(problem: Problem) -> Response {
+    let mut response = problem.into_response();
+    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    response
+}
+
+/// Counts connections by peer.
+struct Peers {
+    most: usize,
+    seats: Arc<Mutex<HashMap<IpAddr, usize>>>,
+}
+
+/// One counted connection; gives its place back when dropped.
+struct Seat {
+    peer: IpAddr,
+    seats: Arc<Mutex<HashMap<IpAddr, usize>>>,
+}
+
+impl Peers {
+    fn new(most: usize) -> Self {
+        Self { most, seats: Arc::default() }
+    }
+
+    fn seat(&self, address: IpAddr) -> Option<Seat> {
+        let peer = network(address);
+        let mut seats = self.seats.lock().unwrap_or_else(PoisonError::into_inner);
+        let taken = seats.entry(peer).or_default();
+        if *taken >= self.most && !peer.is_loopback() {
+            return None;
+        }
+        *taken += 1;
+        Some(Seat { peer, seats: self.seats.clone() })
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let mut seats = self.seats.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(taken) = seats.get_mut(&self.peer) {
+            *taken = taken.saturating_sub(1);
+            if *taken == 0 {
+                seats.remove(&self.peer);
+            }
+        }
+    }
+}
+
+/// SECURITY: whoever has one IPv6 address has its /64.
+fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(v6) if !v6.is_loopback() => {
+            IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX)))
+        }
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_peer_takes_its_share_and_no_more() {
+        let peers = Peers::new(2);
+        let address: IpAddr = "2001:db8::1".parse().unwrap();
+        let neighbour: IpAddr = "2001:db8::2".parse().unwrap();
+        let first = peers.seat(address).unwrap();
+        let second = peers.seat(neighbour).unwrap();
+        assert!(peers.seat(address).is_none(), "a /64 is one peer");
+        assert!(peers.seat("2001:db8:0:1::1".parse().unwrap()).is_some());
+        drop(first);
+        assert!(peers.seat(address).is_some());
+        drop(second);
+        assert!(peers.seats.lock().unwrap().is_empty());
+    }
+
+    #[test]
+    fn loopback_is_not_counted_out() {
+        let peers = Peers::new(1);
+        let seats: Vec<_> = (0..3).map(|_| peers.seat("127.0.0.1".parse().unwrap()).unwrap()).collect();
+        assert_eq!(seats.len(), 3);
+    }
+}
