@@ -2,6 +2,7 @@
 //! Modules in arrow order: `domain <- catalog, policy, authn, ledger <- broker (+ ports) <- http <- cli`;
 //! `store` and `providers` implement `broker::ports`; nothing else reaches sideways.
 
+pub mod authn;
 pub mod broker;
 pub mod catalog;
 pub mod cli;

@@ -168,7 +168,7 @@ fn claims<C: DeserializeOwned>(payload: &[u8]) -> Result<C, JwsError> {
 }
 
 /// A JSON object without duplicate members at any level: the parse, compactly written, has as many members as the text.
-fn strict_object(bytes: &[u8]) -> Result<Map<String, Value>, String> {
+pub(crate) fn strict_object(bytes: &[u8]) -> Result<Map<String, Value>, String> {
     struct NoDuplicates(Value);
     impl<'de> serde::Deserialize<'de> for NoDuplicates {
         fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
