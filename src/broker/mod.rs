@@ -3,3 +3,4 @@
 pub mod metrics;
 pub mod ports;
 pub mod refusal;
+pub mod rules;
