@@ -1,6 +1,126 @@
 //! The use cases, the only place that orders steps. Nothing here names a concrete store, provider or transport.
+//!
+//! One action, in the order it happens: `runs` opens, `phases` observes and decides, `propose` seals, `approve`
+//! collects signatures, `claim` consumes and mints, `end` ends and revokes, `sweep` does what time demands.
 
+pub mod approve;
+pub mod claim;
+pub mod end;
+pub mod gate;
+pub mod introspect;
+pub mod live;
 pub mod metrics;
+pub mod phases;
 pub mod ports;
+pub mod propose;
+pub mod recall;
 pub mod refusal;
+pub mod reload;
 pub mod rules;
+pub mod runs;
+pub mod start;
+pub mod sweep;
+pub mod views;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+use crate::domain::plan::ProviderKind;
+use crate::domain::token::TokenSigner;
+use gate::Gate;
+use live::LiveLeases;
+use metrics::Metrics;
+use ports::{Clock, CredentialProvider, HeadKeeper, Notifier, Store};
+use recall::HeldReplies;
+use rules::Rules;
+
+/// What an operator sets.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The broker's issuer URL, without a closing slash.
+    pub issuer: String,
+    /// Life of a decide token, seconds.
+    pub decide_seconds: u32,
+    /// Open proposals one agent may have.
+    pub open_per_agent: usize,
+    /// Open proposals in all.
+    pub open_in_all: usize,
+    /// Seconds a lost reply can be asked for again; at most 60.
+    pub reply_seconds: u32,
+}
+
+/// The parts a broker is put together from.
+pub struct Parts {
+    /// What an operator sets.
+    pub settings: Settings,
+    /// Durable state.
+    pub store: Arc<dyn Store>,
+    /// The head kept outside it.
+    pub heads: Arc<dyn HeadKeeper>,
+    /// Clocks.
+    pub clock: Arc<dyn Clock>,
+    /// Providers.
+    pub providers: Vec<Arc<dyn CredentialProvider>>,
+    /// Signs our own tokens.
+    pub signer: Arc<TokenSigner>,
+    /// Tells people.
+    pub notifier: Arc<dyn Notifier>,
+    /// Counts.
+    pub metrics: Arc<Metrics>,
+    /// Policy, catalog and directory.
+    pub rules: Rules,
+}
+
+/// The broker. Made by [`Broker::start`].
+pub struct Broker {
+    settings: Settings,
+    store: Arc<dyn Store>,
+    heads: Arc<dyn HeadKeeper>,
+    providers: BTreeMap<ProviderKind, Arc<dyn CredentialProvider>>,
+    signer: Arc<TokenSigner>,
+    notifier: Arc<dyn Notifier>,
+    metrics: Arc<Metrics>,
+    rules: ArcSwap<Rules>,
+    gate: Gate,
+    live: LiveLeases,
+    replies: HeldReplies,
+    changed: tokio::sync::Notify,
+}
+
+impl Broker {
+    /// What an operator set.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// The rules in force.
+    pub fn rules(&self) -> Arc<Rules> {
+        self.rules.load_full()
+    }
+
+    /// The signer of our own tokens.
+    pub fn signer(&self) -> &TokenSigner {
+        &self.signer
+    }
+
+    /// The counters.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// The gate: clocks, and whether anything may be issued.
+    pub fn gate(&self) -> &Gate {
+        &self.gate
+    }
+
+    fn provider(&self, kind: ProviderKind) -> Result<&Arc<dyn CredentialProvider>, refusal::Refusal> {
+        self.providers.get(&kind).ok_or_else(|| {
+            refusal::Refusal::new(
+                refusal::Code::ProviderNotReady,
+                format!("provider `{kind}` is not configured on this broker; ask its operator"),
+            )
+        })
+    }
+}

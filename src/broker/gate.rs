@@ -1,0 +1,106 @@
+//! Clocks, and whether anything may be issued. Refusing is the safe side for issuing, never for ending.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use arc_swap::ArcSwapOption;
+
+use super::ports::{Clock, Head, StoreError};
+use super::refusal::{Code, Refusal};
+use crate::domain::time::Timestamp;
+
+/// Seconds the wall clock may stand behind the ledger before issuance stops.
+pub const MAX_BEHIND_SECONDS: i64 = 5;
+
+/// The gate every issuance passes.
+pub struct Gate {
+    clock: Arc<dyn Clock>,
+    floor: AtomicI64,
+    epoch: AtomicI64,
+    closed: ArcSwapOption<Refusal>,
+    unwritable: ArcSwapOption<String>,
+}
+
+impl Gate {
+    /// Opens at `head`.
+    pub fn new(clock: Arc<dyn Clock>, head: Head) -> Self {
+        Self {
+            clock,
+            floor: AtomicI64::new(head.at.seconds()),
+            epoch: AtomicI64::new(i64::try_from(head.epoch).unwrap_or(i64::MAX)),
+            closed: ArcSwapOption::empty(),
+            unwritable: ArcSwapOption::empty(),
+        }
+    }
+
+    /// INVARIANT: time-never-runs-back. The later of the wall clock and the last committed event's time.
+    pub fn now(&self) -> Timestamp {
+        self.clock.wall().max(Timestamp::from_seconds(self.floor.load(Ordering::Acquire)))
+    }
+
+    /// Seconds since boot, suspension included.
+    pub fn since_boot(&self) -> i64 {
+        self.clock.since_boot()
+    }
+
+    /// Epoch of the store.
+    pub fn epoch(&self) -> u64 {
+        u64::try_from(self.epoch.load(Ordering::Acquire)).unwrap_or(0)
+    }
+
+    /// Whether something may be issued, and at what time.
+    pub fn may_issue(&self) -> Result<Timestamp, Refusal> {
+        if let Some(why) = &*self.closed.load() {
+            return Err((**why).clone());
+        }
+        let behind = self.floor.load(Ordering::Acquire).saturating_sub(self.clock.wall().seconds());
+        if behind > MAX_BEHIND_SECONDS {
+            return Err(Refusal::new(
+                Code::ClockUntrusted,
+                format!(
+                    "the broker's clock stands {behind} s behind its own ledger; an operator must set it right, or fence the store"
+                ),
+            ));
+        }
+        Ok(self.now())
+    }
+
+    /// Closes the gate for good (fence needed, shutting down).
+    pub fn close(&self, why: Refusal) {
+        self.closed.store(Some(Arc::new(why)));
+    }
+
+    /// A commit happened: time and epoch move on, and the store can record.
+    pub fn committed(&self, head: Head) {
+        self.floor.fetch_max(head.at.seconds(), Ordering::AcqRel);
+        if self.unwritable.load().is_some() {
+            self.unwritable.store(None);
+        }
+    }
+
+    /// A write succeeded.
+    pub fn store_recorded(&self) {
+        if self.unwritable.load().is_some() {
+            self.unwritable.store(None);
+        }
+    }
+
+    /// The store failed; `/readyz` goes red until a write succeeds.
+    pub fn store_failed(&self, error: &StoreError) -> Refusal {
+        tracing::error!(error = %error, "the store failed");
+        self.unwritable.store(Some(Arc::new(error.to_string())));
+        Refusal::new(
+            Code::StoreUnavailable,
+            "the broker cannot record right now, so nothing is issued; stopping and revoking still work. Try again, or ask its operator",
+        )
+        .retry_after(5)
+    }
+
+    /// Why the broker is not ready, if it is not.
+    pub fn not_ready(&self) -> Option<String> {
+        if let Err(refusal) = self.may_issue() {
+            return Some(refusal.to_string());
+        }
+        self.unwritable.load().as_ref().map(|why| why.to_string())
+    }
+}

@@ -1,0 +1,90 @@
+//! The live leases, in memory: what introspection asks, and what still ends when the store cannot be read or written.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::domain::id::LeaseId;
+use crate::domain::lease::{Lease, LeaseState};
+use crate::domain::phase::Phase;
+use crate::domain::time::Timestamp;
+
+use super::ports::LeaseChange;
+
+/// A live lease and its deadline by the boot-time clock.
+#[derive(Debug, Clone)]
+pub struct LiveLease {
+    /// The record.
+    pub lease: Lease,
+    /// Seconds since boot at which it is over whatever the wall clock says.
+    pub boot_deadline: i64,
+}
+
+/// The mirror of every live lease of this process's store.
+#[derive(Default)]
+pub struct LiveLeases {
+    live: Mutex<HashMap<LeaseId, LiveLease>>,
+    ending: Mutex<HashSet<LeaseId>>,
+    unwritten: Mutex<Vec<LeaseChange>>,
+}
+
+impl LiveLeases {
+    /// A lease became live, or took a step.
+    pub fn put(&self, lease: &Lease, now: Timestamp, since_boot: i64) {
+        let mut live = lock(&self.live);
+        if !lease.state.is_live() {
+            live.remove(&lease.id);
+            lock(&self.ending).remove(&lease.id);
+            return;
+        }
+        let left = lease.not_after.since(now).max(0);
+        let entry = LiveLease { lease: lease.clone(), boot_deadline: since_boot.saturating_add(left) };
+        live.entry(lease.id).and_modify(|old| old.lease = lease.clone()).or_insert(entry);
+    }
+
+    /// From this instant the lease answers as dead here, whatever the store says.
+    pub fn kill(&self, id: LeaseId) {
+        lock(&self.ending).insert(id);
+    }
+
+    /// Ending was refused: the lease is still what it was.
+    pub fn unkill(&self, id: LeaseId) {
+        lock(&self.ending).remove(&id);
+    }
+
+    /// A lease that may be used at `now`: released, not ending, not past either clock.
+    pub fn usable(&self, id: LeaseId, now: Timestamp, since_boot: i64) -> Option<Lease> {
+        if lock(&self.ending).contains(&id) {
+            return None;
+        }
+        let live = lock(&self.live);
+        let entry = live.get(&id)?;
+        let usable = entry.lease.state == LeaseState::Released
+            && !entry.lease.not_after.has_passed(now)
+            && since_boot < entry.boot_deadline;
+        usable.then(|| entry.lease.clone())
+    }
+
+    /// Every live lease.
+    pub fn all(&self) -> Vec<LiveLease> {
+        lock(&self.live).values().cloned().collect()
+    }
+
+    /// How many are live in a phase.
+    pub fn count(&self, phase: Phase) -> usize {
+        lock(&self.live).values().filter(|entry| entry.lease.phase == phase).count()
+    }
+
+    /// INVARIANT: stop-always-works. An end that could not be written, to be written when it can.
+    pub fn keep_unwritten(&self, change: LeaseChange) {
+        lock(&self.unwritten).push(change);
+    }
+
+    /// Takes the ends that could not be written so far.
+    pub fn take_unwritten(&self) -> Vec<LeaseChange> {
+        std::mem::take(&mut lock(&self.unwritten))
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,419 @@
+//! Entering and renewing observe and decide. Execute cannot be asked for here: [`ReadPhase`] has no such value.
+
+use std::sync::Arc;
+
+use super::Broker;
+use super::ports::{
+    CredentialSecret, LeaseChange, LeaseFilter, LeaseStep, MintOutcome, OpenRefused, Opening, PhaseCredential,
+};
+use super::refusal::{Code, Refusal};
+use super::runs::conflict;
+use crate::catalog;
+use crate::domain::event::{Event, EventKind};
+use crate::domain::id::{LeaseId, RunId};
+use crate::domain::key::Thumbprint;
+use crate::domain::lease::{EndReason, Ended, Lease, LeaseState, OpenedLease, Revocation};
+use crate::domain::phase::{Move, Phase, RunPhase, moves};
+use crate::domain::plan::{Credential, JwtCredential, ProviderKind, Revocability};
+use crate::domain::principal::{ActionType, Actor, AgentSlug};
+use crate::domain::run::Run;
+use crate::domain::secret::Secret;
+use crate::domain::time::Timestamp;
+use crate::domain::token::{Confirmation, TokenClaims};
+
+/// The phases an agent can simply enter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ReadPhase {
+    /// With this read-only set of the catalog.
+    Observe(ActionType),
+    /// With the broker as its only audience.
+    Decide,
+}
+
+impl ReadPhase {
+    /// The phase.
+    pub fn phase(&self) -> Phase {
+        match self {
+            Self::Observe(_) => Phase::Observe,
+            Self::Decide => Phase::Decide,
+        }
+    }
+}
+
+/// A phase credential, on its way to its agent.
+#[derive(Debug)]
+pub struct PhaseGranted {
+    /// The lease.
+    pub lease: LeaseId,
+    /// The run.
+    pub run: RunId,
+    /// The phase.
+    pub phase: Phase,
+    /// The token: of the resource (jwt), or of the broker (decide, and beside an AWS session).
+    pub access_token: Secret,
+    /// The AWS session, for an AWS observe set.
+    pub aws: Option<AwsSession>,
+    /// Useless from here on.
+    pub not_after: Timestamp,
+    /// Seconds from now until then.
+    pub expires_in: i64,
+}
+
+/// An AWS session on its way to its agent.
+#[derive(Debug)]
+pub struct AwsSession {
+    /// Not secret.
+    pub access_key_id: String,
+    /// Secret access key.
+    pub secret_access_key: Secret,
+    /// Session token.
+    pub session_token: Secret,
+    /// Region.
+    pub region: String,
+}
+
+impl Broker {
+    /// Enters or renews `phase` in the agent's run, with a DPoP key that no other phase of the run has used.
+    pub async fn enter_phase(
+        self: &Arc<Self>,
+        agent: &AgentSlug,
+        id: RunId,
+        phase: ReadPhase,
+        key: Thumbprint,
+    ) -> Result<PhaseGranted, Refusal> {
+        let now = self.gate.may_issue()?;
+        let run = self.run_of(id, Some(agent)).await?;
+        let to = RunPhase::from(phase.phase());
+        let step = moves(run.phase, to).map_err(|e| Refusal::new(Code::PhaseOrder, e.to_string()))?;
+        let lease_id = LeaseId::generate(now);
+        let credential = self.phase_credential(&run, &phase, lease_id)?;
+        let provider = self.provider(credential.provider())?.clone();
+        let prepared = provider
+            .prepare(lease_id, &credential, credential.work_seconds(), now)
+            .await
+            .map_err(|e| Refusal::new(Code::ProviderNotReady, e.to_string()).retry_after(5))?;
+        let lease = Lease {
+            id: lease_id,
+            run: id,
+            agent: agent.clone(),
+            phase: phase.phase(),
+            environment: run.environment.clone(),
+            provider: credential.provider(),
+            revocability: credential.revocability(),
+            grant: None,
+            key,
+            target: target(&credential),
+            state: LeaseState::Intent,
+            opened_at: now,
+            not_after: prepared.not_after,
+            hard_end: prepared.hard_end,
+            sent: prepared.digest(),
+            reference: None,
+            ended: None,
+            revocation: Revocation::NotNeeded,
+        };
+        let actor = Actor::Agent(agent.clone());
+        let reason = if step == Move::Renew { EndReason::Renewed } else { EndReason::PhaseLeft };
+        let left = self.leases_of_run(id).await?;
+        let rules = self.rules();
+        let mut events = Vec::new();
+        if step == Move::Enter {
+            let entered = Event::new(EventKind::PhaseEntered, actor.clone(), now).run(id);
+            events.push(entered.fact("from", run.phase.name()).fact("to", to.name()));
+        }
+        events.push(intent_event(&lease, &actor, now));
+        let opening = Opening {
+            prepared,
+            run_from: run.phase,
+            run_to: to,
+            spends: None,
+            ends: self.end_changes(&left, reason, &actor, now)?,
+            reservations: Vec::new(),
+            freezes: Vec::new(),
+            digests: rules.digests(),
+            epoch: self.gate.epoch(),
+            now,
+            events,
+            lease,
+        };
+        let opened = self.store.open_lease(opening).await.map_err(|e| self.open_refused(e))?;
+        self.gate.committed(opened.head);
+        // The rest runs to its end even when the caller hangs up.
+        let (broker, requester) = (self.clone(), run.requester.to_string());
+        let rest = tokio::spawn(async move {
+            broker.after_ends(left, reason, now).await;
+            let minting = PhaseCredential { requester, credential };
+            broker.mint_phase(opened.value, minting, now).await
+        });
+        rest.await.map_err(|_| mint_lost())?
+    }
+
+    async fn mint_phase(
+        self: Arc<Self>,
+        opened: OpenedLease,
+        minting: PhaseCredential,
+        now: Timestamp,
+    ) -> Result<PhaseGranted, Refusal> {
+        let provider = self.provider(opened.lease().provider)?.clone();
+        let outcome = provider.mint_phase(&opened, &minting).await;
+        let lease = opened.lease();
+        let minted = match self.record_outcome(lease, outcome, now).await? {
+            Recorded::Minted(minted) => minted,
+            Recorded::Refused(refusal) => return Err(refusal),
+        };
+        self.metrics.issued(lease.phase, lease.provider);
+        let (access_token, aws) = match minted.secret {
+            CredentialSecret::Token(token) => (token, None),
+            CredentialSecret::Aws { access_key_id, secret_access_key, session_token } => {
+                let region = match &minting.credential {
+                    Credential::Aws(aws) => aws.region.clone(),
+                    Credential::Jwt(_) => String::new(),
+                };
+                let token = self.broker_token(lease, minting.requester, now)?;
+                (token, Some(AwsSession { access_key_id, secret_access_key, session_token, region }))
+            }
+        };
+        Ok(PhaseGranted {
+            lease: lease.id,
+            run: lease.run,
+            phase: lease.phase,
+            access_token,
+            aws,
+            not_after: lease.not_after,
+            expires_in: lease.not_after.since(now).max(0),
+        })
+    }
+
+    fn phase_credential(&self, run: &Run, phase: &ReadPhase, lease: LeaseId) -> Result<Credential, Refusal> {
+        match phase {
+            ReadPhase::Observe(set) => {
+                catalog::observe(set, &run.environment, lease, &run.agent, &self.rules().catalog)
+                    .map_err(|e| Refusal::new(Code::ProposalInvalid, e.to_string()))
+            }
+            ReadPhase::Decide => Ok(Credential::Jwt(JwtCredential {
+                audience: self.settings.issuer.clone(),
+                authorization_details: Vec::new(),
+                work_seconds: self.settings.decide_seconds,
+                revocability: Revocability::Immediate,
+            })),
+        }
+    }
+
+    /// A token for the broker itself, bound to the lease's key and as short as the lease.
+    pub(super) fn broker_token(
+        &self,
+        lease: &Lease,
+        requester: String,
+        now: Timestamp,
+    ) -> Result<Secret, Refusal> {
+        let claims = TokenClaims {
+            iss: self.settings.issuer.clone(),
+            aud: self.settings.issuer.clone(),
+            sub: requester,
+            client_id: lease.agent.clone(),
+            act: TokenClaims::actor(&lease.agent, lease.phase),
+            scope: lease.phase.scope().to_owned(),
+            txn: lease.run,
+            jti: lease.id,
+            cnf: Confirmation { jkt: lease.key },
+            iat: now,
+            nbf: now,
+            exp: lease.not_after,
+            authorization_details: Vec::new(),
+        };
+        self.signer.sign(&claims).map_err(|_| mint_lost())
+    }
+
+    /// Live leases of a run, by the store.
+    pub(super) async fn leases_of_run(&self, id: RunId) -> Result<Vec<Lease>, Refusal> {
+        let filter = LeaseFilter { run: Some(id), open: true, ..LeaseFilter::default() };
+        let leases = self.store.leases(filter).await.map_err(|e| self.gate.store_failed(&e))?;
+        Ok(leases.into_iter().filter(|lease| lease.state.is_live()).collect())
+    }
+
+    /// The changes that end `leases`. UNKNOWN ones stay until their hard end; one in flight is a conflict.
+    pub(super) fn end_changes(
+        &self,
+        leases: &[Lease],
+        reason: EndReason,
+        actor: &Actor,
+        now: Timestamp,
+    ) -> Result<Vec<LeaseChange>, Refusal> {
+        let mut changes = Vec::new();
+        for lease in leases {
+            match lease.state {
+                LeaseState::Minted | LeaseState::Released => {
+                    changes.push(end_change(lease, reason, None, actor, now));
+                }
+                LeaseState::Unknown => {}
+                _ => return Err(conflict()),
+            }
+        }
+        Ok(changes)
+    }
+
+    /// Records what came of a mint; only then may anything leave.
+    pub(super) async fn record_outcome(
+        &self,
+        lease: &Lease,
+        outcome: MintOutcome,
+        now: Timestamp,
+    ) -> Result<Recorded, Refusal> {
+        let event = |kind| Event::new(kind, Actor::Broker, self.gate.now()).run(lease.run).lease(lease.id);
+        let event = |kind| lease.grant.iter().fold(event(kind), |e, grant| e.grant(*grant));
+        let change = |step, from, events| LeaseChange { id: lease.id, from, step, events };
+        match outcome {
+            MintOutcome::Minted(minted) => {
+                let mut minted_event =
+                    event(EventKind::LeaseMinted).fact("reference", minted.reference.as_str());
+                if let Some(percent) = minted.packed_policy_percent {
+                    minted_event = minted_event.fact("packed_policy_percent", percent);
+                }
+                let step = LeaseStep::Minted { reference: minted.reference.clone() };
+                // INVARIANT: logged-before-released. A record that fails means the credential never leaves.
+                self.step(change(step, LeaseState::Intent, vec![minted_event]), now).await?;
+                let step =
+                    change(LeaseStep::Released, LeaseState::Minted, vec![event(EventKind::LeaseReleased)]);
+                self.step(step, now).await?;
+                Ok(Recorded::Minted(minted))
+            }
+            MintOutcome::Refused { code, message, retry_after } => {
+                let refused = event(EventKind::LeaseRefused).fact("code", ascii(&code));
+                self.step(change(LeaseStep::Refused, LeaseState::Intent, vec![refused]), now).await?;
+                let mut refusal =
+                    Refusal::new(Code::ProviderRefused, format!("the provider refused ({code}): {message}"));
+                refusal.retry_after = retry_after;
+                Ok(Recorded::Refused(refusal))
+            }
+            MintOutcome::Unknown { message } => {
+                let unknown = event(EventKind::LeaseUnknown).fact("why", ascii(&message));
+                self.step(change(LeaseStep::Unknown, LeaseState::Intent, vec![unknown]), now).await?;
+                let pending = Revocation::Pending { attempts: 0, next_at: now };
+                self.step(change(LeaseStep::Revocation(pending), LeaseState::Unknown, vec![]), now).await?;
+                Ok(Recorded::Refused(Refusal::new(
+                    Code::MintUnknown,
+                    format!(
+                        "nobody knows whether the provider minted ({message}); the lease is starved there and closed at its hard end. Propose again"
+                    ),
+                )))
+            }
+        }
+    }
+
+    /// One durable step of a lease, mirrored in memory.
+    pub(super) async fn step(&self, change: LeaseChange, now: Timestamp) -> Result<Lease, Refusal> {
+        match self.store.change_lease(change).await {
+            Ok(done) => {
+                self.gate.committed(done.head);
+                self.live.put(&done.value, now, self.gate.since_boot());
+                Ok(done.value)
+            }
+            Err(super::ports::ChangeRefused::Store(error)) => Err(self.gate.store_failed(&error)),
+            Err(_) => Err(conflict()),
+        }
+    }
+
+    pub(super) fn open_refused(&self, refused: OpenRefused) -> Refusal {
+        let text = refused.to_string();
+        match refused {
+            OpenRefused::Store(error) => self.gate.store_failed(&error),
+            OpenRefused::GrantMoved(crate::domain::grant::GrantState::Claimed) => {
+                Refusal::new(Code::GrantSpent, "the grant has been used; propose again")
+            }
+            OpenRefused::GrantMoved(_) => Refusal::new(Code::GrantNotOpen, text),
+            OpenRefused::RunMoved(_) => Refusal::new(Code::PhaseOrder, text),
+            OpenRefused::Missing(_) => Refusal::new(Code::NotFound, text),
+            OpenRefused::LimitReached(_) => Refusal::new(Code::LimitReached, text),
+            OpenRefused::FreezeMoved(_) => Refusal::new(Code::Frozen, text),
+            OpenRefused::EpochMoved => Refusal::new(Code::GrantForeign, text),
+            OpenRefused::EarlierAlive(until) => {
+                let mut refusal =
+                    Refusal::new(Code::EarlierCredentialAlive, format!("{text}; claim again then"));
+                refusal.retry_after = u32::try_from(until.since(self.gate.now()).max(1)).ok();
+                refusal
+            }
+            OpenRefused::AgentExecuting(_) => {
+                Refusal::new(Code::AgentExecuting, format!("{text}; complete or cancel it first"))
+            }
+            OpenRefused::KeyReused => Refusal::new(Code::KeyReused, text),
+            OpenRefused::RulesMoved | OpenRefused::LeaseMoved => conflict(),
+        }
+    }
+}
+
+/// What was recorded of a mint.
+pub(super) enum Recorded {
+    /// MINTED and RELEASED are durable.
+    Minted(super::ports::Minted),
+    /// REFUSED or UNKNOWN is durable.
+    Refused(Refusal),
+}
+
+/// The change that ends one lease, with what its provider must still be told.
+pub(super) fn end_change(
+    lease: &Lease,
+    reason: EndReason,
+    outcome: Option<crate::domain::lease::Outcome>,
+    actor: &Actor,
+    now: Timestamp,
+) -> LeaseChange {
+    let revocation = match lease.provider {
+        _ if lease.not_after.has_passed(now) => Revocation::NotNeeded,
+        // Our own tokens: introspection answers from this very record.
+        ProviderKind::Jwt if lease.revocability == Revocability::Immediate => {
+            Revocation::Done { at: now, effective_by: now }
+        }
+        ProviderKind::Jwt => Revocation::NotNeeded,
+        ProviderKind::Aws => Revocation::Pending { attempts: 0, next_at: now },
+    };
+    let mut event = Event::new(EventKind::LeaseEnded, actor.clone(), now)
+        .run(lease.run)
+        .lease(lease.id)
+        .fact("phase", lease.phase.name())
+        .fact("reason", reason.name());
+    if let Some(grant) = lease.grant {
+        event = event.grant(grant);
+    }
+    if let Some(outcome) = outcome {
+        event = event.fact("outcome", outcome.name());
+    }
+    let ended = Ended { at: now, reason, outcome };
+    LeaseChange {
+        id: lease.id,
+        from: lease.state,
+        step: LeaseStep::Ended { ended, revocation },
+        events: vec![event],
+    }
+}
+
+/// The INTENT event of a lease.
+pub(super) fn intent_event(lease: &Lease, actor: &Actor, now: Timestamp) -> Event {
+    Event::new(EventKind::LeaseIntent, actor.clone(), now)
+        .run(lease.run)
+        .lease(lease.id)
+        .fact("phase", lease.phase.name())
+        .fact("provider", lease.provider.name())
+        .fact("target", ascii(&lease.target))
+        .fact("key", lease.key.to_string())
+        .fact("sent", lease.sent.to_string())
+        .fact("not_after", lease.not_after.seconds())
+}
+
+/// Where a credential is used: its audience or its role.
+pub(super) fn target(credential: &Credential) -> String {
+    match credential {
+        Credential::Jwt(jwt) => jwt.audience.clone(),
+        Credential::Aws(aws) => aws.role_arn.clone(),
+    }
+}
+
+pub(super) fn ascii(text: &str) -> String {
+    text.chars().take(200).map(|c| if (' '..='~').contains(&c) { c } else { '?' }).collect()
+}
+
+pub(super) fn mint_lost() -> Refusal {
+    Refusal::new(
+        Code::MintUnknown,
+        "the broker failed inside this request; the lease will be ended. Read it, then try again",
+    )
+}

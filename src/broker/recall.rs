@@ -1,0 +1,91 @@
+//! A lost reply is a state: the answer is held in memory for at most a minute and given again only to the same key.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::Broker;
+use super::claim::Claimed;
+use super::refusal::{Code, Refusal};
+use crate::domain::event::{Event, EventKind};
+use crate::domain::id::LeaseId;
+use crate::domain::key::Thumbprint;
+use crate::domain::lease::EndReason;
+use crate::domain::phase::Phase;
+use crate::domain::principal::{Actor, AgentSlug};
+use crate::domain::time::Timestamp;
+
+/// Answers held for a lost reply.
+#[derive(Default)]
+pub struct HeldReplies(Mutex<HashMap<LeaseId, (Thumbprint, Arc<Claimed>)>>);
+
+impl HeldReplies {
+    /// Holds an answer until its `recall_until`.
+    pub fn hold(&self, key: Thumbprint, claimed: Arc<Claimed>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(claimed.lease, (key, claimed));
+    }
+
+    /// The answer, for the same key and in time.
+    pub fn again(&self, lease: LeaseId, key: Thumbprint, now: Timestamp) -> Option<Arc<Claimed>> {
+        let held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (owner, claimed) = held.get(&lease)?;
+        (*owner == key && !claimed.recall_until.has_passed(now)).then(|| claimed.clone())
+    }
+
+    /// Wipes an answer.
+    pub fn forget(&self, lease: LeaseId) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&lease);
+    }
+
+    /// Wipes every answer whose time is over.
+    pub fn sweep(&self, now: Timestamp) {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .retain(|_, (_, c)| !c.recall_until.has_passed(now));
+    }
+}
+
+impl Broker {
+    /// Gives a lost reply again. The caller proved the claim key with a fresh proof over a single-use nonce of ours.
+    pub async fn recall(
+        self: &Arc<Self>,
+        id: LeaseId,
+        agent: &AgentSlug,
+        key: Thumbprint,
+    ) -> Result<Arc<Claimed>, Refusal> {
+        let now = self.gate.now();
+        let lease = self.store.lease(id).await.map_err(|e| self.gate.store_failed(&e))?;
+        let lease = lease.filter(|l| l.agent == *agent && l.key == key && l.phase == Phase::Execute);
+        let lease = lease.ok_or_else(|| Refusal::new(Code::NotFound, format!("no lease `{id}` of yours")))?;
+        let actor = Actor::Agent(agent.clone());
+        let event = |outcome: &str| {
+            Event::new(EventKind::LeaseRecalled, actor.clone(), now)
+                .run(lease.run)
+                .lease(id)
+                .fact("outcome", outcome)
+        };
+        if self.live.usable(id, now, self.gate.since_boot()).is_some()
+            && let Some(claimed) = self.replies.again(id, key, now)
+        {
+            // INVARIANT: logged-before-released, also the second time.
+            let head = self
+                .store
+                .record(vec![event("given_again")])
+                .await
+                .map_err(|e| self.gate.store_failed(&e))?;
+            self.gate.committed(head);
+            return Ok(claimed);
+        }
+        if !lease.state.is_live() {
+            return Err(Refusal::new(Code::LeaseEnded, "the lease is over; propose again"));
+        }
+        if let Ok(head) = self.store.record(vec![event("credential_lost")]).await {
+            self.gate.committed(head);
+        }
+        self.end_lease(lease, EndReason::Cancelled, None, &actor, None).await?;
+        Err(Refusal::new(
+            Code::CredentialLost,
+            "the reply is not held any more: the lease is revoked and the grant stays spent; propose again",
+        ))
+    }
+}

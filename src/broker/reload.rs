@@ -1,0 +1,80 @@
+//! Putting other rules in force without a restart: all or nothing, with old and new digests in the ledger.
+
+use serde::{Deserialize, Serialize};
+
+use super::Broker;
+use super::ports::RulesDigests;
+use super::refusal::Refusal;
+use super::rules::Rules;
+use crate::domain::event::{Event, EventKind};
+use crate::domain::principal::Actor;
+use crate::domain::time::Timestamp;
+
+/// What a reload changed.
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Reloaded {
+    /// Digest of the policy set.
+    pub policy: String,
+    /// Digest of the catalog.
+    pub catalog: String,
+    /// Digest of the directory.
+    pub directory: String,
+    /// Which of them changed.
+    pub changed: Vec<String>,
+}
+
+impl Broker {
+    /// Puts `rules` in force. They were read and checked whole before.
+    pub async fn reload(&self, rules: Rules, actor: Actor) -> Result<Reloaded, Refusal> {
+        let now = self.gate.now();
+        let before = self.rules().digests();
+        let after = rules.digests();
+        let changed = differing(Some(before), after);
+        if !changed.is_empty() {
+            let directory = serde_json::to_string(rules.directory.document()).unwrap_or_default();
+            let event = changed_event(Some(before), after, actor, now);
+            self.store.put_rules(after, directory, event).await.map_err(|e| self.gate.store_failed(&e))?;
+            self.rules.store(std::sync::Arc::new(rules));
+        }
+        Ok(Reloaded {
+            policy: after.policy.to_string(),
+            catalog: after.catalog.to_string(),
+            directory: after.directory.to_string(),
+            changed: changed.into_iter().map(str::to_owned).collect(),
+        })
+    }
+}
+
+fn differing(before: Option<RulesDigests>, after: RulesDigests) -> Vec<&'static str> {
+    let all = |digests: RulesDigests| {
+        [("policy", digests.policy), ("catalog", digests.catalog), ("directory", digests.directory)]
+    };
+    let old = before.map(all);
+    all(after)
+        .into_iter()
+        .enumerate()
+        .filter(|(at, new)| old.is_none_or(|old| old.get(*at) != Some(new)))
+        .map(|(_, (name, _))| name)
+        .collect()
+}
+
+/// The event of a change of rules, with old and new digests.
+pub(super) fn changed_event(
+    before: Option<RulesDigests>,
+    after: RulesDigests,
+    actor: Actor,
+    now: Timestamp,
+) -> Event {
+    let mut event = Event::new(EventKind::RulesChanged, actor, now)
+        .fact("changed", differing(before, after))
+        .fact("policy", after.policy.to_string())
+        .fact("catalog", after.catalog.to_string())
+        .fact("directory", after.directory.to_string());
+    if let Some(old) = before {
+        event = event
+            .fact("old_policy", old.policy.to_string())
+            .fact("old_catalog", old.catalog.to_string())
+            .fact("old_directory", old.directory.to_string());
+    }
+    event
+}

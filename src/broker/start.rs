@@ -1,0 +1,183 @@
+//! Start-up: the head is compared with the one kept outside, leases of the former life are resolved, rules go in force.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+use super::gate::Gate;
+use super::live::LiveLeases;
+use super::phases::end_change;
+use super::ports::{ChangeRefused, Head, HeadError, LeaseChange, LeaseFilter, LeaseStep, StoreError};
+use super::recall::HeldReplies;
+use super::refusal::{Code, Refusal};
+use super::{Broker, Parts};
+use crate::domain::event::{Event, EventKind};
+use crate::domain::lease::{EndReason, LeaseState, Revocation};
+use crate::domain::principal::Actor;
+
+/// The broker cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The store cannot be read or written.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The head kept outside the store cannot be read or written.
+    #[error(transparent)]
+    Head(#[from] HeadError),
+    /// A lease of the former life could not be resolved.
+    #[error("a lease of the former life could not be resolved: {0}")]
+    Recovery(#[from] ChangeRefused),
+}
+
+/// What the outside head says about the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HeadCheck {
+    /// The store is where it was, or further.
+    Current,
+    /// A fresh store, and no head was ever kept.
+    Fresh,
+    /// The store is behind, of another epoch, or the head is missing: issuance waits for `store fence`.
+    NeedsFence,
+}
+
+/// INVARIANT: one-use, across restores. Compares a store's head with the one kept outside it.
+pub fn check_head(store: &Head, known: Option<&Head>) -> HeadCheck {
+    match known {
+        None if store.size == 0 => HeadCheck::Fresh,
+        None => HeadCheck::NeedsFence,
+        Some(known) if known.epoch != store.epoch || known.size > store.size => HeadCheck::NeedsFence,
+        Some(known) if known.size == store.size && known.last != store.last => HeadCheck::NeedsFence,
+        Some(_) => HeadCheck::Current,
+    }
+}
+
+impl Broker {
+    /// Starts a broker over its parts. When the store is behind, it starts all the same, to end and revoke, and issues nothing.
+    pub async fn start(parts: Parts) -> Result<Arc<Self>, StartError> {
+        let head = parts.store.head().await?;
+        let check = check_head(&head, parts.heads.known().await?.as_ref());
+        let gate = Gate::new(parts.clock, head);
+        if check == HeadCheck::NeedsFence {
+            tracing::error!(
+                store.size = head.size,
+                store.epoch = head.epoch,
+                "the store is behind the head kept outside it, or that head is missing: nothing is issued until `phasebroker store fence`"
+            );
+            gate.close(Refusal::new(
+                Code::FenceNeeded,
+                "the broker's store is behind the head kept outside it (was a backup restored?); an operator must run `phasebroker store fence`",
+            ));
+        }
+        let broker = Arc::new(Self {
+            settings: parts.settings,
+            store: parts.store,
+            heads: parts.heads,
+            providers: parts.providers.into_iter().map(|p| (p.kind(), p)).collect::<BTreeMap<_, _>>(),
+            signer: parts.signer,
+            notifier: parts.notifier,
+            metrics: parts.metrics,
+            rules: ArcSwap::from_pointee(parts.rules),
+            gate,
+            live: LiveLeases::default(),
+            replies: HeldReplies::default(),
+            changed: tokio::sync::Notify::new(),
+        });
+        broker.recover().await?;
+        if check != HeadCheck::NeedsFence {
+            let head = broker.announce().await?;
+            broker.heads.advance(head).await?;
+        }
+        Ok(broker)
+    }
+
+    /// After a restart INTENT becomes UNKNOWN, MINTED is revoked and ENDED; RELEASED lives on to its deadline.
+    async fn recover(self: &Arc<Self>) -> Result<(), StartError> {
+        let now = self.gate.now();
+        let open = self.store.leases(LeaseFilter { open: true, ..LeaseFilter::default() }).await?;
+        for lease in open {
+            match lease.state {
+                LeaseState::Intent => {
+                    let event = Event::new(EventKind::LeaseUnknown, Actor::Broker, now)
+                        .run(lease.run)
+                        .lease(lease.id);
+                    let event =
+                        lease.grant.iter().fold(event.fact("why", "restart"), |e, grant| e.grant(*grant));
+                    let step = LeaseChange {
+                        id: lease.id,
+                        from: lease.state,
+                        step: LeaseStep::Unknown,
+                        events: vec![event],
+                    };
+                    self.store.change_lease(step).await?;
+                    let pending = LeaseStep::Revocation(Revocation::Pending { attempts: 0, next_at: now });
+                    let step = LeaseChange {
+                        id: lease.id,
+                        from: LeaseState::Unknown,
+                        step: pending,
+                        events: vec![],
+                    };
+                    let done = self.store.change_lease(step).await?;
+                    self.live.put(&done.value, now, self.gate.since_boot());
+                }
+                LeaseState::Minted => {
+                    // Nothing left: the secret died with the former process.
+                    self.store
+                        .change_lease(end_change(&lease, EndReason::Restarted, None, &Actor::Broker, now))
+                        .await?;
+                }
+                LeaseState::Released | LeaseState::Unknown => {
+                    self.live.put(&lease, now, self.gate.since_boot())
+                }
+                LeaseState::Refused | LeaseState::Ended => {}
+            }
+        }
+        Ok(())
+    }
+
+    async fn announce(&self) -> Result<Head, StartError> {
+        let now = self.gate.now();
+        let rules = self.rules();
+        let digests = rules.digests();
+        let before = self.store.rules().await?;
+        if before != Some(digests) {
+            let event = super::reload::changed_event(before, digests, Actor::Broker, now);
+            let directory = serde_json::to_string(rules.directory.document()).unwrap_or_default();
+            self.store.put_rules(digests, directory, event).await?;
+        }
+        let event = Event::new(EventKind::BrokerStarted, Actor::Broker, now)
+            .fact("version", env!("CARGO_PKG_VERSION"))
+            .fact("epoch", self.gate.epoch())
+            .fact("key", self.signer.public().thumbprint().to_string());
+        let head = self.store.record(vec![event]).await?;
+        self.gate.committed(head);
+        Ok(head)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::digest::Digest;
+    use crate::domain::time::Timestamp;
+
+    fn head(epoch: u64, size: u64) -> Head {
+        Head { epoch, size, at: Timestamp::from_seconds(1), last: Digest::of(&size.to_be_bytes()) }
+    }
+
+    #[test]
+    fn a_store_behind_the_outside_head_needs_a_fence() {
+        assert_eq!(check_head(&head(1, 5), Some(&head(1, 5))), HeadCheck::Current);
+        assert_eq!(check_head(&head(1, 9), Some(&head(1, 5))), HeadCheck::Current);
+        assert_eq!(check_head(&head(1, 4), Some(&head(1, 5))), HeadCheck::NeedsFence);
+        assert_eq!(check_head(&head(1, 9), Some(&head(2, 5))), HeadCheck::NeedsFence);
+        let other = Head { last: Digest::of(b"other"), ..head(1, 5) };
+        assert_eq!(check_head(&head(1, 5), Some(&other)), HeadCheck::NeedsFence);
+    }
+
+    #[test]
+    fn a_missing_head_is_fresh_only_for_an_empty_store() {
+        assert_eq!(check_head(&head(1, 0), None), HeadCheck::Fresh);
+        assert_eq!(check_head(&head(1, 1), None), HeadCheck::NeedsFence);
+    }
+}

@@ -1,0 +1,142 @@
+//! What time demands: leases past their deadline end, grants lapse, revocations are retried, and ends that could not
+//! be written are written. Driven once a second; safe to run at any moment and any number of times.
+
+use std::sync::Arc;
+
+use super::Broker;
+use super::phases::end_change;
+use super::ports::{ChangeRefused, GrantChange, LeaseChange, LeaseStep, Notice};
+use crate::domain::event::{Event, EventKind};
+use crate::domain::grant::GrantState;
+use crate::domain::lease::{EndReason, Lease, LeaseState};
+use crate::domain::phase::Phase;
+use crate::domain::principal::Actor;
+use crate::domain::time::Timestamp;
+
+impl Broker {
+    /// One sweep.
+    pub async fn sweep(self: &Arc<Self>) {
+        let now = self.gate.now();
+        self.replies.sweep(now);
+        self.write_unwritten().await;
+        self.expire_by_boot_clock(now).await;
+        match self.store.due(now).await {
+            Ok(due) => {
+                for lease in due.leases {
+                    self.expire(lease, now).await;
+                }
+                for lease in due.revocations {
+                    self.try_revoke(lease, now).await;
+                }
+                for record in due.grants {
+                    self.lapse(record, now).await;
+                }
+            }
+            Err(error) => {
+                self.gate.store_failed(&error);
+            }
+        }
+        for phase in [Phase::Observe, Phase::Decide, Phase::Execute] {
+            self.metrics.live_leases(phase, self.live.count(phase));
+        }
+    }
+
+    /// A shutdown: nothing is issued any more; what is live keeps its own deadline and its record.
+    pub fn shut_down(&self) {
+        self.gate.close(super::refusal::Refusal::new(
+            super::refusal::Code::ShuttingDown,
+            "the broker is shutting down; try again in a moment",
+        ));
+    }
+
+    async fn write_unwritten(self: &Arc<Self>) {
+        let mut waiting = self.live.take_unwritten().into_iter();
+        while let Some(change) = waiting.next() {
+            match self.store.change_lease(change.clone()).await {
+                Ok(done) => {
+                    self.gate.committed(done.head);
+                    let now = self.gate.now();
+                    self.live.put(&done.value, now, self.gate.since_boot());
+                    self.try_revoke(done.value, now).await;
+                }
+                Err(ChangeRefused::Store(_)) => {
+                    self.live.keep_unwritten(change);
+                    waiting.by_ref().for_each(|rest| self.live.keep_unwritten(rest));
+                }
+                // Someone else ended it first.
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// Leases also watch the boot-time clock: a wall clock set back never lengthens one.
+    async fn expire_by_boot_clock(self: &Arc<Self>, now: Timestamp) {
+        let since_boot = self.gate.since_boot();
+        for entry in self.live.all() {
+            let wall_says_live = !entry.lease.not_after.has_passed(now);
+            if since_boot >= entry.boot_deadline && wall_says_live {
+                self.expire(entry.lease, now).await;
+            }
+        }
+    }
+
+    async fn expire(self: &Arc<Self>, lease: Lease, now: Timestamp) {
+        let change = match lease.state {
+            LeaseState::Intent => {
+                // Its own deadline passed before anyone recorded an outcome: nobody knows.
+                let event =
+                    Event::new(EventKind::LeaseUnknown, Actor::Broker, now).run(lease.run).lease(lease.id);
+                let events = vec![event.fact("why", "no outcome was recorded")];
+                LeaseChange { id: lease.id, from: lease.state, step: LeaseStep::Unknown, events }
+            }
+            LeaseState::Unknown => end_change(&lease, EndReason::Unknown, None, &Actor::Broker, now),
+            _ if lease.phase == Phase::Execute => {
+                end_change(&lease, EndReason::CutOff, None, &Actor::Broker, now)
+            }
+            _ => end_change(&lease, EndReason::Expired, None, &Actor::Broker, now),
+        };
+        self.replies.forget(lease.id);
+        match self.store.change_lease(change).await {
+            Ok(done) => {
+                self.gate.committed(done.head);
+                self.live.put(&done.value, now, self.gate.since_boot());
+                if done.value.state == LeaseState::Ended {
+                    self.count_end(lease.phase, now.since(lease.opened_at));
+                    self.try_revoke(done.value, now).await;
+                }
+            }
+            Err(ChangeRefused::Store(error)) => {
+                self.gate.store_failed(&error);
+                self.live.kill(lease.id);
+            }
+            Err(_) => {}
+        }
+    }
+
+    async fn lapse(&self, record: super::ports::GrantRecord, now: Timestamp) {
+        let grant = record.sealed.grant();
+        let event = Event::new(EventKind::GrantLapsed, Actor::Broker, now).run(grant.who.run).grant(grant.id);
+        let change = GrantChange {
+            id: grant.id,
+            revision: record.revision,
+            state: GrantState::Lapsed,
+            claim_until: None,
+            approval: None,
+            events: vec![event.fact("from", record.state.name())],
+        };
+        match self.store.change_grant(change).await {
+            Ok(()) => {
+                self.changed.notify_waiters();
+                self.notifier.notify(Notice {
+                    kind: "grant_lapsed",
+                    id: grant.id.to_string(),
+                    link: format!("{}/v1/grants/{}", self.settings.issuer, grant.id),
+                });
+            }
+            Err(ChangeRefused::Store(error)) => {
+                self.gate.store_failed(&error);
+            }
+            Err(_) => {}
+        }
+    }
+}

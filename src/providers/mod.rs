@@ -1,0 +1,3 @@
+//! Providers: each implements `broker::ports::CredentialProvider`.
+
+pub mod jwt;
