@@ -2,149 +2,26 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::Broker;
+use super::grants::active;
 use super::ports::{ChangeRefused, GrantChange, GrantRecord};
 use super::refusal::{Code, Refusal};
 use super::runs::conflict;
-use crate::domain::approval::{Answer, Approval, ApprovalError, Outstanding, eligible, outstanding};
-use crate::domain::digest::{Digest, encode};
-use crate::domain::directory::{Directory, DirectoryDocument};
+use crate::domain::approval::{Answer, Approval, ApprovalError};
+use crate::domain::digest::Digest;
 use crate::domain::event::{Event, EventKind, SaltedText};
 use crate::domain::grant::GrantState;
 use crate::domain::id::GrantId;
-use crate::domain::principal::{Actor, AgentSlug, GroupSlug, PersonSlug};
-use crate::domain::proposal::Story;
+use crate::domain::principal::{Actor, GroupSlug};
 use crate::domain::time::Timestamp;
 
 /// Longest reason of a denial or withdrawal, in bytes.
 const MAX_REASON_BYTES: usize = 1024;
 /// How often a change that lost a race is read again and retried.
 const RETRIES: usize = 8;
-
-/// An open grant in a list for people.
-#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
-pub struct ApprovalLine {
-    /// The grant.
-    #[schema(value_type = String)]
-    pub grant: GrantId,
-    /// SHA-256 of its bytes.
-    #[schema(value_type = String)]
-    pub digest: Digest,
-    /// The code people compare.
-    pub short_code: String,
-    /// Action type.
-    pub action: String,
-    /// What it does, in the catalog's words.
-    pub summary: String,
-    /// Where.
-    pub environment: String,
-    /// Kind of harm.
-    pub class: String,
-    /// Who proposed.
-    pub agent: String,
-    /// On whose behalf.
-    pub requester: String,
-    /// Where it stands.
-    #[schema(value_type = String)]
-    pub state: GrantState,
-    /// When it was sealed.
-    #[schema(value_type = i64)]
-    pub sealed_at: Timestamp,
-    /// Signatures count until here.
-    #[schema(value_type = i64)]
-    pub approve_by: Timestamp,
-    /// Who must sign.
-    pub rule_text: String,
-    /// What is missing.
-    #[schema(value_type = Object)]
-    pub outstanding: BTreeMap<GroupSlug, u32>,
-    /// Whether the caller may sign it.
-    pub you_may_sign: bool,
-    /// Why not.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub why_not: Option<String>,
-}
-
-/// A token received, as others see it.
-#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
-pub struct ApprovalView {
-    /// Who.
-    #[schema(value_type = String)]
-    pub person: PersonSlug,
-    /// What they said.
-    #[schema(value_type = String)]
-    pub decision: Answer,
-    /// When the broker received it.
-    #[schema(value_type = i64)]
-    pub received_at: Timestamp,
-    /// The token.
-    pub token: String,
-}
-
-/// A grant's exact bytes, for people.
-#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
-pub struct GrantDocument {
-    /// The grant.
-    #[schema(value_type = String)]
-    pub grant: GrantId,
-    /// The exact bytes, base64url.
-    pub document: String,
-    /// Where it stands.
-    #[schema(value_type = String)]
-    pub state: GrantState,
-    /// Tokens received.
-    pub approvals: Vec<ApprovalView>,
-    /// What is missing.
-    #[schema(value_type = Object)]
-    pub outstanding: BTreeMap<GroupSlug, u32>,
-    /// It can be claimed until here.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<i64>)]
-    pub claim_until: Option<Timestamp>,
-    /// What the agent wrote; untrusted.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<Object>)]
-    pub story: Option<Story>,
-    /// The salt that binds it to the grant, base64url.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub evidence_salt: Option<String>,
-}
-
-/// A grant as its agents see it.
-#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
-pub struct GrantStatus {
-    /// The grant.
-    #[schema(value_type = String)]
-    pub grant: GrantId,
-    /// SHA-256 of its bytes.
-    #[schema(value_type = String)]
-    pub digest: Digest,
-    /// The code people compare.
-    pub short_code: String,
-    /// Where it stands.
-    #[schema(value_type = String)]
-    pub state: GrantState,
-    /// Signatures count until here.
-    #[schema(value_type = i64)]
-    pub approve_by: Timestamp,
-    /// It can be claimed until here.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<i64>)]
-    pub claim_until: Option<Timestamp>,
-    /// The approvals that count, to be presented at the claim.
-    pub approvals: Vec<ApprovalView>,
-    /// What is missing.
-    #[schema(value_type = Object)]
-    pub outstanding: BTreeMap<GroupSlug, u32>,
-    /// Who denied it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
-    pub denied_by: Option<PersonSlug>,
-}
 
 /// A person's token with the text its reason digest stands for.
 #[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
@@ -178,71 +55,7 @@ pub struct AnswerTaken {
     pub claim_until: Option<Timestamp>,
 }
 
-/// The approvals that count: approve tokens whose person has not taken them back since.
-pub(super) fn active(approvals: &[Approval]) -> Vec<Approval> {
-    let later_withdrawn = |at: usize, person: &PersonSlug| {
-        approvals
-            .iter()
-            .skip(at + 1)
-            .any(|a| a.claims.decision == Answer::Withdraw && a.claims.iss == *person)
-    };
-    approvals
-        .iter()
-        .enumerate()
-        .filter(|(at, a)| a.claims.decision == Answer::Approve && !later_withdrawn(*at, &a.claims.iss))
-        .map(|(_, a)| a.clone())
-        .collect()
-}
-
 impl Broker {
-    /// Open grants, as `person` sees them.
-    pub async fn open_approvals(&self, person: &PersonSlug) -> Result<Vec<ApprovalLine>, Refusal> {
-        let rules = self.rules();
-        let open = self.store.open_grants(None).await.map_err(|e| self.gate.store_failed(&e))?;
-        Ok(open.iter().map(|record| line(record, person, &rules.directory)).collect())
-    }
-
-    /// The exact bytes of a grant and what happened to it, for people.
-    pub async fn document(&self, id: GrantId) -> Result<GrantDocument, Refusal> {
-        let record = self.record_of(id).await?;
-        let missing = self.missing(&record).await?;
-        Ok(GrantDocument {
-            grant: id,
-            document: encode(record.sealed.bytes()),
-            state: record.state,
-            approvals: record.approvals.iter().map(view).collect(),
-            outstanding: missing.0,
-            claim_until: record.claim_until,
-            evidence_salt: record.evidence.as_ref().map(|e| encode(&e.salt)),
-            story: record.evidence.map(|e| e.story),
-        })
-    }
-
-    /// A grant as its proposing or claiming agent sees it; waits up to `wait` for a change while it is pending.
-    pub async fn grant_status(
-        &self,
-        id: GrantId,
-        agent: &AgentSlug,
-        wait: Duration,
-    ) -> Result<GrantStatus, Refusal> {
-        let until = tokio::time::Instant::now() + wait.min(Duration::from_secs(60));
-        let mut seen = None;
-        loop {
-            let changed = self.changed.notified();
-            let record = self.record_of(id).await?;
-            let who = &record.sealed.grant().who;
-            if who.proposing_agent != *agent && who.claiming_agent != *agent {
-                return Err(Refusal::new(Code::NotFound, format!("no grant `{id}` of yours")));
-            }
-            let first = *seen.get_or_insert(record.revision);
-            let settled = record.state != GrantState::Pending || record.revision != first;
-            if settled || tokio::time::Instant::now() >= until {
-                return self.status(&record).await;
-            }
-            let _ = tokio::time::timeout_at(until, changed).await;
-        }
-    }
-
     /// Takes a person's token. No login: the token is the proof, and names the grant.
     pub async fn answer(self: &Arc<Self>, id: GrantId, answered: Answered) -> Result<AnswerTaken, Refusal> {
         let record = self.record_of(id).await?;
@@ -390,46 +203,6 @@ impl Broker {
         Ok(())
     }
 
-    /// The directory in force when the grant was sealed.
-    pub(super) async fn directory_at(&self, digest: Digest) -> Result<Arc<Directory>, Refusal> {
-        let current = self.rules();
-        if current.directory.digest() == digest {
-            return Ok(Arc::new(current.directory.clone()));
-        }
-        // INVARIANT: unknown-is-no. A directory that cannot be read back refuses.
-        let lost = || {
-            Refusal::new(
-                Code::StoreUnavailable,
-                "the directory this grant was sealed under cannot be read back",
-            )
-        };
-        let text =
-            self.store.directory(digest).await.map_err(|e| self.gate.store_failed(&e))?.ok_or_else(lost)?;
-        let document: DirectoryDocument = serde_json::from_str(&text).map_err(|_| lost())?;
-        Directory::check(document).map(Arc::new).map_err(|_| lost())
-    }
-
-    pub(super) async fn record_of(&self, id: GrantId) -> Result<GrantRecord, Refusal> {
-        let record = self.store.grant(id).await.map_err(|e| self.gate.store_failed(&e))?;
-        record.ok_or_else(|| Refusal::new(Code::NotFound, format!("no grant `{id}`")))
-    }
-
-    async fn status(&self, record: &GrantRecord) -> Result<GrantStatus, Refusal> {
-        let missing = self.missing(record).await?;
-        let denied = record.approvals.iter().find(|a| a.claims.decision == Answer::Deny);
-        Ok(GrantStatus {
-            grant: record.sealed.grant().id,
-            digest: record.sealed.digest(),
-            short_code: record.sealed.digest().short_code(),
-            state: record.state,
-            approve_by: record.sealed.grant().time.approve_by,
-            claim_until: record.claim_until,
-            approvals: active(&record.approvals).iter().map(view).collect(),
-            outstanding: missing.0,
-            denied_by: denied.map(|a| a.claims.iss.clone()),
-        })
-    }
-
     async fn taken(&self, record: &GrantRecord, approval: &Approval) -> Result<AnswerTaken, Refusal> {
         Ok(AnswerTaken {
             grant: record.sealed.grant().id,
@@ -438,21 +211,6 @@ impl Broker {
             outstanding: self.missing(record).await?.0,
             claim_until: record.claim_until,
         })
-    }
-
-    async fn missing(&self, record: &GrantRecord) -> Result<Outstanding, Refusal> {
-        self.missing_with(record, &active(&record.approvals)).await
-    }
-
-    async fn missing_with(
-        &self,
-        record: &GrantRecord,
-        approvals: &[Approval],
-    ) -> Result<Outstanding, Refusal> {
-        let sealed_under = self.directory_at(record.sealed.grant().decision.directory).await?;
-        let rules = self.rules();
-        let rule = &record.sealed.grant().decision.rule;
-        Ok(outstanding(rule, approvals, &record.sealed, &[&sealed_under, &rules.directory]))
     }
 }
 
@@ -513,43 +271,4 @@ fn events(
         event(EventKind::GrantApproved, Actor::Broker).fact("digest", record.sealed.digest().to_string())
     });
     [received].into_iter().chain(approved).collect()
-}
-
-fn view(approval: &Approval) -> ApprovalView {
-    ApprovalView {
-        person: approval.claims.iss.clone(),
-        decision: approval.claims.decision,
-        received_at: approval.received_at,
-        token: approval.token.clone(),
-    }
-}
-
-fn line(record: &GrantRecord, person: &PersonSlug, directory: &Directory) -> ApprovalLine {
-    let grant = record.sealed.grant();
-    let counting = active(&record.approvals);
-    let signed = counting.iter().any(|a| a.claims.iss == *person);
-    let why_not = match eligible(person, &record.sealed, directory) {
-        Err(error) => Some(error.to_string()),
-        Ok(()) if signed => Some("you have signed it".to_owned()),
-        Ok(()) if record.state != GrantState::Pending => Some(format!("it is `{}`", record.state)),
-        Ok(()) => None,
-    };
-    ApprovalLine {
-        grant: grant.id,
-        digest: record.sealed.digest(),
-        short_code: record.sealed.digest().short_code(),
-        action: grant.action.action_type.to_string(),
-        summary: grant.action.summary.clone(),
-        environment: grant.environment.to_string(),
-        class: grant.action.class.to_string(),
-        agent: grant.who.proposing_agent.to_string(),
-        requester: grant.who.requester.to_string(),
-        state: record.state,
-        sealed_at: grant.time.sealed_at,
-        approve_by: grant.time.approve_by,
-        rule_text: grant.decision.rule.to_string(),
-        outstanding: outstanding(&grant.decision.rule, &counting, &record.sealed, &[directory]).0,
-        you_may_sign: why_not.is_none(),
-        why_not,
-    }
 }

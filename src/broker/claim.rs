@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use super::Broker;
-use super::approve::active;
-use super::phases::{Recorded, ascii, intent_event, mint_lost, target};
+use super::grants::active;
+use super::outcome::Recorded;
+use super::phases::{ascii, intent_event, mint_lost, target};
 use super::ports::{CredentialSecret, GrantRecord, LeaseChange, LeaseStep, Opening};
 use super::propose::decide;
 use super::refusal::{Code, Refusal};

@@ -1,24 +1,28 @@
 //! The use cases, the only place that orders steps. Nothing here names a concrete store, provider or transport.
 //!
 //! One action, in the order it happens: `runs` opens, `phases` observes and decides, `propose` seals, `approve`
-//! collects signatures, `claim` consumes and mints, `end` ends and revokes, `sweep` does what time demands.
+//! collects signatures, `claim` consumes and mints, `end`, `stop` and `revoke` end it, `sweep` does what time demands.
 
 pub mod approve;
 pub mod claim;
 pub mod end;
 pub mod gate;
+pub mod grants;
 pub mod introspect;
 pub mod live;
 pub mod metrics;
+pub mod outcome;
 pub mod phases;
 pub mod ports;
 pub mod propose;
 pub mod recall;
 pub mod refusal;
 pub mod reload;
+pub mod revoke;
 pub mod rules;
 pub mod runs;
 pub mod start;
+pub mod stop;
 pub mod sweep;
 pub mod views;
 

@@ -1,22 +1,19 @@
-//! What the use cases need from outside: store, head keeper, providers, clock, notices.
-//! Each method of [`Store`] is one transaction; a state change and its events commit together or not at all.
+//! The store, cut by use case: each method is one transaction; a state change and its events commit together or not at all.
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::approval::Approval;
-use crate::domain::authority::Authority;
 use crate::domain::digest::Digest;
 use crate::domain::event::Event;
 use crate::domain::grant::{GrantState, SealedGrant};
 use crate::domain::id::{GrantId, LeaseId, RunId};
 use crate::domain::lease::{Ended, Lease, LeaseState, OpenedLease, Prepared, Revocation};
 use crate::domain::phase::RunPhase;
-use crate::domain::plan::{Credential, ProviderKind};
+use crate::domain::plan::ProviderKind;
 use crate::domain::principal::AgentSlug;
 use crate::domain::proposal::Evidence;
 use crate::domain::run::Run;
-use crate::domain::secret::Secret;
 use crate::domain::time::Timestamp;
 
 /// The store failed. Unreadable is never "absent", unwritable is never "done".
@@ -338,143 +335,4 @@ pub trait Store: Send + Sync {
         now: Timestamp,
         until: Timestamp,
     ) -> Result<Option<u64>, StoreError>;
-}
-
-/// The head kept outside the store could not be read or advanced.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the head kept outside the store: {0}")]
-pub struct HeadError(pub String);
-
-/// Keeps the ledger's head outside the store, so that a restored backup is noticed.
-#[async_trait]
-pub trait HeadKeeper: Send + Sync {
-    /// The head kept; `None` when none was ever kept. Unreadable is an error, never `None`.
-    async fn known(&self) -> Result<Option<Head>, HeadError>;
-    /// Durably advances to `head`; returns once a head at least that new is kept.
-    async fn advance(&self, head: Head) -> Result<(), HeadError>;
-    /// Replaces whatever is kept, after a fence.
-    async fn replace(&self, head: Head) -> Result<(), HeadError>;
-}
-
-/// Reads clocks; the only place that does.
-pub trait Clock: Send + Sync {
-    /// The wall clock.
-    fn wall(&self) -> Timestamp;
-    /// Seconds since boot, suspension included; never steps back.
-    fn since_boot(&self) -> i64;
-}
-
-/// The secret part of what a provider minted.
-#[derive(Debug)]
-pub enum CredentialSecret {
-    /// A DPoP-bound access token.
-    Token(Secret),
-    /// An STS session.
-    Aws {
-        /// Not secret; CloudTrail's join key.
-        access_key_id: String,
-        /// Secret access key.
-        secret_access_key: Secret,
-        /// Session token.
-        session_token: Secret,
-    },
-}
-
-/// What a provider minted.
-#[derive(Debug)]
-pub struct Minted {
-    /// The provider's own name for it; never a secret.
-    pub reference: String,
-    /// The secret.
-    pub secret: CredentialSecret,
-    /// Percent of the packed policy size, where the provider tells.
-    pub packed_policy_percent: Option<u32>,
-}
-
-/// What came of a mint.
-#[derive(Debug)]
-pub enum MintOutcome {
-    /// A credential exists and is here.
-    Minted(Minted),
-    /// Certainly nothing was minted; the grant may be tried again.
-    Refused {
-        /// The provider's error code.
-        code: String,
-        /// What to do; never a secret.
-        message: String,
-        /// Seconds after which another try makes sense, for throttling and outages.
-        retry_after: Option<u32>,
-    },
-    /// Nobody knows; treated as existing.
-    Unknown {
-        /// Why.
-        message: String,
-    },
-}
-
-/// What an observe or decide credential is made of. It names no action, and nothing of execute can be made of it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PhaseCredential {
-    /// The subject the token or session is about, in `act.sub`.
-    pub requester: String,
-    /// The exact request.
-    pub credential: Credential,
-}
-
-/// A provider took an early end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Revoked {
-    /// When it was done.
-    pub at: Timestamp,
-    /// By when it is in force everywhere.
-    pub effective_by: Timestamp,
-}
-
-/// The provider cannot mint now, and was not asked to.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct NotReady(pub String);
-
-/// An early end failed; it will be tried again.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct RevokeFailed(pub String);
-
-/// Mints and revokes credentials of one kind.
-#[async_trait]
-pub trait CredentialProvider: Send + Sync {
-    /// Which kind.
-    fn kind(&self) -> ProviderKind;
-    /// Makes the exact text that will be sent, with its deadline; no secret, no side effect at the provider
-    /// (it may ask the provider for its clock).
-    async fn prepare(
-        &self,
-        lease: LeaseId,
-        credential: &Credential,
-        work_seconds: u32,
-        now: Timestamp,
-    ) -> Result<Prepared, NotReady>;
-    /// Mints the execute credential of an opened lease under its authority. Called once per lease, never retried.
-    async fn mint_execute(&self, opened: &OpenedLease, authority: &Authority) -> MintOutcome;
-    /// Mints an observe or decide credential.
-    async fn mint_phase(&self, opened: &OpenedLease, credential: &PhaseCredential) -> MintOutcome;
-    /// Ends a credential before its time. May be called again for the same lease.
-    async fn revoke(&self, lease: &Lease, now: Timestamp) -> Result<Revoked, RevokeFailed>;
-}
-
-/// Something people should hear of: ids and a link only.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Notice {
-    /// `approval_needed`, `grant_lapsed` or `revocation_failed`.
-    pub kind: &'static str,
-    /// The grant or lease.
-    pub id: String,
-    /// Where to look.
-    pub link: String,
-}
-
-/// Tells people; never blocks, never fails the caller.
-pub trait Notifier: Send + Sync {
-    /// Queues the notice, or drops it with a log line when the queue is full.
-    fn notify(&self, notice: Notice);
 }

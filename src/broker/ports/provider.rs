@@ -1,0 +1,108 @@
+//! Providers: mint and revoke credentials of one kind.
+
+use async_trait::async_trait;
+
+use crate::domain::authority::Authority;
+use crate::domain::id::LeaseId;
+use crate::domain::lease::{Lease, OpenedLease, Prepared};
+use crate::domain::plan::{Credential, ProviderKind};
+use crate::domain::secret::Secret;
+use crate::domain::time::Timestamp;
+
+/// The secret part of what a provider minted.
+#[derive(Debug)]
+pub enum CredentialSecret {
+    /// A DPoP-bound access token.
+    Token(Secret),
+    /// An STS session.
+    Aws {
+        /// Not secret; CloudTrail's join key.
+        access_key_id: String,
+        /// Secret access key.
+        secret_access_key: Secret,
+        /// Session token.
+        session_token: Secret,
+    },
+}
+
+/// What a provider minted.
+#[derive(Debug)]
+pub struct Minted {
+    /// The provider's own name for it; never a secret.
+    pub reference: String,
+    /// The secret.
+    pub secret: CredentialSecret,
+    /// Percent of the packed policy size, where the provider tells.
+    pub packed_policy_percent: Option<u32>,
+}
+
+/// What came of a mint.
+#[derive(Debug)]
+pub enum MintOutcome {
+    /// A credential exists and is here.
+    Minted(Minted),
+    /// Certainly nothing was minted; the grant may be tried again.
+    Refused {
+        /// The provider's error code.
+        code: String,
+        /// What to do; never a secret.
+        message: String,
+        /// Seconds after which another try makes sense, for throttling and outages.
+        retry_after: Option<u32>,
+    },
+    /// Nobody knows; treated as existing.
+    Unknown {
+        /// Why.
+        message: String,
+    },
+}
+
+/// What an observe or decide credential is made of. It names no action, and nothing of execute can be made of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PhaseCredential {
+    /// The subject the token or session is about, in `act.sub`.
+    pub requester: String,
+    /// The exact request.
+    pub credential: Credential,
+}
+
+/// A provider took an early end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Revoked {
+    /// When it was done.
+    pub at: Timestamp,
+    /// By when it is in force everywhere.
+    pub effective_by: Timestamp,
+}
+
+/// The provider cannot mint now, and was not asked to.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct NotReady(pub String);
+
+/// An early end failed; it will be tried again.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct RevokeFailed(pub String);
+
+/// Mints and revokes credentials of one kind.
+#[async_trait]
+pub trait CredentialProvider: Send + Sync {
+    /// Which kind.
+    fn kind(&self) -> ProviderKind;
+    /// Makes the exact text that will be sent, with its deadline; no secret, no side effect at the provider
+    /// (it may ask the provider for its clock).
+    async fn prepare(
+        &self,
+        lease: LeaseId,
+        credential: &Credential,
+        work_seconds: u32,
+        now: Timestamp,
+    ) -> Result<Prepared, NotReady>;
+    /// Mints the execute credential of an opened lease under its authority. Called once per lease, never retried.
+    async fn mint_execute(&self, opened: &OpenedLease, authority: &Authority) -> MintOutcome;
+    /// Mints an observe or decide credential.
+    async fn mint_phase(&self, opened: &OpenedLease, credential: &PhaseCredential) -> MintOutcome;
+    /// Ends a credential before its time. May be called again for the same lease.
+    async fn revoke(&self, lease: &Lease, now: Timestamp) -> Result<Revoked, RevokeFailed>;
+}

@@ -1,0 +1,48 @@
+//! The rest of the world: the head kept outside the store, clocks, and people to tell.
+
+use async_trait::async_trait;
+use serde::Serialize;
+
+use super::store::Head;
+use crate::domain::time::Timestamp;
+
+/// The head kept outside the store could not be read or advanced.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the head kept outside the store: {0}")]
+pub struct HeadError(pub String);
+
+/// Keeps the ledger's head outside the store, so that a restored backup is noticed.
+#[async_trait]
+pub trait HeadKeeper: Send + Sync {
+    /// The head kept; `None` when none was ever kept. Unreadable is an error, never `None`.
+    async fn known(&self) -> Result<Option<Head>, HeadError>;
+    /// Durably advances to `head`; returns once a head at least that new is kept.
+    async fn advance(&self, head: Head) -> Result<(), HeadError>;
+    /// Replaces whatever is kept, after a fence.
+    async fn replace(&self, head: Head) -> Result<(), HeadError>;
+}
+
+/// Reads clocks; the only place that does.
+pub trait Clock: Send + Sync {
+    /// The wall clock.
+    fn wall(&self) -> Timestamp;
+    /// Seconds since boot, suspension included; never steps back.
+    fn since_boot(&self) -> i64;
+}
+
+/// Something people should hear of: ids and a link only.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Notice {
+    /// `approval_needed`, `grant_lapsed` or `revocation_failed`.
+    pub kind: &'static str,
+    /// The grant or lease.
+    pub id: String,
+    /// Where to look.
+    pub link: String,
+}
+
+/// Tells people; never blocks, never fails the caller.
+pub trait Notifier: Send + Sync {
+    /// Queues the notice, or drops it with a log line when the queue is full.
+    fn notify(&self, notice: Notice);
+}
