@@ -150,3 +150,129 @@ impl Nonces {
 fn name(nonce: &str, key: &Thumbprint) -> Digest {
     Digest::tagged("nonce", format!("{key}\0{nonce}").as_bytes())
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::super::fixture::{ISSUER, NOW, fixture, hostile_headers, other_spellings, token, with};
+    use super::*;
+    use crate::domain::key::SigningKey;
+
+    const URL: &str = "https://broker.test/token";
+
+    fn expected(access_token: Option<&'static str>, nonce: NonceRule) -> Expected<'static> {
+        Expected { method: "POST", url: URL, access_token, nonce }
+    }
+
+    fn header(key: &SigningKey) -> Value {
+        json!({"typ": DPOP_TYP, "alg": key.public().algorithm().name(), "jwk": key.public().jwk()})
+    }
+
+    fn claims(jti: &str) -> Value {
+        json!({"jti": jti, "htm": "POST", "htu": URL, "iat": NOW.seconds()})
+    }
+
+    fn proof(key: &SigningKey, jti: &str, change: Value) -> String {
+        token(&header(key).to_string(), &with(claims(jti), change).to_string(), key)
+    }
+
+    fn is_proof_error<T>(outcome: Result<T, AuthnError>) -> bool {
+        matches!(outcome, Err(AuthnError::InvalidDpopProof { .. }))
+    }
+
+    #[test]
+    fn a_proof_of_either_key_type_holds_once() {
+        let authn = fixture(vec![]).authn;
+        let rule = expected(None, NonceRule::NotNeeded);
+        for key in [SigningKey::generate().unwrap(), SigningKey::generate_p256().unwrap()] {
+            let made = proof(&key, "proof-0001", json!({}));
+            assert_eq!(authn.dpop(&made, &rule, NOW).unwrap().key, key.public().thumbprint());
+            assert!(authn.dpop(&made, &rule, NOW).unwrap_err().to_string().contains("used already"));
+        }
+    }
+
+    #[test]
+    fn a_proof_for_another_method_url_or_time_is_refused() {
+        let authn = fixture(vec![]).authn;
+        let key = SigningKey::generate().unwrap();
+        let rule = expected(None, NonceRule::NotNeeded);
+        let at = |seconds: i64| json!({"iat": NOW.plus(seconds).seconds()});
+        for (name, change) in [
+            json!({"htm": "GET"}),
+            json!({"htm": "post"}),
+            json!({"htu": format!("{ISSUER}/v1/runs")}),
+            json!({"htu": "https://other.test/token"}),
+            at(-61),
+            at(6),
+            json!({"iat": 1.5}),
+            json!({"jti": null}),
+            json!({"extra": 1}),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let made = proof(&key, &format!("refused-{name}"), change.clone());
+            assert!(is_proof_error(authn.dpop(&made, &rule, NOW)), "{change}");
+        }
+        for (name, change) in [at(-29), at(5), json!({"htu": format!("{URL}?a=b")})].into_iter().enumerate() {
+            assert!(authn.dpop(&proof(&key, &format!("accepted-{name}"), change), &rule, NOW).is_ok());
+        }
+        assert!(is_proof_error(authn.dpop(&proof(&key, "before-start", at(-31)), &rule, NOW)));
+    }
+
+    #[test]
+    fn the_access_token_and_its_hash_come_together() {
+        let authn = fixture(vec![]).authn;
+        let key = SigningKey::generate().unwrap();
+        let ath = |text: &str| json!({"ath": Digest::of(text.as_bytes())});
+        let with_token = expected(Some("token"), NonceRule::NotNeeded);
+        let without = expected(None, NonceRule::NotNeeded);
+        assert!(authn.dpop(&proof(&key, "ath-right", ath("token")), &with_token, NOW).is_ok());
+        assert!(is_proof_error(authn.dpop(&proof(&key, "ath-wrong", ath("other")), &with_token, NOW)));
+        assert!(is_proof_error(authn.dpop(&proof(&key, "ath-missing", json!({})), &with_token, NOW)));
+        assert!(is_proof_error(authn.dpop(&proof(&key, "ath-stray", ath("token")), &without, NOW)));
+    }
+
+    #[test]
+    fn hostile_headers_and_other_spellings_are_refused() {
+        let authn = fixture(vec![]).authn;
+        let (key, other) = (SigningKey::generate().unwrap(), SigningKey::generate().unwrap());
+        let rule = expected(None, NonceRule::NotNeeded);
+        let private =
+            with(header(&key), json!({"jwk": with(json!(key.public().jwk()), json!({"d": "AAAA"}))}));
+        let mut headers = hostile_headers(&header(&key));
+        headers.push(private.to_string());
+        headers.push(header(&other).to_string());
+        for header in headers {
+            let made = token(&header, &claims("hostile-1").to_string(), &key);
+            assert!(is_proof_error(authn.dpop(&made, &rule, NOW)), "{header}");
+        }
+        let made = proof(&key, "hostile-1", json!({}));
+        for spelling in other_spellings(&made) {
+            assert!(is_proof_error(authn.dpop(&spelling, &rule, NOW)), "{spelling:?}");
+        }
+        assert!(authn.dpop(&made, &rule, NOW).is_ok());
+    }
+
+    #[test]
+    fn a_nonce_is_good_once_for_its_own_key_and_a_minute() {
+        let authn = fixture(vec![]).authn;
+        let (key, other) = (SigningKey::generate().unwrap(), SigningKey::generate().unwrap());
+        let rule = expected(None, NonceRule::Required);
+        let ask = |key: &SigningKey, jti: &str| match authn.dpop(&proof(key, jti, json!({})), &rule, NOW) {
+            Err(AuthnError::UseDpopNonce { nonce }) => nonce,
+            other => panic!("{other:?}"),
+        };
+        let wants_another =
+            |outcome: Result<Proof, AuthnError>| matches!(outcome, Err(AuthnError::UseDpopNonce { .. }));
+        let nonce = ask(&key, "nonce-ask-1");
+        let used = |key: &SigningKey, jti: &str| proof(key, jti, json!({"nonce": nonce}));
+        assert!(wants_another(authn.dpop(&used(&other, "nonce-other"), &rule, NOW)));
+        assert_eq!(authn.dpop(&used(&key, "nonce-first"), &rule, NOW).unwrap().nonce, Some(nonce.clone()));
+        assert!(wants_another(authn.dpop(&used(&key, "nonce-again"), &rule, NOW)));
+        let late = ask(&key, "nonce-ask-2");
+        let made = proof(&key, "nonce-late", json!({"nonce": late, "iat": NOW.plus(60).seconds()}));
+        assert!(wants_another(authn.dpop(&made, &rule, NOW.plus(60))));
+    }
+}

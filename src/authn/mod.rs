@@ -5,6 +5,8 @@
 pub mod agent;
 pub mod assertion;
 pub mod dpop;
+#[cfg(test)]
+mod fixture;
 pub mod jwks;
 pub mod person;
 pub mod replay;

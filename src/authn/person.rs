@@ -94,3 +94,81 @@ impl Authn {
         Ok(PersonLogin { person: person.clone(), key: verified.key, custody: key.custody })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::super::fixture::{
+        Fixture, ISSUER, NOW, fixture, hostile_headers, other_spellings, token, with,
+    };
+    use super::*;
+
+    const URL: &str = "https://broker.test/v1/stop";
+
+    fn claims() -> Value {
+        json!({"iss": "alice", "aud": ISSUER, "htm": "POST", "htu": URL, "iat": NOW.seconds(),
+            "exp": NOW.plus(60).seconds(), "jti": ulid::Ulid::generate().to_string()})
+    }
+
+    fn header(f: &Fixture) -> Value {
+        json!({"typ": PERSON_TYP, "alg": "EdDSA", "kid": f.alice.public().thumbprint().to_string()})
+    }
+
+    fn login(f: &Fixture, assertion: &str) -> Result<PersonLogin, AuthnError> {
+        f.authn.person(assertion, "POST", URL, &f.directory, NOW)
+    }
+
+    #[test]
+    fn a_person_is_known_by_an_enrolled_key_once_per_assertion() {
+        let f = fixture(vec![]);
+        let made = token(&header(&f).to_string(), &claims().to_string(), &f.alice);
+        for spelling in other_spellings(&made) {
+            assert!(login(&f, &spelling).is_err(), "{spelling:?}");
+        }
+        let known = login(&f, &made).unwrap();
+        assert_eq!((known.person.as_str(), known.custody), ("alice", Custody::SshAgent));
+        let again = login(&f, &made).unwrap_err();
+        assert!(again.to_string().contains("used already"));
+        assert_eq!(again.known_person(), Some(&known.person));
+    }
+
+    #[test]
+    fn claims_of_another_person_broker_request_or_time_are_refused() {
+        let f = fixture(vec![]);
+        let at = |iat: i64, exp: i64| json!({"iat": NOW.plus(iat).seconds(), "exp": NOW.plus(exp).seconds()});
+        for change in [
+            json!({"iss": "bob"}),
+            json!({"aud": "https://other.test"}),
+            json!({"aud": [ISSUER]}),
+            json!({"htm": "GET"}),
+            json!({"htu": "https://broker.test/v1/leases"}),
+            json!({"jti": "not-a-ulid"}),
+            json!({"extra": true}),
+            at(-20, 0),
+            at(0, 61),
+            at(6, 60),
+            at(-31, 20),
+            at(5, 5),
+        ] {
+            let made = token(&header(&f).to_string(), &with(claims(), change.clone()).to_string(), &f.alice);
+            assert!(matches!(login(&f, &made), Err(AuthnError::Unauthenticated { .. })), "{change}");
+        }
+        let edge = with(claims(), at(-20, 1));
+        assert!(login(&f, &token(&header(&f).to_string(), &edge.to_string(), &f.alice)).is_ok());
+    }
+
+    #[test]
+    fn hostile_headers_and_an_agents_key_are_refused_and_nobody_is_named() {
+        let f = fixture(vec![]);
+        let mut headers = hostile_headers(&header(&f));
+        headers.push(with(header(&f), json!({"jwk": f.alice.public().jwk()})).to_string());
+        headers.push(with(header(&f), json!({"kid": f.bot.public().thumbprint().to_string()})).to_string());
+        for header in headers {
+            let outcome = login(&f, &token(&header, &claims().to_string(), &f.alice));
+            assert_eq!(outcome.unwrap_err().known_person(), None, "{header}");
+        }
+        let forged = token(&header(&f).to_string(), &claims().to_string(), &f.resource);
+        assert_eq!(login(&f, &forged).unwrap_err().known_person(), None);
+    }
+}

@@ -38,3 +38,30 @@ impl Authn {
         Ok(ResourceLogin { audience: server.audience.clone() })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::fixture::{ISSUER, NOW, fixture, token, with};
+
+    #[test]
+    fn a_resource_server_is_known_by_its_own_key_and_name() {
+        let f = fixture(vec![]);
+        let header = json!({"alg": "EdDSA", "kid": f.resource.public().thumbprint().to_string()}).to_string();
+        let claims = json!({"iss": "https://api.test", "sub": "https://api.test",
+            "aud": format!("{ISSUER}/introspect"), "iat": NOW.seconds(), "exp": NOW.plus(60).seconds(),
+            "jti": "resource-1"});
+        let login = |claims: &serde_json::Value, key| {
+            f.authn.resource_login(&token(&header, &claims.to_string(), key), NOW)
+        };
+        assert_eq!(login(&claims, &f.resource).unwrap().audience, "https://api.test");
+        assert!(login(&claims, &f.resource).is_err(), "used already");
+        let fresh = with(claims, json!({"jti": "resource-2"}));
+        assert!(login(&fresh, &f.alice).is_err());
+        for change in [json!({"iss": "https://other.test"}), json!({"aud": format!("{ISSUER}/token")})] {
+            assert!(login(&with(fresh.clone(), change), &f.resource).is_err());
+        }
+        assert!(login(&fresh, &f.resource).is_ok());
+    }
+}
