@@ -1,0 +1,261 @@
+//! Claims about reading a configuration, made on the shipped one with one thing changed.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::Config;
+
+struct Shipped(tempfile::TempDir);
+
+impl Shipped {
+    fn copy() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("config");
+        fs::create_dir(dir.path().join("policy")).unwrap();
+        for name in ["phasebroker.toml", "catalog.toml", "directory.toml"] {
+            fs::copy(from.join(name), dir.path().join(name)).unwrap();
+        }
+        for entry in fs::read_dir(from.join("policy")).unwrap() {
+            let path = entry.unwrap().path();
+            fs::copy(&path, dir.path().join("policy").join(path.file_name().unwrap())).unwrap();
+        }
+        Self(dir)
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn with(self, name: &str, old: &str, new: &str) -> Self {
+        let text = fs::read_to_string(self.path(name)).unwrap();
+        assert!(text.contains(old), "{name} holds {old}");
+        fs::write(self.path(name), text.replacen(old, new, 1)).unwrap();
+        self
+    }
+
+    fn top(self, old: &str, new: &str) -> Self {
+        self.with("phasebroker.toml", old, new)
+    }
+
+    fn read(&self) -> Result<Config, String> {
+        Config::read(&self.path("phasebroker.toml")).map_err(|errors| errors.to_string())
+    }
+
+    /// The mistakes, paths shortened.
+    fn mistakes(&self) -> String {
+        let text = self.read().map(|_| ()).unwrap_err();
+        text.replace(&format!("{}/", self.0.path().display()), "")
+    }
+}
+
+#[test]
+fn the_shipped_configuration_reads_clean() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/phasebroker.toml");
+    let config = Config::read(&path).unwrap_or_else(|errors| panic!("{errors}"));
+    assert!(config.listen.ip().is_loopback() && !config.dev && config.aws.is_none());
+    assert!(config.data_dir.ends_with("var/data"), "{}", config.data_dir.display());
+    assert_eq!(config.limits.open_per_agent, 20);
+    assert_eq!(config.limits.idle_timeout, Duration::from_secs(30));
+    assert_eq!(config.reread_rules().unwrap().digests(), config.rules.digests());
+}
+
+#[test]
+fn every_key_shown_but_absent_is_one_that_is_known() {
+    let shipped = Shipped::copy();
+    let text = fs::read_to_string(shipped.path("phasebroker.toml")).unwrap();
+    let shown: Vec<String> = text
+        .lines()
+        .map(|line| match line.strip_prefix('#') {
+            Some(rest) if !rest.is_empty() && !rest.starts_with(' ') => rest.to_owned(),
+            _ => line.to_owned(),
+        })
+        .collect();
+    fs::write(shipped.path("phasebroker.toml"), shown.join("\n")).unwrap();
+    let left: Vec<String> = shipped
+        .mistakes()
+        .lines()
+        .filter(|line| !line.contains("tls.certificate: `") && !line.contains("tls.key: `"))
+        .filter(|line| !line.contains(": issuer: must be https"))
+        .map(str::to_owned)
+        .collect();
+    assert!(left.is_empty(), "{left:#?}");
+}
+
+#[test]
+fn a_mistake_is_named_with_file_line_path_and_key() {
+    let top = "phasebroker.toml";
+    for (file, old, new, named) in [
+        (
+            top,
+            "listen = \"127.0.0.1:8477\"",
+            "listen = \"0.0.0.0:8477\"",
+            "listen: `0.0.0.0:8477` is not loopback",
+        ),
+        (top, "listen = \"127.0.0.1:8477\"", "listen = \"here\"", "listen: `here` is not an address"),
+        (
+            top,
+            "issuer = \"http://127.0.0.1:8477\"",
+            "issuer = \"https://b.example\"",
+            "issuer: is https, but",
+        ),
+        (
+            top,
+            "issuer = \"http://127.0.0.1:8477\"",
+            "issuer = \"http://b.example\"",
+            "issuer: http is for loopback",
+        ),
+        (top, "issuer = \"http://127.0.0.1:8477\"", "issuer = \"http://127.0.0.1:8477/\"", "closing slash"),
+        (top, "behind = false", "behind = true", "issuer: must be https"),
+        (top, "../var/head/phasebroker.head", "../var/data/head", "store.head_file: must lie outside"),
+        (top, "connections = 1024", "connections = 0", "limits.connections: 0 is not within"),
+        (top, "connections = 1024", "connections = \"many\"", "limits.connections: invalid type"),
+        (top, "connections = 1024", "conections = 1024", "limits.conections: unknown field"),
+        (top, "dev = false", "dve = false", "dve: unknown field"),
+        (top, "decide_seconds = 300", "decide_seconds = 3000", "tokens.decide_seconds: 3000 is not within"),
+        (top, "[log]", "[logs]", "logs: unknown field"),
+        (top, "catalog = \"catalog.toml\"", "catalog = \"none.toml\"", "none.toml: cannot be read"),
+        (top, "catalog = \"catalog.toml\"", "", "rules.catalog: missing field"),
+        (
+            top,
+            "audience = \"http://127.0.0.1:8478\"",
+            "audience = \"http://127.0.0.1:1\"",
+            "environments.demo.jwt.introspects",
+        ),
+        ("directory.toml", "owner = \"grace\"", "owner = \"nobody\"", "agents.pay-bot.owner: `nobody`"),
+        ("directory.toml", "[groups.database]", "[groups.dba]", "`database`, which is not a group"),
+        ("directory.toml", "name = \"Bob Brandt\"", "nam = \"Bob\"", "people.bob.nam: unknown field"),
+        ("directory.toml", "people = [\"dave\"]", "people = []", "policy `data` can never be satisfied"),
+        (
+            "catalog.toml",
+            "max_work_seconds = 120",
+            "max_work_seconds = 0",
+            "actions.reboot-instance.max_work_seconds",
+        ),
+        ("catalog.toml", "[actions.reboot-instance]", "[actions.reboot-instance]\nsudo = true", "sudo"),
+        (
+            "policy/guardrails.cedar",
+            "context.changes",
+            "context.change",
+            "guardrails.cedar:10: policy `one-change",
+        ),
+        ("policy/guardrails.cedar", "forbid (", "forbid", "guardrails.cedar:6"),
+    ] {
+        let text = Shipped::copy().with(file, old, new).mistakes();
+        assert!(text.contains(named), "{old} -> {new}: {text}");
+        assert!(text.lines().all(|line| line.contains(".toml") || line.contains("policy")), "{text}");
+    }
+}
+
+#[test]
+fn lines_are_counted_in_the_file_that_is_wrong() {
+    let text = Shipped::copy().with("directory.toml", "owner = \"grace\"", "owner = \"nobody\"").mistakes();
+    let original = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("config/directory.toml"));
+    let line = original.unwrap().lines().position(|line| line == "owner = \"grace\"").unwrap() + 1;
+    assert!(text.starts_with(&format!("directory.toml:{line}: agents.pay-bot.owner: ")), "{text}");
+}
+
+#[test]
+fn mistakes_of_different_files_and_sections_are_told_at_once() {
+    let text = Shipped::copy()
+        .top("connections = 1024", "connections = 0")
+        .top("decide_seconds = 300", "decide_second = 300")
+        .with("directory.toml", "owner = \"grace\"", "owner = \"nobody\"")
+        .with("policy/guardrails.cedar", "context.changes", "context.change")
+        .mistakes();
+    for named in ["limits.connections", "tokens.decide_second", "agents.pay-bot.owner", "one-change"] {
+        assert!(text.contains(named), "{text}");
+    }
+}
+
+#[test]
+fn an_unreadable_file_is_not_an_empty_file() {
+    for name in ["phasebroker.toml", "catalog.toml", "directory.toml", "policy/guardrails.cedar"] {
+        let shipped = Shipped::copy();
+        fs::write(shipped.path(name), [0xff, 0xfe]).unwrap();
+        assert!(shipped.mistakes().contains(&format!("{name}: cannot be read")), "{name}");
+    }
+    for name in ["catalog.toml", "directory.toml", "policy/guardrails.cedar"] {
+        let shipped = Shipped::copy();
+        fs::write(shipped.path(name), "").unwrap();
+        assert!(shipped.mistakes().contains(name), "{name}");
+    }
+    let shipped = Shipped::copy();
+    fs::remove_dir_all(shipped.path("policy")).unwrap();
+    fs::create_dir(shipped.path("policy")).unwrap();
+    assert!(shipped.mistakes().contains("holds no `*.cedar` file"));
+}
+
+#[test]
+fn a_declared_proxy_with_an_https_issuer_may_listen_anywhere() {
+    let shipped = Shipped::copy()
+        .top("issuer = \"http://127.0.0.1:8477\"", "issuer = \"https://broker.example\"")
+        .top("listen = \"127.0.0.1:8477\"", "listen = \"0.0.0.0:8477\"")
+        .top("behind = false", "behind = true");
+    assert!(shipped.read().unwrap().behind_proxy);
+}
+
+#[test]
+fn the_dev_mark_allows_the_demo_environment_on_loopback_and_nothing_else() {
+    let text = Shipped::copy().top("dev = false", "dev = true").mistakes();
+    for named in ["environments.production", "environments.staging.aws", "actions.reboot-instance.provider"] {
+        assert!(text.contains(named), "{text}");
+    }
+    let shipped = Shipped::copy().top("dev = false", "dev = true");
+    let demo = r#"[environments.demo.jwt]
+audience = "http://127.0.0.1:8478"
+introspects = true
+[actions.restart-service]
+summary = "Restart the service"
+provider = "jwt"
+class = "availability"
+reversible = true
+rollback = "None needed"
+changes = 1
+max_work_seconds = 60
+environments = ["demo"]
+"#;
+    fs::write(shipped.path("catalog.toml"), demo).unwrap();
+    assert!(shipped.read().unwrap().dev);
+    let shipped = shipped.top("listen = \"127.0.0.1:8477\"", "listen = \"0.0.0.0:8477\"");
+    assert!(shipped.mistakes().contains("listens on loopback only"));
+}
+
+#[test]
+fn aws_needs_two_identities_and_endpoints_allowed_by_name() {
+    let section = |body: &str| {
+        Shipped::copy().top("[limits]", &format!("[aws]\nregion = \"eu-central-1\"\n{body}\n[limits]"))
+    };
+    assert!(section("").mistakes().contains("aws.revoke_profile: must differ"));
+    assert!(section("mint_profile = \"a\"\nrevoke_profile = \"a\"").mistakes().contains("must differ"));
+    let two = "mint_profile = \"a\"\nrevoke_profile = \"b\"\n";
+    assert_eq!(section(two).read().unwrap().aws.unwrap().revoke_profile.as_deref(), Some("b"));
+    let endpoint = format!("{two}sts_endpoint = \"http://127.0.0.1:5000\"\n");
+    assert!(section(&endpoint).mistakes().contains("aws.sts_endpoint: is refused unless"));
+    assert!(section(&format!("{endpoint}allow_endpoints = [\"sts\"]")).read().is_ok());
+    let other = format!("{two}sts_endpoint = \"http://evil.example\"\nallow_endpoints = [\"sts\"]");
+    assert!(section(&other).mistakes().contains("must be an https URL"));
+}
+
+#[test]
+fn a_key_has_one_owner_over_directory_and_resources() {
+    let shipped = Shipped::copy();
+    let text = fs::read_to_string(shipped.path("directory.toml")).unwrap();
+    let person = text.lines().find_map(|line| line.strip_prefix("jwk = ")).unwrap().to_owned();
+    let broker = fs::read_to_string(shipped.path("phasebroker.toml")).unwrap();
+    let resource = broker.lines().find(|line| line.starts_with("keys = [")).unwrap().to_owned();
+    let text = shipped.top(&resource, &format!("keys = [{person}]")).mistakes();
+    assert!(text.contains("resources[0].keys: key"), "{text}");
+}
+
+#[test]
+fn a_workload_of_an_issuer_that_is_not_configured_is_a_mistake() {
+    let text = Shipped::copy()
+        .with(
+            "directory.toml",
+            "[agents.pay-runner]\n",
+            "[agents.pay-runner]\nworkloads = [{ issuer = \"https://ci.example\", subject = \"s\" }]\n",
+        )
+        .mistakes();
+    assert!(text.contains("agents.pay-runner.workloads: `https://ci.example`"), "{text}");
+}
