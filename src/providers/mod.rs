@@ -1,3 +1,4 @@
 //! Providers: each implements `broker::ports::CredentialProvider`.
 
+pub mod aws;
 pub mod jwt;

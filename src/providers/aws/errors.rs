@@ -1,0 +1,166 @@
+//! What a failed STS call means: certainly nothing minted, or nobody knows. Decided on the error code string, since
+//! most codes arrive unmodelled; whatever is not certain is unknown.
+
+use std::error::Error;
+use std::io;
+
+use aws_sdk_sts::config::http::HttpResponse;
+use aws_sdk_sts::error::{ProvideErrorMetadata, SdkError};
+
+use crate::broker::ports::MintOutcome;
+
+/// Seconds after which another try makes sense when STS throttles.
+const AFTER_THROTTLING: u32 = 5;
+/// Seconds after which another try makes sense when STS was not reached.
+const AFTER_OUTAGE: u32 = 10;
+const MESSAGE_CHARS: usize = 300;
+
+/// The outcome of a failed mint. `sent` is whether the request was handed to a connection.
+pub(super) fn outcome<E: ProvideErrorMetadata + 'static>(
+    error: &SdkError<E, HttpResponse>,
+    sent: bool,
+) -> MintOutcome
+where
+    SdkError<E, HttpResponse>: Error,
+{
+    match error {
+        SdkError::ServiceError(answer) => {
+            answered(answer.raw().status().as_u16(), answer.err().code(), answer.err().message())
+        }
+        _ if !sent => refused(
+            "not_sent",
+            format!("the request to STS could not be made; check the minting identity: {}", chain(error)),
+            Some(AFTER_OUTAGE),
+        ),
+        SdkError::DispatchFailure(_) if never_connected(error) => {
+            refused("unreachable", format!("STS was not reached: {}", chain(error)), Some(AFTER_OUTAGE))
+        }
+        _ => unknown(format!("STS was asked and its answer was lost: {}", chain(error))),
+    }
+}
+
+fn answered(status: u16, code: Option<&str>, message: Option<&str>) -> MintOutcome {
+    let Some(code) = code.filter(|code| !code.is_empty()) else {
+        return unknown(format!("STS answered {status} without an error code"));
+    };
+    let said = printable(message.unwrap_or_default());
+    match code {
+        // `RequestThrottled` and its like come with 400, 429 or 503, and are refusals by any of them.
+        "Throttling" | "ThrottlingException" | "RequestLimitExceeded" | "TooManyRequestsException" => {
+            refused(code, format!("STS throttles this account and region: {said}"), Some(AFTER_THROTTLING))
+        }
+        _ if !(400..500).contains(&status) || status == 408 => {
+            unknown(format!("STS answered {status} {}: {said}", printable(code)))
+        }
+        _ => refused(code, format!("{}: {said}", advice(code)), None),
+    }
+}
+
+fn advice(code: &str) -> &'static str {
+    match code {
+        "AccessDenied" => {
+            "STS denied the mint; check that the role exists and that its trust policy lets the minting identity \
+             assume it, tag the session and set the source identity"
+        }
+        "MalformedPolicyDocument" => {
+            "STS cannot read the session policy; check the action type in the catalog"
+        }
+        "PackedPolicyTooLarge" => {
+            "the session policy and tags are too large when packed; name fewer resources"
+        }
+        "RegionDisabledException" => "STS is not active in this region; activate it for the role's account",
+        "ExpiredToken" | "ExpiredTokenException" | "InvalidClientTokenId" | "SignatureDoesNotMatch" => {
+            "STS does not accept the minting identity's own credentials; renew them"
+        }
+        _ => "STS refused the request",
+    }
+}
+
+fn refused(code: &str, message: String, retry_after: Option<u32>) -> MintOutcome {
+    MintOutcome::Refused { code: printable(code), message, retry_after }
+}
+
+pub(super) fn unknown(message: String) -> MintOutcome {
+    MintOutcome::Unknown { message }
+}
+
+/// Whether the failure lies in connecting: nothing can have been sent.
+fn never_connected(error: &(dyn Error + 'static)) -> bool {
+    links(error).any(|link| {
+        let refused =
+            link.downcast_ref::<io::Error>().is_some_and(|io| io.kind() == io::ErrorKind::ConnectionRefused);
+        let text = link.to_string();
+        refused || text.starts_with("HTTP connect timeout") || text.starts_with("client error (Connect)")
+    })
+}
+
+fn links<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(
+        Some(error),
+        |link: &&'a (dyn Error + 'static)| -> Option<&'a (dyn Error + 'static)> {
+            let link: &'a (dyn Error + 'static) = *link;
+            link.source()
+        },
+    )
+}
+
+/// The chain of an error as one line. SDK errors name addresses and reasons, never credentials.
+pub(super) fn chain(error: &(dyn Error + 'static)) -> String {
+    printable(&links(error).map(ToString::to_string).collect::<Vec<_>>().join(": "))
+}
+
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_ascii_graphic() || c == ' ' { c } else { '?' }).take(MESSAGE_CHARS).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn certain(status: u16, code: &str) -> Option<Option<u32>> {
+        match answered(status, Some(code), Some("why")) {
+            MintOutcome::Refused { code: shown, retry_after, .. } => {
+                assert_eq!(shown, code);
+                Some(retry_after)
+            }
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn a_refusal_by_sts_is_certain() {
+        for (status, code) in [
+            (403, "AccessDenied"),
+            (400, "MalformedPolicyDocument"),
+            (400, "PackedPolicyTooLarge"),
+            (403, "RegionDisabledException"),
+            (403, "ExpiredToken"),
+            (403, "InvalidClientTokenId"),
+            (400, "ValidationError"),
+        ] {
+            assert_eq!(certain(status, code), Some(None), "{code}");
+        }
+        assert_eq!(certain(400, "Throttling"), Some(Some(AFTER_THROTTLING)));
+        assert_eq!(certain(503, "Throttling"), Some(Some(AFTER_THROTTLING)));
+    }
+
+    #[test]
+    fn a_failure_at_sts_is_not() {
+        for (status, code) in
+            [(500, "InternalFailure"), (503, "ServiceUnavailable"), (200, "Odd"), (408, "RequestExpired")]
+        {
+            assert_eq!(certain(status, code), None, "{code}");
+        }
+        assert!(
+            matches!(answered(403, None, None), MintOutcome::Unknown { .. }),
+            "no code: perhaps not STS at all"
+        );
+    }
+
+    #[test]
+    fn what_is_shown_is_printable_and_bounded() {
+        let shown = printable(&format!("a\u{202e}b\n{}", "x".repeat(1_000)));
+        assert!(shown.starts_with("a?b?x"));
+        assert_eq!(shown.len(), MESSAGE_CHARS);
+    }
+}

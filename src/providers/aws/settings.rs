@@ -1,0 +1,204 @@
+//! What an operator decides about AWS, and the two clients made of it.
+//! Endpoints come from here only: those of the environment and of profiles are never read into a client.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_config::BehaviorVersion;
+use aws_config::default_provider::credentials::DefaultCredentialsChain;
+use aws_config::profile::ProfileFileCredentialsProvider;
+use aws_config::retry::RetryConfig;
+use aws_config::timeout::TimeoutConfig;
+use aws_sdk_sts::config::{Region, SharedCredentialsProvider};
+
+use super::aws_clock::{AwsClock, DateHeader};
+
+/// Settings of the `aws` provider, as resolved from the configuration.
+#[derive(Debug, Clone)]
+pub struct AwsSettings {
+    /// Region of the STS endpoint; it also names the partition.
+    pub region: String,
+    /// The identity that may assume the phase roles, and nothing else.
+    pub mint: Identity,
+    /// The identity that may write the Deny policy of the phase roles, and nothing else.
+    pub revoke: Identity,
+    /// Another STS endpoint, allowed by name in the configuration.
+    pub sts_endpoint: Option<String>,
+    /// Another IAM endpoint, allowed by name in the configuration.
+    pub iam_endpoint: Option<String>,
+    /// How long a call may take.
+    pub timeouts: Timeouts,
+    /// STS calls a second that the broker allows itself in the long run.
+    pub sts_calls_per_second: u32,
+    /// STS calls that may come at once.
+    pub sts_burst: u32,
+}
+
+impl AwsSettings {
+    /// The two identities in a region; everything else as shipped.
+    pub fn new(region: impl Into<String>, mint: Identity, revoke: Identity) -> Self {
+        Self {
+            region: region.into(),
+            mint,
+            revoke,
+            sts_endpoint: None,
+            iam_endpoint: None,
+            timeouts: Timeouts::default(),
+            sts_calls_per_second: 20,
+            sts_burst: 40,
+        }
+    }
+
+    pub(super) fn check(&self) -> Result<(), BadAwsSettings> {
+        if self.region.is_empty() {
+            return Err(BadAwsSettings::NoRegion);
+        }
+        if self.sts_calls_per_second == 0 || self.sts_burst == 0 {
+            return Err(BadAwsSettings::NoCalls);
+        }
+        let same = match (&self.mint, &self.revoke) {
+            (Identity::DefaultChain, Identity::DefaultChain) => true,
+            (Identity::Profile(mint), Identity::Profile(revoke)) => mint == revoke,
+            _ => false,
+        };
+        if same { Err(BadAwsSettings::OneIdentity) } else { Ok(()) }
+    }
+
+    /// The client that assumes roles. It never retries: a second attempt could be a second session.
+    pub(super) async fn sts(&self, clock: Arc<AwsClock>) -> aws_sdk_sts::Client {
+        let mut config = aws_sdk_sts::Config::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .region(Region::new(self.region.clone()))
+            .credentials_provider(self.mint.credentials(&self.region).await)
+            .retry_config(RetryConfig::disabled())
+            .timeout_config(self.timeouts.config())
+            .interceptor(DateHeader::new(clock));
+        config.set_endpoint_url(self.sts_endpoint.clone());
+        aws_sdk_sts::Client::from_conf(config.build())
+    }
+
+    /// The client that writes Deny policies. Its calls are idempotent, so one retry is safe.
+    pub(super) async fn iam(&self) -> aws_sdk_iam::Client {
+        let mut config = aws_sdk_iam::Config::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .region(Region::new(self.region.clone()))
+            .credentials_provider(self.revoke.credentials(&self.region).await)
+            .retry_config(RetryConfig::standard().with_max_attempts(2))
+            .timeout_config(self.timeouts.config());
+        config.set_endpoint_url(self.iam_endpoint.clone());
+        aws_sdk_iam::Client::from_conf(config.build())
+    }
+}
+
+/// Where an identity's credentials come from.
+#[derive(Debug, Clone)]
+pub enum Identity {
+    /// The SDK's default chain: environment, web identity, container, instance.
+    DefaultChain,
+    /// A named profile of the shared configuration files: keys, `role_arn`, or web identity.
+    Profile(String),
+    /// Credentials that the caller resolves.
+    Given(SharedCredentialsProvider),
+}
+
+impl Identity {
+    async fn credentials(&self, region: &str) -> SharedCredentialsProvider {
+        match self {
+            Self::DefaultChain => SharedCredentialsProvider::new(
+                DefaultCredentialsChain::builder().region(Region::new(region.to_owned())).build().await,
+            ),
+            Self::Profile(name) => SharedCredentialsProvider::new(
+                ProfileFileCredentialsProvider::builder().profile_name(name.clone()).build(),
+            ),
+            Self::Given(provider) => provider.clone(),
+        }
+    }
+}
+
+/// How long one call may take. The SDK has no limit of its own but for connecting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timeouts {
+    /// To connect. Shorter than an attempt, so that "never connected" is seen before "never answered".
+    pub connect: Duration,
+    /// For one attempt, answer included.
+    pub attempt: Duration,
+    /// For the whole call, finding credentials included.
+    pub operation: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(2),
+            attempt: Duration::from_secs(3),
+            operation: Duration::from_secs(8),
+        }
+    }
+}
+
+impl Timeouts {
+    fn config(self) -> TimeoutConfig {
+        TimeoutConfig::builder()
+            .connect_timeout(self.connect)
+            .operation_attempt_timeout(self.attempt)
+            .operation_timeout(self.operation)
+            .build()
+    }
+}
+
+/// Settings that cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BadAwsSettings {
+    /// No region.
+    #[error("name the AWS region whose STS endpoint is called")]
+    NoRegion,
+    /// A limit of zero.
+    #[error("the allowed STS calls a second, and at once, must each be at least 1")]
+    NoCalls,
+    /// One identity for both.
+    #[error("minting and revoking need two AWS identities; name two different profiles")]
+    OneIdentity,
+}
+
+/// Names of the environment variables that would send AWS calls elsewhere; while any is set, the broker must not start.
+pub fn forbidden_endpoint_variables(vars: impl Iterator<Item = (String, String)>) -> Vec<String> {
+    let mut names: Vec<String> =
+        vars.map(|(name, _)| name).filter(|name| name.starts_with("AWS_ENDPOINT_URL")).collect();
+    names.sort();
+    names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(mint: Identity, revoke: Identity) -> AwsSettings {
+        AwsSettings::new("eu-central-1", mint, revoke)
+    }
+
+    #[test]
+    fn one_identity_for_minting_and_revoking_is_refused() {
+        let profile = |name: &str| Identity::Profile(name.to_owned());
+        assert_eq!(
+            settings(Identity::DefaultChain, Identity::DefaultChain).check(),
+            Err(BadAwsSettings::OneIdentity)
+        );
+        assert_eq!(settings(profile("a"), profile("a")).check(), Err(BadAwsSettings::OneIdentity));
+        assert_eq!(settings(profile("a"), profile("b")).check(), Ok(()));
+        assert_eq!(settings(Identity::DefaultChain, profile("b")).check(), Ok(()));
+    }
+
+    #[test]
+    fn zero_calls_or_no_region_are_refused() {
+        let good = settings(Identity::DefaultChain, Identity::Profile("b".into()));
+        assert_eq!(AwsSettings { sts_burst: 0, ..good.clone() }.check(), Err(BadAwsSettings::NoCalls));
+        assert_eq!(AwsSettings { region: String::new(), ..good }.check(), Err(BadAwsSettings::NoRegion));
+    }
+
+    #[test]
+    fn every_endpoint_variable_is_named_and_nothing_else() {
+        let vars = ["AWS_ENDPOINT_URL_STS", "AWS_REGION", "AWS_ENDPOINT_URL", "HOME"];
+        let found = forbidden_endpoint_variables(vars.iter().map(|n| ((*n).to_owned(), "x".to_owned())));
+        assert_eq!(found, ["AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_STS"]);
+    }
+}
