@@ -11,3 +11,4 @@ pub mod domain;
 pub mod http;
 pub mod policy;
 pub mod providers;
+pub mod store;

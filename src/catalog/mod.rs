@@ -12,15 +12,17 @@ mod observe;
 mod parameter;
 mod pattern;
 mod permission;
+mod refused;
 mod resolved;
 mod template;
 
 pub use check::CatalogError;
-pub use compile::{CompileError, Ids, compile, recompile};
+pub use compile::{Ids, compile, recompile};
 pub use difference::difference;
 pub use document::{
     ActionDocument, AwsTargetDocument, CatalogDocument, EnvironmentDocument, JwtTarget, ObserveDocument,
     ParameterDocument, StatementDocument,
 };
 pub use observe::observe;
+pub use refused::CompileError;
 pub use resolved::{AwsTarget, Catalog, Entry, ObserveSet, Target};

@@ -1,7 +1,8 @@
 //! The credential of a read-only set. It names no grant, and nothing of execute can be made of it.
 
-use super::compile::{CompileError, Session, revocability, target};
+use super::compile::{Session, revocability, target};
 use super::permission::session_policy;
+use super::refused::CompileError;
 use super::resolved::Catalog;
 use crate::domain::id::LeaseId;
 use crate::domain::phase::Phase;

@@ -3,11 +3,12 @@
 use regex_lite::Regex;
 use serde_json::Value;
 
-use super::compile::CompileError;
 use super::document::ParameterDocument;
 use super::pattern;
+use super::refused::CompileError;
 use super::template::forbidden_in;
 use crate::domain::action::ParameterValue;
+use crate::domain::canonical::MAX_SAFE_INTEGER;
 
 /// Longest text when the catalog names no other, in characters.
 const DEFAULT_MAX_LENGTH: usize = 128;
@@ -42,6 +43,11 @@ impl ParameterType {
             }
             ParameterDocument::Integer { min, max } if min > max => {
                 Err(("min", format!("{min} is larger than `max`, {max}")))
+            }
+            ParameterDocument::Integer { min, max }
+                if min.unsigned_abs() > MAX_SAFE_INTEGER || max.unsigned_abs() > MAX_SAFE_INTEGER =>
+            {
+                Err(("max", "a signed document holds integers within 2^53-1 only".to_owned()))
             }
             ParameterDocument::Integer { min, max } => Ok(Self::Integer { min: *min, max: *max }),
             ParameterDocument::Choice { values } => {

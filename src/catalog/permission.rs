@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use super::compile::CompileError;
 use super::document::{Conditions, StatementDocument};
 use super::iam::{ActionFacts, ActionTable};
+use super::refused::CompileError;
 use super::resolved::AwsTarget;
 use super::template::{Filling, Template};
 use crate::domain::plan::MAX_SESSION_POLICY_CHARS;

@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::compile::CompileError;
 use super::document::JwtTarget;
 use super::parameter::ParameterType;
 use super::permission::Permission;
+use super::refused::CompileError;
 use super::template::{Filling, Template};
 use crate::domain::action::ActionClass;
 use crate::domain::digest::Digest;

@@ -297,7 +297,6 @@ pub struct OpenedLease {
 
 impl OpenedLease {
     /// For `store` alone, after its commit (checked by `tests/architecture.rs`).
-    #[allow(dead_code)]
     pub(crate) fn committed(lease: Lease, prepared: Prepared) -> Self {
         Self { lease, prepared }
     }

@@ -1,0 +1,101 @@
+//! Reads of several records: open grants, leases by filter, and what has fallen due.
+
+use rusqlite::{Connection, params, params_from_iter, types::Value};
+
+use super::fault::Fault;
+use super::rows;
+use crate::broker::ports::{Due, GrantRecord, LeaseFilter};
+use crate::domain::id::{GrantId, RunId};
+use crate::domain::lease::Lease;
+use crate::domain::time::Timestamp;
+
+/// A grant by id, with its approvals.
+pub(super) fn grant(conn: &Connection, id: GrantId) -> Result<Option<GrantRecord>, Fault> {
+    let found = rows::all(conn, "SELECT * FROM grants WHERE id = ?1", [id.to_string()], rows::grant)?;
+    found.into_iter().next().map(|grant| rows::with_approvals(conn, grant)).transpose()
+}
+
+/// Open grants, oldest first; of one run when given.
+pub(super) fn open_grants(conn: &Connection, run: Option<RunId>) -> Result<Vec<GrantRecord>, Fault> {
+    let found = match run {
+        Some(run) => rows::all(
+            conn,
+            "SELECT * FROM grants WHERE run = ?1 AND state IN ('pending', 'approved') ORDER BY place, id",
+            [run.to_string()],
+            rows::grant,
+        ),
+        None => rows::all(
+            conn,
+            "SELECT * FROM grants WHERE state IN ('pending', 'approved') ORDER BY place, id",
+            [],
+            rows::grant,
+        ),
+    }?;
+    found.into_iter().map(|grant| rows::with_approvals(conn, grant)).collect()
+}
+
+/// Leases, newest first.
+pub(super) fn leases(conn: &Connection, filter: &LeaseFilter) -> Result<Vec<Lease>, Fault> {
+    let mut sql = "SELECT * FROM leases WHERE TRUE".to_owned();
+    let mut values: Vec<Value> = Vec::new();
+    let mut narrow = |condition: &str, value: Value| {
+        sql.push_str(condition);
+        values.push(value);
+    };
+    if let Some(run) = filter.run {
+        narrow(" AND run = ?", run.to_string().into());
+    }
+    if let Some(agent) = &filter.agent {
+        narrow(" AND agent = ?", agent.to_string().into());
+    }
+    if let Some(provider) = filter.provider {
+        narrow(" AND provider = ?", provider.name().to_owned().into());
+    }
+    if let Some(target) = &filter.target {
+        narrow(" AND target = ?", target.clone().into());
+    }
+    if let Some(instant) = filter.hard_end_after {
+        narrow(" AND hard_end > ?", instant.seconds().into());
+    }
+    if filter.open {
+        sql.push_str(" AND (state IN ('intent', 'unknown', 'minted', 'released') OR retry_at IS NOT NULL)");
+    }
+    sql.push_str(" ORDER BY place DESC, id DESC LIMIT 1000");
+    rows::all(conn, &sql, params_from_iter(values), rows::lease)
+}
+
+/// What has fallen due at `now`, at most 256 of each, the longest overdue first.
+pub(super) fn due(conn: &Connection, now: Timestamp) -> Result<Due, Fault> {
+    let leases = rows::all(
+        conn,
+        "SELECT * FROM leases WHERE state IN ('intent', 'unknown', 'minted', 'released')
+           AND (CASE state WHEN 'unknown' THEN hard_end ELSE not_after END) <= ?1
+         ORDER BY (CASE state WHEN 'unknown' THEN hard_end ELSE not_after END) LIMIT 256",
+        params![now.seconds()],
+        rows::lease,
+    )?;
+    let revocations = rows::all(
+        conn,
+        "SELECT * FROM leases WHERE retry_at IS NOT NULL AND retry_at <= ?1 ORDER BY retry_at LIMIT 256",
+        params![now.seconds()],
+        rows::lease,
+    )?;
+    let mut grants = rows::all(
+        conn,
+        "SELECT * FROM grants WHERE state = 'pending' AND approve_by <= ?1 ORDER BY approve_by LIMIT 256",
+        params![now.seconds()],
+        rows::grant,
+    )?;
+    // An approved grant without an end of its claim time can never be claimed: it is due at once.
+    grants.extend(rows::all(
+        conn,
+        "SELECT * FROM grants WHERE state = 'approved' AND (claim_until IS NULL OR claim_until <= ?1)
+         ORDER BY claim_until LIMIT 256",
+        params![now.seconds()],
+        rows::grant,
+    )?);
+    grants.truncate(256);
+    let grants =
+        grants.into_iter().map(|grant| rows::with_approvals(conn, grant)).collect::<Result<_, _>>()?;
+    Ok(Due { leases, revocations, grants })
+}

@@ -1,0 +1,245 @@
+//! The opening transaction: consumes the grant, ends the phase left behind, moves the run and writes INTENT, or
+//! fails whole. Every condition is read here, inside the transaction that relies on it.
+
+use rusqlite::{OptionalExtension, params};
+
+use super::changes;
+use super::fault::{Abort, Fault};
+use super::ledger::{self, Tx};
+use super::rows::{self, count};
+use crate::broker::ports::{ChangeRefused, OpenRefused, Opening, Reservation};
+use crate::domain::grant::GrantState;
+use crate::domain::id::{GrantId, LeaseId};
+use crate::domain::lease::{Lease, LeaseState};
+use crate::domain::phase::{Phase, RunPhase, moves};
+use crate::domain::plan::ProviderKind;
+use crate::domain::time::Timestamp;
+
+type Refusal = Abort<OpenRefused>;
+
+fn refused<T>(why: OpenRefused) -> Result<T, Refusal> {
+    Err(Abort::Refused(why))
+}
+
+/// INVARIANT: one-use, logged-before-released. Whatever moved meanwhile, nothing of the opening stays.
+pub(super) fn open(tx: &mut Tx<'_>, opening: &Opening) -> Result<(), Refusal> {
+    consistent(opening)?;
+    if let Some((grant, revision)) = opening.spends {
+        spend(tx, opening, grant, revision)?;
+    }
+    run_stands(tx, opening)?;
+    rules_stand(tx, opening)?;
+    freezes_stand(tx, opening)?;
+    for end in &opening.ends {
+        changes::step(tx, end).map_err(|abort| match abort {
+            Abort::Fault(fault) => Abort::Fault(fault),
+            Abort::Refused(ChangeRefused::Store(error)) => Abort::Refused(error.into()),
+            Abort::Refused(ChangeRefused::Moved | ChangeRefused::Missing) => {
+                Abort::Refused(OpenRefused::LeaseMoved)
+            }
+        })?;
+    }
+    let earlier = rows::all(
+        tx.conn,
+        "SELECT * FROM leases WHERE run = ?1 ORDER BY place",
+        [opening.lease.run.to_string()],
+        rows::lease,
+    )?;
+    earlier_are_dead(opening, &earlier)?;
+    agent_is_free(tx, opening)?;
+    key_is_fresh(tx, opening, &earlier)?;
+    make_room(tx, opening, &earlier)?;
+    rows::insert_lease(tx.conn, &opening.lease, tx.head.size)?;
+    for reservation in &opening.reservations {
+        reserve(tx, opening.lease.id, reservation)?;
+    }
+    tx.conn
+        .prepare_cached("UPDATE runs SET phase = ?2 WHERE id = ?1")?
+        .execute(params![opening.lease.run.to_string(), opening.run_to.name()])?;
+    tx.append(&opening.events)?;
+    Ok(())
+}
+
+/// An opening that contradicts itself is a mistake of the caller, and never written.
+fn consistent(opening: &Opening) -> Result<(), Fault> {
+    let lease = &opening.lease;
+    let contradiction = if lease.state != LeaseState::Intent || lease.ended.is_some() {
+        Some("the lease is not in INTENT")
+    } else if (lease.phase == Phase::Execute) != opening.spends.is_some() {
+        Some("execute, and nothing else, spends a grant")
+    } else if lease.grant != opening.spends.map(|(grant, _)| grant) {
+        Some("the lease names another grant than the one spent")
+    } else if opening.run_to != RunPhase::from(lease.phase)
+        || moves(opening.run_from, opening.run_to).is_err()
+    {
+        Some("the run cannot make this move")
+    } else if lease.sent != opening.prepared.digest() || lease.not_after != opening.prepared.not_after {
+        Some("the lease records another document than the one prepared")
+    } else {
+        None
+    };
+    match contradiction {
+        Some(what) => Err(Fault::Unstorable(format!("the opening contradicts itself: {what}"))),
+        None => Ok(()),
+    }
+}
+
+/// Takes the grant from approved to claimed. Looked at first, so that a second claim hears that the grant is spent.
+fn spend(tx: &Tx<'_>, opening: &Opening, grant: GrantId, revision: u64) -> Result<(), Refusal> {
+    let found = rows::all(
+        tx.conn,
+        "SELECT run, epoch, claiming_agent, claim_key, state, revision, claim_until FROM grants WHERE id = ?1",
+        [grant.to_string()],
+        |row| {
+            let state: String = row.get("state")?;
+            let state = GrantState::from_name(&state)
+                .ok_or_else(|| Fault::Unreadable("a grant is in a state this build does not know".into()))?;
+            let signed = (row.get("run")?, row.get("claiming_agent")?, row.get("claim_key")?);
+            let until: Option<i64> = row.get("claim_until")?;
+            Ok((state, count(row.get("revision")?)?, count(row.get("epoch")?)?, until, signed))
+        },
+    )?;
+    let Some((state, at, epoch, until, signed)) = found.into_iter().next() else {
+        return refused(OpenRefused::Missing("grant"));
+    };
+    let lease = &opening.lease;
+    if signed != (lease.run.to_string(), lease.agent.to_string(), lease.key.to_string()) {
+        return Err(
+            Fault::Unstorable("the grant names another run, agent or key than the lease".into()).into()
+        );
+    }
+    if state != GrantState::Approved || at != revision {
+        return refused(OpenRefused::GrantMoved(state));
+    }
+    if epoch != tx.head.epoch {
+        return refused(OpenRefused::EpochMoved);
+    }
+    if until.is_none_or(|until| Timestamp::from_seconds(until).has_passed(opening.now)) {
+        return refused(OpenRefused::GrantMoved(GrantState::Lapsed));
+    }
+    tx.conn
+        .prepare_cached("UPDATE grants SET state = 'claimed', revision = revision + 1 WHERE id = ?1")?
+        .execute([grant.to_string()])?;
+    Ok(())
+}
+
+fn run_stands(tx: &Tx<'_>, opening: &Opening) -> Result<(), Refusal> {
+    match rows::run(tx.conn, opening.lease.run)? {
+        None => refused(OpenRefused::Missing("run")),
+        Some(run) if run.phase != opening.run_from => refused(OpenRefused::RunMoved(run.phase)),
+        Some(_) => Ok(()),
+    }
+}
+
+fn rules_stand(tx: &Tx<'_>, opening: &Opening) -> Result<(), Refusal> {
+    if opening.epoch != tx.head.epoch {
+        return refused(OpenRefused::EpochMoved);
+    }
+    match ledger::rules(tx.conn)? == Some(opening.digests) {
+        true => Ok(()),
+        false => refused(OpenRefused::RulesMoved),
+    }
+}
+
+fn freezes_stand(tx: &Tx<'_>, opening: &Opening) -> Result<(), Refusal> {
+    for (key, read) in &opening.freezes {
+        let now: Option<i64> = tx
+            .conn
+            .prepare_cached("SELECT generation FROM freezes WHERE key = ?1")?
+            .query_row([key], |row| row.get(0))
+            .optional()?;
+        if count(now.unwrap_or(0))? != *read {
+            return refused(OpenRefused::FreezeMoved(key.clone()));
+        }
+    }
+    Ok(())
+}
+
+/// INVARIANT: one-phase. Execute waits for the effective end of every earlier AWS credential of the run.
+fn earlier_are_dead(opening: &Opening, earlier: &[Lease]) -> Result<(), Refusal> {
+    if opening.lease.phase != Phase::Execute {
+        return Ok(());
+    }
+    let alive_until = earlier
+        .iter()
+        .filter(|lease| lease.provider == ProviderKind::Aws && lease.state != LeaseState::Refused)
+        .map(Lease::dead_by)
+        .filter(|dead_by| !dead_by.has_passed(opening.now))
+        .max();
+    match alive_until {
+        Some(until) => refused(OpenRefused::EarlierAlive(until)),
+        None => Ok(()),
+    }
+}
+
+/// INVARIANT: one-phase. One run in execute per agent, and no observe credential meanwhile.
+fn agent_is_free(tx: &Tx<'_>, opening: &Opening) -> Result<(), Refusal> {
+    if opening.lease.phase == Phase::Decide {
+        return Ok(());
+    }
+    let executing = rows::one_text(
+        tx.conn,
+        "SELECT id FROM leases WHERE agent = ?1 AND phase = 'execute'
+           AND state IN ('intent', 'unknown', 'minted', 'released') LIMIT 1",
+        [opening.lease.agent.as_str()],
+    )?;
+    match executing {
+        Some(id) => refused(OpenRefused::AgentExecuting(rows::parse(&id, "id")?)),
+        None => Ok(()),
+    }
+}
+
+/// A key proves one phase of one run: none is used across phases, and a claim key is used for its claim alone.
+fn key_is_fresh(tx: &Tx<'_>, opening: &Opening, earlier: &[Lease]) -> Result<(), Refusal> {
+    let lease = &opening.lease;
+    if earlier.iter().any(|other| other.key == lease.key && other.phase != lease.phase) {
+        return refused(OpenRefused::KeyReused);
+    }
+    if lease.phase == Phase::Execute {
+        return Ok(());
+    }
+    let named = rows::one_text(
+        tx.conn,
+        "SELECT id FROM grants WHERE claim_key = ?1 AND state IN ('pending', 'approved') LIMIT 1",
+        [lease.key.to_string()],
+    )?;
+    match named {
+        Some(_) => refused(OpenRefused::KeyReused),
+        None => Ok(()),
+    }
+}
+
+/// A grant names its lease, so another try after REFUSED has the same id: the refused record makes room for it
+/// (the ledger keeps both). Any other record stays.
+fn make_room(tx: &Tx<'_>, opening: &Opening, earlier: &[Lease]) -> Result<(), Refusal> {
+    match earlier.iter().find(|lease| lease.id == opening.lease.id) {
+        None => Ok(()),
+        Some(lease) if lease.state == LeaseState::Refused && lease.grant == opening.lease.grant => {
+            tx.conn.prepare_cached("DELETE FROM leases WHERE id = ?1")?.execute([lease.id.to_string()])?;
+            Ok(())
+        }
+        Some(_) => refused(OpenRefused::LeaseMoved),
+    }
+}
+
+fn reserve(tx: &Tx<'_>, lease: LeaseId, wanted: &Reservation) -> Result<(), Refusal> {
+    let over = || OpenRefused::LimitReached(wanted.key.clone());
+    let taken: i64 = tx
+        .conn
+        .prepare_cached("SELECT coalesce(sum(amount), 0) FROM reservations WHERE key = ?1")?
+        .query_row([&wanted.key], |row| row.get(0))?;
+    let Some(amount) = count(taken)?
+        .checked_add(wanted.amount)
+        .filter(|sum| *sum <= wanted.limit)
+        .and_then(|_| i64::try_from(wanted.amount).ok())
+    else {
+        return refused(over());
+    };
+    tx.conn
+        .prepare_cached(
+            "INSERT INTO reservations (lease, key, amount) VALUES (?1, ?2, ?3)
+             ON CONFLICT (lease, key) DO UPDATE SET amount = amount + excluded.amount",
+        )?
+        .execute(params![lease.to_string(), wanted.key, amount])?;
+    Ok(())
+}
