@@ -7,13 +7,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use phasebroker::catalog::{
-    Catalog, CatalogDocument, Ids, ParameterDocument, compile, difference, iam, observe,
+    Catalog, CatalogDocument, Ids, ParameterDocument, compile, difference, iam, observe, recompile,
 };
-use phasebroker::domain::id::{GrantId, LeaseId};
+use phasebroker::domain::decision::Terms;
+use phasebroker::domain::digest::Digest;
+use phasebroker::domain::grant::{Circumstances, SealedGrant, Who};
+use phasebroker::domain::id::{DecisionId, GrantId, LeaseId, RunId};
+use phasebroker::domain::key::Custody;
 use phasebroker::domain::plan::{
     AwsCredential, Credential, NOT_AFTER_PLACEHOLDER, Plan, ProviderKind, Revocability,
 };
 use phasebroker::domain::proposal::Proposal;
+use phasebroker::domain::rule::Rule;
 use phasebroker::domain::time::Timestamp;
 use policy_evaluator::{
     Call, Session, Texts, any_parameters, assert_exact_scope, calls, with_one_parameter_changed,
@@ -226,6 +231,71 @@ fn the_same_proposal_gives_the_same_plan_and_a_changed_one_names_the_member() {
     credential.session_policy.push(' ');
     let changed = Credential::Aws(credential);
     assert_eq!(difference(&plan, plan.action(), &changed).unwrap(), "credential.session_policy");
+}
+
+fn sealed(proposal: &Proposal, plan: &Plan) -> SealedGrant {
+    let (id, digest, now) = (GrantId::nil(), Digest::of(b"x"), Timestamp::from_seconds(1_795_000_000));
+    let agent = ids().claiming_agent;
+    let who = Who {
+        run: RunId::nil(),
+        proposing_agent: agent.clone(),
+        claiming_agent: agent,
+        claim_key: proposal.claim_key,
+        requester: "ada".parse().unwrap(),
+    };
+    let groups = [("sre".parse().unwrap(), 1)].into();
+    let rule = Rule { groups, custody: [Custody::File].into() };
+    let terms = Terms { rule, approve_seconds: 600, claim_seconds: 60, work_seconds: 30 };
+    let around = Circumstances {
+        id,
+        lease: LeaseId::nil(),
+        epoch: 1,
+        issuer: "https://broker.example".to_owned(),
+        environment: proposal.environment.clone(),
+        who,
+        decision: DecisionId::nil(),
+        reasons: vec!["example".to_owned()],
+        policy: digest,
+        catalog: digest,
+        directory: digest,
+        evidence: digest,
+        now,
+    };
+    SealedGrant::seal(plan, &terms, around).unwrap()
+}
+
+#[test]
+fn a_sealed_grant_compiles_again_to_what_was_signed_until_the_catalog_moves() {
+    let catalog = catalog();
+    for (name, proposal) in examples() {
+        let plan = compile(&proposal, &ids(), &catalog).unwrap();
+        let sealed = sealed(&proposal, &plan);
+        let grant = sealed.grant();
+        let again = recompile(grant, &catalog).unwrap();
+        assert_eq!(difference(&again, &grant.action, &grant.credential), None, "{name}");
+    }
+    let example = examples().remove("reboot-instance").unwrap();
+    let sealed = sealed(&example, &compile(&example, &ids(), &catalog).unwrap());
+    let grant = sealed.grant();
+    let moved = |change: fn(&mut CatalogDocument)| {
+        let mut document = document();
+        change(&mut document);
+        let catalog = Catalog::check(&document, iam::ActionTable::embedded().unwrap()).unwrap();
+        recompile(grant, &catalog).map(|plan| difference(&plan, &grant.action, &grant.credential))
+    };
+    let role = moved(|document| {
+        let aws = document.environments.get_mut("production").unwrap().aws.as_mut().unwrap();
+        aws.execute_role.push('2');
+    });
+    assert_eq!(role.unwrap().as_deref(), Some("credential.role_arn"));
+    let changes = moved(|document| document.actions.get_mut("reboot-instance").unwrap().changes = 2);
+    assert_eq!(changes.unwrap().as_deref(), Some("action.changes"));
+    let other_entry = moved(|document| document.actions.get_mut("scale-asg").unwrap().changes = 2);
+    assert_eq!(other_entry.unwrap(), None);
+    assert!(
+        moved(|document| document.actions.get_mut("reboot-instance").unwrap().max_work_seconds = 5).is_err()
+    );
+    assert!(moved(|document| drop(document.actions.remove("reboot-instance"))).is_err());
 }
 
 #[test]

@@ -102,12 +102,12 @@ impl Permission {
         self.actions.iter()
     }
 
-    /// The names that AWS enforces, because an ARN or a condition holds them.
+    /// The names that AWS enforces: an ARN holds them, or a condition that takes this one value only.
     pub(super) fn enforced(&self) -> impl Iterator<Item = &str> {
-        let resources = self.resources.iter().flatten();
-        resources
-            .chain(self.conditions.values().flat_map(BTreeMap::values).flatten())
-            .flat_map(Template::names)
+        let exact = self.conditions.iter().filter(|(operator, _)| operator.ends_with("Equals"));
+        let exact = exact.filter(|(operator, _)| !operator.ends_with("ThanEquals"));
+        let only = exact.flat_map(|(_, keys)| keys.values()).filter(|values| values.len() == 1).flatten();
+        self.resources.iter().flatten().chain(only).flat_map(Template::names)
     }
 
     /// Fills in the statement and checks every ARN again.
@@ -178,6 +178,10 @@ fn check_conditions(
                     path.clone(),
                     format!("`{}` does not know this condition key", facts.full_name()),
                 ));
+            }
+            let word = matches!(values.as_slice(), [word] if word == "true" || word == "false");
+            if matches!(operator.as_str(), "Bool" | "Null") && !word {
+                errors.push((path.clone(), "its one value is `true` or `false`".to_owned()));
             }
             if values.is_empty() {
                 errors.push((path.clone(), "it names no value".to_owned()));

@@ -245,6 +245,24 @@ mod tests {
     }
 
     #[test]
+    fn a_condition_that_takes_other_values_too_enforces_no_parameter() {
+        let condition = "conditions = { Bool = { \"rds:PubliclyAccessible\" = [\"false\"] } }";
+        let unenforced = |to: &str| {
+            let text = SHIPPED.replacen("db:{new_instance}", "db:restored", 1).replacen(condition, to, 1);
+            let document = CatalogDocument::from_toml(&text).unwrap();
+            let catalog = Catalog::check(&document, ActionTable::embedded().unwrap()).unwrap();
+            catalog.actions[&"restore-snapshot".parse().unwrap()].unenforced().to_vec()
+        };
+        let tag = "\"aws:RequestTag/name\"";
+        let with = |values: &str| format!("conditions = {{ StringEquals = {{ {tag} = [{values}] }} }}");
+        assert_eq!(unenforced(&with("\"{new_instance}\"")), [""; 0]);
+        assert_eq!(unenforced(&with("\"{new_instance}\", \"other\"")), ["new_instance"]);
+        let most = format!("conditions = {{ NumericLessThanEquals = {{ {tag} = [\"{{new_instance}}\"] }} }}");
+        assert_eq!(unenforced(&most), ["new_instance"]);
+        assert!(mistake("[\"false\"]", "[\"{snapshot}\"]").problem.contains("`true` or `false`"));
+    }
+
+    #[test]
     fn an_action_that_vends_or_runs_needs_an_exception_by_name() {
         let function = "arn:{partition}:lambda:{region}:{account}:function:{instance}";
         let invoke = SHIPPED.replacen("ec2:RebootInstances", "lambda:InvokeFunction", 1).replacen(
