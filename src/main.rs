@@ -1,3 +1,5 @@
 //! Parses arguments, dispatches, sets the exit code.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    phasebroker::cli::main()
+}

@@ -1,4 +1,97 @@
-//! The commands, and the adapters that only a running server needs.
+//! The command line: one file per command. Only here are `anyhow`, environment variables and the terminal used.
 
+pub mod approvals;
+pub mod audit;
+pub mod clock;
+pub mod exit;
+pub mod keys;
+pub mod leases;
 pub mod logs;
 pub mod notify;
+pub mod person;
+pub mod render;
+pub mod stop;
+pub mod terminal;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use exit::EXIT_CODES;
+use terminal::Output;
+
+/// Just-in-time credentials for agents: the human signs the credential, not the story.
+#[derive(Debug, Parser)]
+#[command(name = "phasebroker", version, after_help = EXIT_CODES, propagate_version = true)]
+pub struct Cli {
+    /// Print JSON for machines instead of text for people.
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Every command; each has its own file with its arguments and `run`.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// See, sign, deny or withdraw from grants that wait for people.
+    #[command(subcommand)]
+    Approvals(approvals::Command),
+    /// See the credentials that exist, and what became of the others.
+    #[command(subcommand)]
+    Leases(leases::Command),
+    /// End credentials and what could become one: a lease, a run, an agent, or everything.
+    Stop(stop::Args),
+    /// Make and show keys of people and agents.
+    #[command(subcommand)]
+    Keys(keys::Command),
+    /// Read what happened.
+    #[command(subcommand)]
+    Audit(audit::Command),
+}
+
+/// Parses the arguments, runs the command and gives the exit code.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let output = Output { json: cli.json };
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return exit::report(&anyhow::Error::from(error).context("cannot start")),
+    };
+    match runtime.block_on(dispatch(cli.command, output)) {
+        Ok(code) => code,
+        Err(error) => exit::report(&error),
+    }
+}
+
+async fn dispatch(command: Command, output: Output) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Approvals(command) => approvals::run(command, output).await,
+        Command::Leases(command) => leases::run(command, output).await,
+        Command::Stop(args) => stop::run(args, output).await,
+        Command::Keys(command) => keys::run(command, output),
+        Command::Audit(command) => audit::run(command, output).await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn sign_has_no_way_around_the_question() {
+        for flag in ["--yes", "-y", "--force", "--no-confirm"] {
+            assert!(
+                Cli::try_parse_from(["phasebroker", "approvals", "sign", "01ARZ3NDEKTSV4RRFFQ69G5FAV", flag])
+                    .is_err()
+            );
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! `phasebroker approvals show`: one grant whole, rendered here from its bytes, with the agent's words apart.
+
+use std::process::ExitCode;
+
+use super::fetch;
+use crate::cli::exit::Exit;
+use crate::cli::person::PersonArgs;
+use crate::cli::person::wire::missing;
+use crate::cli::render::{render, render_story};
+use crate::cli::terminal::{Output, colours, paint};
+use crate::domain::id::GrantId;
+use crate::domain::proposal::visible;
+
+/// Arguments of `approvals show`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The grant.
+    pub grant: GrantId,
+    /// Who asks, and where.
+    #[command(flatten)]
+    pub person: PersonArgs,
+}
+
+/// Shows it.
+pub async fn run(args: Args, output: Output) -> anyhow::Result<ExitCode> {
+    let client = args.person.connect().await?;
+    let fetched = fetch(&client, args.grant).await?;
+    let story = fetched.story()?;
+    output.print(&fetched.raw, || {
+        let document = &fetched.document;
+        let mut text = format!("{}\n{}", render_story(&story, usize::MAX), render(&fetched.sealed));
+        let mut state = format!("state {}; missing: {}", document.state, missing(&document.outstanding));
+        for given in &document.approvals {
+            state.push_str(&format!(
+                "\n{} said {} at {}",
+                given.person,
+                given.decision.name(),
+                given.received_at
+            ));
+        }
+        if let Some(until) = document.claim_until {
+            state.push_str(&format!("\nit can be claimed until {until}"));
+        }
+        text.push_str(&format!("\nThe broker says:\n{}\n", visible(&state)));
+        paint(&text, colours())
+    })?;
+    Ok(Exit::Done.into())
+}

@@ -1,0 +1,138 @@
+//! `phasebroker leases list`: the credentials that exist, and what became of the others.
+
+use std::process::ExitCode;
+
+use clap::Subcommand;
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::exit::Exit;
+use super::person::{PersonArgs, read};
+use super::terminal::{Output, table};
+use crate::domain::id::RunId;
+use crate::domain::time::Timestamp;
+
+/// `phasebroker leases …`
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// List leases.
+    List(Args),
+}
+
+/// Arguments of `leases list`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Only those that may still work.
+    #[arg(long)]
+    pub open: bool,
+    /// Only those of one run.
+    #[arg(long, value_name = "RUN")]
+    pub run: Option<RunId>,
+    /// Who asks, and where.
+    #[command(flatten)]
+    pub person: PersonArgs,
+}
+
+/// The answer to `GET /v1/leases`.
+#[derive(Debug, Deserialize)]
+struct Leases {
+    leases: Vec<Row>,
+}
+
+/// A lease as the broker shows it.
+#[derive(Debug, Deserialize)]
+struct Row {
+    lease: String,
+    run: String,
+    agent: String,
+    phase: String,
+    provider: String,
+    state: String,
+    not_after: Timestamp,
+    dead_by: Option<Timestamp>,
+    ended: Option<Ended>,
+    #[serde(default)]
+    revocation: Value,
+}
+
+/// How it ended.
+#[derive(Debug, Deserialize)]
+struct Ended {
+    reason: String,
+    outcome: Option<String>,
+}
+
+const HEADER: [&str; 7] = ["lease", "run", "agent", "phase", "state", "dead by", "revocation"];
+
+/// Runs a `leases` command.
+pub async fn run(command: Command, output: Output) -> anyhow::Result<ExitCode> {
+    let Command::List(args) = command;
+    let mut query = Vec::new();
+    if args.open {
+        query.push("open=true".to_owned());
+    }
+    query.extend(args.run.map(|run| format!("run={run}")));
+    let mark = if query.is_empty() { "" } else { "?" };
+    let path = format!("/v1/leases{mark}{}", query.join("&"));
+    let raw = args.person.connect().await?.get(&path).await?;
+    let leases: Leases = read(&raw)?;
+    output.print(&raw, || match leases.leases.is_empty() {
+        true => "no such lease".to_owned(),
+        false => table(&HEADER, leases.leases.iter().map(cells)),
+    })?;
+    Ok(Exit::Done.into())
+}
+
+fn cells(row: &Row) -> Vec<String> {
+    let state = match &row.ended {
+        None => row.state.clone(),
+        Some(Ended { reason, outcome: Some(outcome) }) => format!("{}: {reason}, {outcome}", row.state),
+        Some(Ended { reason, outcome: None }) => format!("{}: {reason}", row.state),
+    };
+    vec![
+        row.lease.clone(),
+        row.run.clone(),
+        row.agent.clone(),
+        format!("{} ({})", row.phase, row.provider),
+        state,
+        row.dead_by.unwrap_or(row.not_after).to_string(),
+        in_words(&row.revocation),
+    ]
+}
+
+/// `state; member value; …` of a JSON object that says how a revocation stands.
+pub fn in_words(value: &Value) -> String {
+    let Value::Object(members) = value else { return scalar(value) };
+    let state = members.get("state").map(scalar);
+    let others =
+        members.iter().filter(|(name, _)| *name != "state").map(|(name, v)| format!("{name} {}", scalar(v)));
+    state.into_iter().chain(others).collect::<Vec<_>>().join("; ")
+}
+
+fn scalar(value: &Value) -> String {
+    match value {
+        Value::Null => "-".to_owned(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_failed_revocation_is_seen_in_the_list() {
+        let row: Row = serde_json::from_value(json!({
+            "lease": "L", "run": "R", "agent": "bot", "phase": "execute", "provider": "aws", "state": "ended",
+            "not_after": 0, "dead_by": 60, "ended": {"at": 1, "reason": "completed", "outcome": "succeeded"},
+            "revocation": {"state": "failed", "attempts": 3}
+        }))
+        .unwrap();
+        let cells = cells(&row);
+        assert_eq!(cells[4], "ended: completed, succeeded");
+        assert_eq!(cells[5], "1970-01-01T00:01:00Z");
+        assert_eq!(cells[6], "failed; attempts 3");
+    }
+}

@@ -1,0 +1,136 @@
+//! `phasebroker stop`: ends credentials, and what could become one. Any approver or operator may; it is never asked twice.
+
+use std::process::ExitCode;
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::exit::Exit;
+use super::person::{PersonArgs, read};
+use super::terminal::Output;
+use crate::domain::id::{LeaseId, RunId};
+use crate::domain::principal::AgentSlug;
+use crate::domain::proposal::visible;
+use crate::domain::time::Timestamp;
+
+/// Arguments of `stop`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// What to stop.
+    #[command(flatten)]
+    pub what: What,
+    /// Why, in a sentence.
+    #[arg(long, value_name = "TEXT")]
+    pub reason: String,
+    /// Who says so, and where.
+    #[command(flatten)]
+    pub person: PersonArgs,
+}
+
+/// What to stop: exactly one.
+#[derive(Debug, clap::Args)]
+#[group(required = true, multiple = false)]
+pub struct What {
+    /// One credential.
+    #[arg(long, value_name = "LEASE")]
+    pub lease: Option<LeaseId>,
+    /// One run, with its credentials and grants.
+    #[arg(long, value_name = "RUN")]
+    pub run: Option<RunId>,
+    /// One agent, with its runs.
+    #[arg(long, value_name = "AGENT")]
+    pub agent: Option<AgentSlug>,
+    /// Everything.
+    #[arg(long)]
+    pub everything: bool,
+}
+
+/// The answer to `POST /v1/stop`.
+#[derive(Debug, Deserialize)]
+struct Answer {
+    stopped: Stopped,
+    effective_by: Option<Timestamp>,
+}
+
+/// What was stopped.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Stopped {
+    leases: Vec<End>,
+    grants: Vec<Value>,
+    runs: Vec<Value>,
+}
+
+/// How one lease ended.
+#[derive(Debug, Deserialize)]
+struct End {
+    lease: String,
+    how: String,
+    #[serde(default)]
+    next_step: Option<String>,
+}
+
+/// Stops it.
+pub async fn run(args: Args, output: Output) -> anyhow::Result<ExitCode> {
+    let raw = args.person.connect().await?.post("/v1/stop", &body(&args)).await?;
+    let answer: Answer = read(&raw)?;
+    output.print(&raw, || visible(&told(&answer)))?;
+    Ok(Exit::Done.into())
+}
+
+fn body(args: &Args) -> Value {
+    let what = &args.what;
+    let mut body = json!({ "reason": args.reason });
+    let named = [
+        ("lease", what.lease.map(|id| id.to_string())),
+        ("run", what.run.map(|id| id.to_string())),
+        ("agent", what.agent.as_ref().map(|slug| slug.to_string())),
+    ];
+    if let Value::Object(members) = &mut body {
+        members.extend(named.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?.into()))));
+        if what.everything {
+            members.insert("everything".to_owned(), true.into());
+        }
+    }
+    body
+}
+
+/// INVARIANT: honest-revocation. The broker's own sentence about each lease, and the instant all of it is in effect.
+fn told(answer: &Answer) -> String {
+    let stopped = &answer.stopped;
+    let mut text = String::new();
+    for end in &stopped.leases {
+        text.push_str(&format!("lease {}: {}\n", end.lease, end.how));
+        if let Some(next) = &end.next_step {
+            text.push_str(&format!("  next: {next}\n"));
+        }
+    }
+    text.push_str(&format!(
+        "stopped: {} leases, {} grants, {} runs\n",
+        stopped.leases.len(),
+        stopped.grants.len(),
+        stopped.runs.len()
+    ));
+    match answer.effective_by {
+        Some(at) => text.push_str(&format!("all of it is in effect by {at}\n")),
+        None => text.push_str("nothing was left to end\n"),
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_will_expire_is_never_called_revoked() {
+        let answer: Answer = serde_json::from_value(json!({
+            "stopped": {"leases": [{"lease": "L", "how": "will expire at 1970-01-01T00:01:00Z"}]},
+            "effective_by": 60
+        }))
+        .unwrap();
+        let text = told(&answer);
+        assert!(text.contains("lease L: will expire at 1970-01-01T00:01:00Z"), "{text}");
+        assert!(text.contains("in effect by 1970-01-01T00:01:00Z") && !text.contains("revoked"), "{text}");
+    }
+}

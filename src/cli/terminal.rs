@@ -1,0 +1,123 @@
+//! What people see and type. Passphrases and answers come from `/dev/tty`, never from a pipe that an agent could hold.
+
+use std::fs::OpenOptions;
+use std::io::{BufRead as _, BufReader, IsTerminal as _, Write};
+
+use anyhow::Context as _;
+use comfy_table::{ContentArrangement, Table, presets};
+use serde_json::Value;
+use zeroize::Zeroizing;
+
+use super::exit::Exit;
+use crate::domain::proposal::visible;
+
+/// How results are printed.
+#[derive(Debug, Clone, Copy)]
+pub struct Output {
+    /// JSON for machines instead of text for people.
+    pub json: bool,
+}
+
+impl Output {
+    /// Prints `value` when JSON was asked for, `text` otherwise.
+    pub fn print(&self, value: &Value, text: impl FnOnce() -> String) -> anyhow::Result<()> {
+        let mut text = if self.json { serde_json::to_string_pretty(value)? } else { text() };
+        if !text.ends_with('\n') {
+            text.push('\n');
+        }
+        say(&text)
+    }
+}
+
+/// Writes to standard output; a reader that went away is no error.
+pub fn say(text: &str) -> anyhow::Result<()> {
+    match std::io::stdout().lock().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(error).context("cannot write to standard output")
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A table for people. Every cell is made of visible characters, whoever wrote it.
+pub fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic);
+    table.set_header(header);
+    for row in rows {
+        table.add_row(row.iter().map(|cell| visible(cell)));
+    }
+    table.to_string()
+}
+
+/// Whether standard output takes colour: a terminal, and the user did not say otherwise (`NO_COLOR`).
+pub fn colours() -> bool {
+    std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none()
+}
+
+/// Makes the lines of a warning box red; changes nothing but colour.
+pub fn paint(text: &str, colours: bool) -> String {
+    if !colours {
+        return text.to_owned();
+    }
+    text.lines()
+        .map(|line| match line.starts_with('#') {
+            true => format!("\u{1b}[1;31m{line}\u{1b}[0m\n"),
+            false => format!("{line}\n"),
+        })
+        .collect()
+}
+
+/// Asks for a passphrase on the terminal, without echo.
+pub fn passphrase(prompt: &str) -> anyhow::Result<Zeroizing<String>> {
+    rpassword::prompt_password(prompt)
+        .map(Zeroizing::new)
+        .map_err(|error| Exit::Usage.because(format!("a passphrase is typed on a terminal only: {error}")))
+}
+
+/// Shows `text` on the terminal and asks for the short code; true only when it was typed.
+pub fn ask_for_code(text: &str, code: &str) -> anyhow::Result<bool> {
+    let open = || OpenOptions::new().read(true).write(true).open("/dev/tty");
+    let mut tty = open().map_err(|error| {
+        Exit::NotSigned
+            .because(format!("nothing was signed: the question is asked on a terminal only: {error}"))
+    })?;
+    let shown = paint(text, std::env::var_os("NO_COLOR").is_none());
+    write!(tty, "{shown}\nType the short code {code} to sign, anything else to leave it: ")?;
+    tty.flush()?;
+    let mut answer = String::new();
+    BufReader::new(open()?).read_line(&mut answer)?;
+    Ok(is_code(&answer, code))
+}
+
+/// Whether `answer` is the short code, in either case, with or without its hyphen.
+fn is_code(answer: &str, code: &str) -> bool {
+    let plain = |text: &str| text.trim().replace('-', "").to_ascii_uppercase();
+    !plain(code).is_empty() && plain(answer) == plain(code)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_code_itself_is_an_answer() {
+        assert!(is_code("abcd-1234\n", "ABCD-1234"));
+        assert!(is_code("ABCD1234", "ABCD-1234"));
+        for answer in ["", "\n", "y", "yes", "ABCD", "ABCD-1235"] {
+            assert!(!is_code(answer, "ABCD-1234"), "{answer}");
+        }
+    }
+
+    #[test]
+    fn a_cell_cannot_move_the_cursor() {
+        let table = table(&["a"], [vec!["\u{1b}[2Jx\u{202e}".to_owned()]]);
+        assert!(!table.contains('\u{1b}') && !table.contains('\u{202e}'), "{table}");
+    }
+
+    #[test]
+    fn paint_changes_nothing_but_colour() {
+        assert_eq!(paint("# a\nb\n", false), "# a\nb\n");
+        assert!(paint("# a\nb\n", true).contains("b\n"));
+    }
+}
