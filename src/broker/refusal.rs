@@ -31,6 +31,8 @@ codes! {
     Unauthenticated = "unauthenticated",
     /// The DPoP proof is missing or wrong.
     InvalidDpopProof = "invalid_dpop_proof",
+    /// Whether the caller is who they say cannot be checked now.
+    CannotVerify = "cannot_verify",
     /// The proof must carry a nonce of ours.
     UseDpopNonce = "use_dpop_nonce",
     /// The caller is known and may not do this.
@@ -97,6 +99,8 @@ codes! {
     FenceNeeded = "fence_needed",
     /// The clock stands far behind the ledger or off from AWS's; issuance stops.
     ClockUntrusted = "clock_untrusted",
+    /// The new policy, catalog or directory cannot be put in force; the old one stays.
+    RulesInvalid = "rules_invalid",
     /// The broker is shutting down.
     ShuttingDown = "shutting_down",
 }

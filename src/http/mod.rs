@@ -1,6 +1,203 @@
-//! The HTTP surface: the listener, the answers, and the resources.
+//! The HTTP surface. The whole API is the table below: every row names who may come in and what it leaves in the
+//! ledger; the router, the authorization and the OpenAPI document are all made from it.
 
+mod body;
+mod callers;
+mod grants;
+mod introspect;
+mod leases;
 pub mod listen;
+mod meta;
+pub mod openapi;
 mod patience;
+mod people;
 pub mod problem;
+mod proposals;
+mod route;
+mod runs;
 pub mod tls;
+mod token;
+mod trace;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::middleware::{from_fn, from_fn_with_state};
+use hyper::StatusCode;
+use tokio::sync::watch;
+
+use crate::authn::Authn;
+use crate::broker::Broker;
+use crate::broker::approve::{AnswerTaken, Answered};
+use crate::broker::end::Complete;
+use crate::broker::grants::{GrantDocument, GrantStatus};
+use crate::broker::propose::Proposed;
+use crate::broker::refusal::{Code, Refusal};
+use crate::broker::reload::Reloaded;
+use crate::broker::rules::Rules;
+use crate::broker::runs::{ClosedRun, OpenRun, OpenedRun, RunView};
+use crate::broker::stop::Stopped;
+use crate::broker::views::EndView;
+use crate::domain::event::EventKind as E;
+use crate::domain::phase::Phase;
+use callers::{ANYONE, Access, OPERATORS, STOPPERS, authorize};
+use problem::Problem;
+use route::Row;
+
+#[rustfmt::skip]
+fn table() -> Vec<Row> {
+    use Access::*;
+    let wait = &[("wait", "Seconds to wait for a change, at most 60.")];
+    let range = &[("from", "Index of the first event."), ("limit", "At most so many, and at most 200.")];
+    let which = &[("open", "`true`: only what exists or may exist."), ("run", "Of this run.")];
+    let ends = &[E::LeaseEnded];
+    vec![
+        Row::get("/healthz", Open, meta::healthz, "The process answers"),
+        Row::get("/readyz", Open, meta::readyz, "Credentials can be issued").gives::<meta::Readiness>(),
+        Row::get("/metrics", Open, meta::metrics, "Counters, as OpenMetrics text"),
+        Row::get("/openapi.json", Open, meta::openapi, "This document"),
+        Row::get("/jwks.json", Open, meta::jwks, "The key that signs phase tokens (RFC 7517)"),
+        Row::get("/.well-known/oauth-authorization-server", Open, meta::authorization_server, "Metadata (RFC 8414)"),
+
+        Row::post("/v1/runs", Agent, &[E::RunOpened], runs::open, "Open a run").takes::<OpenRun>().creates::<OpenedRun>(),
+        Row::get("/v1/runs/{run}", AgentOrPerson(ANYONE), runs::show, "A run with its grants and leases").gives::<RunView>(),
+        Row::post("/v1/runs/{run}/close", Agent, &[E::RunClosed], runs::close, "Close a run; its leases end").gives::<ClosedRun>(),
+        Row::get("/v1/runs/{run}/events", Person(ANYONE), runs::events_of_run, "What happened in a run").query(range).gives::<runs::Events>(),
+        Row::get("/v1/events", Person(ANYONE), runs::events, "What happened").query(range).gives::<runs::Events>(),
+
+        Row::post("/token", ClientAssertion, &[E::LeaseIntent], token::token, "Enter or renew observe or decide").form::<token::TokenRequest>().gives::<token::TokenReply>(),
+        Row::post("/revoke", ClientAssertion, ends, token::revoke, "End the lease of one's own token (RFC 7009)").form::<token::RevokeRequest>(),
+        Row::post("/introspect", ClientAssertion, &[], introspect::introspect, "Whether a token may be used now (RFC 7662)").form::<introspect::IntrospectRequest>().gives::<introspect::IntrospectReply>(),
+
+        Row::post("/v1/proposals", Token(Phase::Decide), &[E::GrantSealed], proposals::propose, "Ask for an action; a grant is sealed").takes_schema("Proposal", proposals::schema()).creates::<Proposed>(),
+        Row::get("/v1/grants/{grant}", Agent, grants::wait, "A grant, as its agents see it").query(wait).gives::<GrantStatus>(),
+        Row::post("/v1/grants/{grant}/cancel", Agent, &[E::GrantCancelled], grants::cancel, "Stop asking").gives::<grants::Cancelled>(),
+        Row::post("/v1/grants/{grant}/claim", Agent, &[E::LeaseIntent], grants::claim, "Turn an approved grant into a credential, once").takes::<grants::Claim>().gives::<grants::ClaimReply>(),
+        Row::post("/v1/leases/{lease}/recall", AgentWithNonce, &[E::LeaseRecalled], leases::recall, "Ask again for a lost reply").gives::<grants::ClaimReply>(),
+        Row::post("/v1/leases/{lease}/complete", Token(Phase::Execute), ends, leases::complete, "Say that the work is done").takes::<Complete>().gives::<EndView>(),
+        Row::post("/v1/leases/{lease}/cancel", Token(Phase::Execute), ends, leases::cancel, "Give the credential back").gives::<EndView>(),
+
+        Row::get("/v1/approvals", Person(ANYONE), people::approvals, "Open grants").gives::<people::Approvals>(),
+        Row::get("/v1/grants/{grant}/document", Person(ANYONE), people::document, "The exact bytes of a grant").gives::<GrantDocument>(),
+        Row::post("/v1/grants/{grant}/approvals", ApprovalToken, &[E::ApprovalReceived, E::GrantDenied, E::ApprovalWithdrawn], people::answer, "Approve, deny or withdraw, by a signed token").takes::<Answered>().gives::<AnswerTaken>(),
+        Row::get("/v1/leases", Person(ANYONE), leases::list, "Leases, newest first").query(which).gives::<leases::Leases>(),
+        Row::post("/v1/stop", Person(STOPPERS), &[E::Stopped], people::stop, "End leases and cancel grants").takes::<people::Stop>().gives::<Stopped>(),
+        Row::post("/v1/reload", Person(OPERATORS), &[E::RulesChanged], people::reload, "Put the written rules in force").gives::<Reloaded>(),
+    ]
+}
+
+/// Reads policy, catalog and directory as they are written now, checked whole; an error names file and path.
+pub type ReadRules = Arc<dyn Fn() -> Result<Rules, String> + Send + Sync>;
+
+/// What the handlers work with.
+pub struct App {
+    broker: Arc<Broker>,
+    authn: Arc<Authn>,
+    read_rules: ReadRules,
+    closing: watch::Sender<bool>,
+}
+
+impl App {
+    /// Over one broker and its logins.
+    pub fn new(broker: Arc<Broker>, authn: Arc<Authn>, read_rules: ReadRules) -> Arc<Self> {
+        Arc::new(Self { broker, authn, read_rules, closing: watch::Sender::new(false) })
+    }
+
+    /// A shutdown began: whoever waits for people is answered now.
+    pub fn end_waits(&self) {
+        self.closing.send_replace(true);
+    }
+
+    /// Reads the rules again, and the key files of workload issuers with them. On an error nothing changes.
+    pub async fn read_rules(&self) -> Result<Rules, Refusal> {
+        let read = self.read_rules.clone();
+        let invalid = |why: String| Refusal::new(Code::RulesInvalid, format!("nothing was changed: {why}"));
+        let rules = tokio::task::spawn_blocking(move || read())
+            .await
+            .map_err(|_| invalid("the rules could not be read".into()))?
+            .map_err(invalid)?;
+        self.authn.reload().map_err(|error| invalid(error.to_string()))?;
+        Ok(rules)
+    }
+}
+
+/// The router of the whole API.
+pub fn router(app: Arc<App>) -> Router {
+    let mut router = Router::new();
+    for row in table() {
+        let door = from_fn_with_state((app.clone(), row.access), authorize);
+        router = router.route(row.path, row.handler.route_layer(door));
+    }
+    router
+        .fallback(|| async {
+            Problem::of_transport(StatusCode::NOT_FOUND, "not_found", "no such path; see /openapi.json")
+        })
+        .method_not_allowed_fallback(|| async {
+            Problem::of_transport(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "method_not_allowed",
+                "this path takes another method; see /openapi.json",
+            )
+        })
+        .layer(from_fn(trace::trace))
+        .with_state(app)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Doors without an authentication of their own, each for its reason.
+    const WITHOUT_LOGIN: &[&str] = &[
+        "/healthz",
+        "/readyz",
+        "/metrics",
+        "/openapi.json",
+        "/jwks.json",
+        "/.well-known/oauth-authorization-server",
+    ];
+
+    #[test]
+    fn only_the_public_paths_are_open() {
+        let open: Vec<&str> =
+            table().iter().filter(|row| row.access == Access::Open).map(|row| row.path).collect();
+        assert_eq!(open, WITHOUT_LOGIN);
+        let by_token: Vec<&str> =
+            table().iter().filter(|row| row.access == Access::ApprovalToken).map(|row| row.path).collect();
+        assert_eq!(by_token, ["/v1/grants/{grant}/approvals"]);
+    }
+
+    #[test]
+    fn every_route_that_changes_something_leaves_an_event() {
+        for row in table() {
+            let reads = row.method == "get" || row.path == "/introspect";
+            assert_eq!(row.leaves.is_empty(), reads, "{} {}", row.method, row.path);
+        }
+    }
+
+    #[test]
+    fn no_agent_facing_door_leads_to_an_approval() {
+        for row in table() {
+            let agent = matches!(
+                row.access,
+                Access::Agent
+                    | Access::AgentWithNonce
+                    | Access::AgentOrPerson(_)
+                    | Access::Token(_)
+                    | Access::ClientAssertion
+            );
+            let approves = row.leaves.contains(&E::ApprovalReceived);
+            assert!(!(agent && approves), "{}", row.path);
+        }
+    }
+
+    #[test]
+    fn execute_tokens_end_their_lease_and_nothing_else() {
+        let paths: Vec<&str> = table()
+            .iter()
+            .filter(|row| row.access == Access::Token(Phase::Execute))
+            .map(|row| row.path)
+            .collect();
+        assert_eq!(paths, ["/v1/leases/{lease}/complete", "/v1/leases/{lease}/cancel"]);
+    }
+}

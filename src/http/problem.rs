@@ -7,6 +7,8 @@ use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_
 use serde::Serialize;
 
 use crate::broker::refusal::{Code, Refusal};
+use crate::domain::id::RunId;
+use crate::domain::principal::Actor;
 
 /// RFC 9449 section 8.1.
 pub const DPOP_NONCE: HeaderName = HeaderName::from_static("dpop-nonce");
@@ -41,6 +43,21 @@ pub struct OAuthErrorBody {
     pub code: String,
 }
 
+/// A refusal that no use case has recorded yet. It rides on the answer to the layer that knows the caller.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Unrecorded {
+    /// The refusal.
+    pub(super) refusal: Refusal,
+    /// Who was refused, where the handler found out.
+    pub(super) actor: Option<Actor>,
+    /// The run, where the handler found out.
+    pub(super) run: Option<RunId>,
+}
+
+/// The code of an answer that says no, for the log.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct AnswerCode(pub(super) &'static str);
+
 /// An answer that says no.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
@@ -50,12 +67,41 @@ pub struct Problem {
     retry_after: Option<u32>,
     nonce: Option<String>,
     oauth: Option<&'static str>,
+    unrecorded: Option<Box<Unrecorded>>,
 }
 
 impl Problem {
     /// A problem of the transport, which no use case of the broker has seen.
     pub fn of_transport(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
-        Self { status, code, detail: detail.into(), retry_after: None, nonce: None, oauth: None }
+        let detail = detail.into();
+        Self { status, code, detail, retry_after: None, nonce: None, oauth: None, unrecorded: None }
+    }
+
+    /// The use case has recorded it already.
+    pub fn recorded(refusal: Refusal) -> Self {
+        Self { unrecorded: None, ..Self::from(refusal) }
+    }
+
+    /// This one was refused.
+    pub fn of(mut self, actor: Actor) -> Self {
+        if let Some(unrecorded) = &mut self.unrecorded {
+            unrecorded.actor = Some(actor);
+        }
+        self
+    }
+
+    /// In this run.
+    pub fn about(mut self, run: RunId) -> Self {
+        if let Some(unrecorded) = &mut self.unrecorded {
+            unrecorded.run = Some(run);
+        }
+        self
+    }
+
+    /// The OAuth error to give at an OAuth endpoint, where the code alone does not tell.
+    pub fn oauth(mut self, error: &'static str) -> Self {
+        self.oauth = Some(error);
+        self
     }
 
     /// Hands the caller a nonce for the next proof (RFC 9449 section 8).
@@ -80,10 +126,11 @@ impl From<Refusal> for Problem {
         Self {
             status: status(refusal.code),
             code: refusal.code.name(),
-            detail: refusal.message,
+            detail: refusal.message.clone(),
             retry_after: refusal.retry_after,
             nonce: None,
             oauth: None,
+            unrecorded: Some(Box::new(Unrecorded { refusal, actor: None, run: None })),
         }
     }
 }
@@ -121,6 +168,11 @@ impl IntoResponse for Problem {
         if self.status == StatusCode::UNAUTHORIZED {
             headers.insert(WWW_AUTHENTICATE, challenge(self.code));
         }
+        let extensions = response.extensions_mut();
+        extensions.insert(AnswerCode(self.code));
+        if let Some(unrecorded) = self.unrecorded {
+            extensions.insert(*unrecorded);
+        }
         response
     }
 }
@@ -133,7 +185,7 @@ impl From<Problem> for OAuthProblem {
     fn from(mut problem: Problem) -> Self {
         let (status, error) = oauth(problem.status, problem.code);
         problem.status = status;
-        problem.oauth = Some(error);
+        problem.oauth = problem.oauth.or(Some(error));
         Self(problem)
     }
 }
@@ -177,7 +229,8 @@ pub fn status(code: Code) -> StatusCode {
         | Code::ApprovalInvalid
         | Code::ApprovalsMissing
         | Code::GrantForeign
-        | Code::PreconditionFailed => StatusCode::UNPROCESSABLE_ENTITY,
+        | Code::PreconditionFailed
+        | Code::RulesInvalid => StatusCode::UNPROCESSABLE_ENTITY,
         Code::TooManyOpen | Code::LimitReached => StatusCode::TOO_MANY_REQUESTS,
         Code::ProviderRefused
         | Code::ProviderNotReady
@@ -185,6 +238,7 @@ pub fn status(code: Code) -> StatusCode {
         | Code::StoreUnavailable
         | Code::FenceNeeded
         | Code::ClockUntrusted
+        | Code::CannotVerify
         | Code::ShuttingDown => StatusCode::SERVICE_UNAVAILABLE,
     }
 }

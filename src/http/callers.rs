@@ -1,0 +1,391 @@
+//! Who may come in by which door. A route names its door in the table of [`super::router`]; this layer opens it or
+//! answers, so that a handler runs only for a caller it may trust. What was refused to a known caller becomes an
+//! event; rubbish from nobody is only counted.
+
+use std::sync::Arc;
+
+use axum::extract::{FromRequestParts, Request, State};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use hyper::HeaderMap;
+use hyper::StatusCode;
+use hyper::header::AUTHORIZATION;
+use hyper::http::request::Parts;
+use tracing::Span;
+
+use super::App;
+use super::problem::{Problem, Unrecorded};
+use crate::authn::AuthnError;
+use crate::authn::agent::LoginMethod;
+use crate::authn::dpop::{Expected, NonceRule};
+use crate::broker::refusal::{Code, Refusal};
+use crate::domain::id::{GrantId, LeaseId, RunId};
+use crate::domain::key::Thumbprint;
+use crate::domain::phase::Phase;
+use crate::domain::principal::{Actor, AgentSlug, PersonSlug, Role};
+use crate::domain::time::Timestamp;
+use crate::domain::token::TokenClaims;
+
+/// Every role: for what any person of the directory may read.
+pub(super) const ANYONE: &[Role] = &[Role::Approver, Role::Auditor, Role::Operator];
+/// Who may stop things.
+pub(super) const STOPPERS: &[Role] = &[Role::Approver, Role::Operator];
+/// Who runs the broker.
+pub(super) const OPERATORS: &[Role] = &[Role::Operator];
+
+/// The door of a route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Access {
+    /// Nobody need be known; nothing here is anyone's.
+    Open,
+    /// An agent's login and a DPoP proof.
+    Agent,
+    /// The same, the proof over a single-use nonce of ours.
+    AgentWithNonce,
+    /// An agent's login with a proof, or a person in one of these roles.
+    AgentOrPerson(&'static [Role]),
+    /// A token of ours of this phase, bound to the key of the proof.
+    Token(Phase),
+    /// A person in one of these roles, who signed this very request.
+    Person(&'static [Role]),
+    /// The form holds a client assertion; the handler checks it.
+    ClientAssertion,
+    /// The body is a person's signature over the grant; the broker checks it.
+    ApprovalToken,
+}
+
+/// An agent that proved itself and a key.
+#[derive(Debug, Clone)]
+pub(super) struct AgentCaller {
+    pub(super) agent: AgentSlug,
+    pub(super) key: Thumbprint,
+}
+
+/// An agent with a token of ours, and the key it is bound to.
+#[derive(Debug, Clone)]
+pub(super) struct TokenCaller {
+    pub(super) claims: TokenClaims,
+}
+
+/// A person.
+#[derive(Debug, Clone)]
+pub(super) struct PersonCaller {
+    pub(super) person: PersonSlug,
+}
+
+/// Whoever came in.
+#[derive(Debug, Clone)]
+pub(super) enum Caller {
+    Nobody,
+    Agent(AgentCaller),
+    Token(Box<TokenCaller>),
+    Person(PersonCaller),
+}
+
+impl Caller {
+    fn actor(&self) -> Option<Actor> {
+        match self {
+            Self::Nobody => None,
+            Self::Agent(caller) => Some(Actor::Agent(caller.agent.clone())),
+            Self::Token(caller) => Some(Actor::Agent(caller.claims.client_id.clone())),
+            Self::Person(caller) => Some(Actor::Person(caller.person.clone())),
+        }
+    }
+}
+
+macro_rules! extractors {
+    ($($name:ident from $pattern:pat => $value:expr;)+) => {$(
+        impl<S: Send + Sync> FromRequestParts<S> for $name {
+            type Rejection = Problem;
+            async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+                match parts.extensions.get::<Caller>().cloned() {
+                    Some($pattern) => Ok($value),
+                    _ => Err(wrong_door()),
+                }
+            }
+        }
+    )+};
+}
+
+extractors! {
+    AgentCaller from Caller::Agent(caller) => caller;
+    TokenCaller from Caller::Token(caller) => *caller;
+    PersonCaller from Caller::Person(caller) => caller;
+    Caller from caller => caller;
+}
+
+/// A handler asks for a caller that its row does not let in: a mistake of ours, and never a way in.
+fn wrong_door() -> Problem {
+    Problem::of_transport(
+        StatusCode::INTERNAL_SERVER_ERROR,
+        "internal",
+        "the route and its access do not fit",
+    )
+}
+
+/// The layer around every route.
+pub(super) async fn authorize(
+    State((app, access)): State<(Arc<App>, Access)>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let about = About::read(request.uri().path());
+    about.show();
+    let entered = {
+        let path = request.uri().path().to_owned();
+        let method = request.method().as_str().to_owned();
+        app.enter(access, request.headers(), &method, &path).await
+    };
+    let (response, actor) = match entered {
+        Ok(caller) => {
+            let actor = caller.actor();
+            if let Some(actor) = &actor {
+                Span::current().record("caller", tracing::field::display(actor));
+            }
+            request.extensions_mut().insert(caller);
+            (next.run(request).await, actor)
+        }
+        Err(problem) => (problem.into_response(), None),
+    };
+    if let Some(unrecorded) = response.extensions().get::<Unrecorded>().cloned() {
+        app.settle(unrecorded, actor, &about).await;
+    }
+    response
+}
+
+impl App {
+    /// What must be proved at `access`, proved.
+    async fn enter(
+        &self,
+        access: Access,
+        headers: &HeaderMap,
+        method: &str,
+        path: &str,
+    ) -> Result<Caller, Problem> {
+        let url = format!("{}{path}", self.broker.settings().issuer);
+        let seen = Seen { headers, method, url: &url, now: self.broker.gate().now() };
+        match access {
+            Access::Open | Access::ClientAssertion | Access::ApprovalToken => Ok(Caller::Nobody),
+            Access::Agent => self.agent(&seen, NonceRule::NotNeeded).await,
+            Access::AgentWithNonce => self.agent(&seen, NonceRule::Required).await,
+            Access::AgentOrPerson(_) if headers.contains_key("client-assertion") => {
+                self.agent(&seen, NonceRule::NotNeeded).await
+            }
+            Access::AgentOrPerson(roles) | Access::Person(roles) => self.person(&seen, roles),
+            Access::Token(phase) => self.token(&seen, phase),
+        }
+    }
+
+    async fn agent(&self, seen: &Seen<'_>, nonce: NonceRule) -> Result<Caller, Problem> {
+        let assertion = seen.header("client-assertion")?.ok_or_else(|| {
+            unauthenticated("an agent logs in with a `Client-Assertion` header (RFC 7523) and a `DPoP` proof")
+        })?;
+        let proof = seen.proof()?;
+        self.agent_by(assertion, proof, seen.method, seen.url, nonce, seen.now).await.map(Caller::Agent)
+    }
+
+    /// An agent by its assertion and a proof, wherever the two were found.
+    pub(super) async fn agent_by(
+        &self,
+        assertion: &str,
+        proof: &str,
+        method: &str,
+        url: &str,
+        nonce: NonceRule,
+        now: Timestamp,
+    ) -> Result<AgentCaller, Problem> {
+        let rules = self.broker.rules();
+        let login = self.authn.agent_login(assertion, &rules.directory, now).await.map_err(refused)?;
+        let actor = Actor::Agent(login.agent.clone());
+        let expected = Expected { method, url, access_token: None, nonce };
+        let proof =
+            self.authn.dpop(proof, &expected, now).map_err(|error| refused(error.of(actor.clone())))?;
+        // SECURITY: a login key in a proof would tie every phase to one key.
+        if login.method == LoginMethod::RegisteredKey(proof.key) {
+            let why = "the DPoP key must be another than the login key; make a fresh one for each phase";
+            return Err(Problem::from(Refusal::new(Code::InvalidDpopProof, why)).of(actor));
+        }
+        Ok(AgentCaller { agent: login.agent, key: proof.key })
+    }
+
+    fn token(&self, seen: &Seen<'_>, phase: Phase) -> Result<Caller, Problem> {
+        let token = seen.authorization("DPoP")?.ok_or_else(|| {
+            unauthenticated(format!("present the {phase} token as `Authorization: DPoP <token>`"))
+        })?;
+        let proof = seen.proof()?;
+        let signer = self.broker.signer();
+        // Before the proof, so that rubbish uses up no memory of used proofs.
+        let known = signer.verify(token, seen.now).map_err(|error| unauthenticated(error.to_string()))?;
+        let actor = Actor::Agent(known.client_id);
+        let expected = Expected {
+            method: seen.method,
+            url: seen.url,
+            access_token: Some(token),
+            nonce: NonceRule::NotNeeded,
+        };
+        let login = self
+            .authn
+            .dpop(proof, &expected, seen.now)
+            .and_then(|proof| self.authn.token_login(token, signer, phase, &proof.key, seen.now))
+            .map_err(|error| refused(error.of(actor.clone())))?;
+        if self.broker.rules().directory.agent(&login.claims.client_id).is_none() {
+            return Err(unauthenticated("the agent is not in the directory any more").of(actor));
+        }
+        Ok(Caller::Token(Box::new(TokenCaller { claims: login.claims })))
+    }
+
+    fn person(&self, seen: &Seen<'_>, roles: &[Role]) -> Result<Caller, Problem> {
+        let assertion = seen.authorization("Bearer")?.ok_or_else(|| {
+            unauthenticated("a person signs each request: `Authorization: Bearer <person+jwt>`")
+        })?;
+        let rules = self.broker.rules();
+        let login = self
+            .authn
+            .person(assertion, seen.method, seen.url, &rules.directory, seen.now)
+            .map_err(refused)?;
+        if !roles.iter().any(|role| rules.directory.has_role(&login.person, *role)) {
+            let names: Vec<String> = roles.iter().map(|role| format!("{role:?}").to_lowercase()).collect();
+            let why = format!("this needs the role {}", names.join(" or "));
+            return Err(Problem::from(Refusal::new(Code::Forbidden, why)).of(Actor::Person(login.person)));
+        }
+        Ok(Caller::Person(PersonCaller { person: login.person }))
+    }
+
+    /// Writes down a refusal that no use case has: an event for a known caller, a count for nobody.
+    async fn settle(&self, unrecorded: Unrecorded, caller: Option<Actor>, about: &About) {
+        let Unrecorded { refusal, actor, run } = unrecorded;
+        match (actor.or(caller), refusal.code) {
+            // The first half of every recall: an answer, and no fault of the caller's.
+            (_, Code::UseDpopNonce) => {}
+            (Some(actor), _) => {
+                self.broker.record_refusal(actor, run.or(about.run), about.grant, &refusal).await;
+            }
+            (None, Code::Unauthenticated | Code::InvalidDpopProof) => self.broker.metrics().unauthenticated(),
+            (None, code) => self.broker.metrics().refused(code),
+        }
+    }
+}
+
+/// What every scheme looks at.
+struct Seen<'a> {
+    headers: &'a HeaderMap,
+    method: &'a str,
+    url: &'a str,
+    now: Timestamp,
+}
+
+impl<'a> Seen<'a> {
+    /// SECURITY: of two headers with one name, two readers may keep different ones (RFC 9449 section 4.3).
+    fn header(&self, name: &str) -> Result<Option<&'a str>, Problem> {
+        one_header(self.headers, name)
+    }
+
+    fn proof(&self) -> Result<&'a str, Problem> {
+        proof_of(self.headers)
+    }
+
+    fn authorization(&self, scheme: &str) -> Result<Option<&'a str>, Problem> {
+        let given = self.header(AUTHORIZATION.as_str())?.and_then(|value| value.split_once(' '));
+        Ok(given.filter(|(name, _)| name.eq_ignore_ascii_case(scheme)).map(|(_, token)| token))
+    }
+}
+
+/// The one DPoP proof of a request.
+pub(super) fn proof_of(headers: &HeaderMap) -> Result<&str, Problem> {
+    one_header(headers, "dpop")?.ok_or_else(|| {
+        Refusal::new(Code::InvalidDpopProof, "the `DPoP` header with a proof (RFC 9449) is missing").into()
+    })
+}
+
+fn one_header<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a str>, Problem> {
+    let mut all = headers.get_all(name).iter();
+    match (all.next(), all.next()) {
+        (None, _) => Ok(None),
+        (Some(value), None) => value
+            .to_str()
+            .map(Some)
+            .map_err(|_| unauthenticated(format!("the header `{name}` is not printable ASCII"))),
+        (Some(_), Some(_)) => Err(unauthenticated(format!("the header `{name}` comes twice"))),
+    }
+}
+
+pub(super) fn unauthenticated(why: impl Into<String>) -> Problem {
+    Refusal::new(Code::Unauthenticated, why).into()
+}
+
+/// A failed login as an answer; it knows who it was when a signature verified.
+pub(super) fn refused(error: AuthnError) -> Problem {
+    let text = error.to_string();
+    match error {
+        AuthnError::Unauthenticated { caller, .. } => of(Refusal::new(Code::Unauthenticated, text), caller),
+        AuthnError::InvalidDpopProof { caller, .. } => of(Refusal::new(Code::InvalidDpopProof, text), caller),
+        AuthnError::UseDpopNonce { nonce } => {
+            Problem::from(Refusal::new(Code::UseDpopNonce, text)).nonce(nonce)
+        }
+        AuthnError::Unavailable { .. } => Refusal::new(Code::CannotVerify, text).retry_after(5).into(),
+    }
+}
+
+fn of(refusal: Refusal, caller: Option<Actor>) -> Problem {
+    caller.into_iter().fold(Problem::from(refusal), Problem::of)
+}
+
+/// What the path names.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct About {
+    run: Option<RunId>,
+    grant: Option<GrantId>,
+    lease: Option<LeaseId>,
+}
+
+impl About {
+    fn read(path: &str) -> Self {
+        let mut about = Self::default();
+        let mut segments = path.split('/');
+        while let Some(segment) = segments.next() {
+            match segment {
+                "runs" => about.run = segments.next().and_then(|id| id.parse().ok()),
+                "grants" => about.grant = segments.next().and_then(|id| id.parse().ok()),
+                "leases" => about.lease = segments.next().and_then(|id| id.parse().ok()),
+                _ => {}
+            }
+        }
+        about
+    }
+
+    fn show(&self) {
+        let span = Span::current();
+        if let Some(run) = self.run {
+            span.record("run.id", tracing::field::display(run));
+        }
+        if let Some(grant) = self.grant {
+            span.record("grant.id", tracing::field::display(grant));
+        }
+        if let Some(lease) = self.lease {
+            span.record("lease.id", tracing::field::display(lease));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_tells_what_it_is_about() {
+        let run = RunId::generate(Timestamp::from_seconds(1));
+        assert_eq!(About::read(&format!("/v1/runs/{run}/close")).run, Some(run));
+        assert_eq!(About::read("/v1/runs"), About::default());
+        assert_eq!(About::read("/v1/grants/not-an-id/claim"), About::default());
+    }
+
+    #[test]
+    fn a_header_that_comes_twice_is_refused() {
+        let mut headers = HeaderMap::new();
+        assert!(proof_of(&headers).is_err());
+        headers.append("dpop", "a".parse().unwrap());
+        assert_eq!(proof_of(&headers).unwrap(), "a");
+        headers.append("dpop", "b".parse().unwrap());
+        assert!(proof_of(&headers).is_err());
+    }
+}

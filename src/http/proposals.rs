@@ -1,0 +1,53 @@
+//! `/v1/proposals`: what an agent asks for while deciding.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::response::Response;
+use hyper::StatusCode;
+use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
+
+use super::App;
+use super::body::{Json, reply};
+use super::callers::TokenCaller;
+use super::problem::Problem;
+use crate::domain::proposal::Proposal;
+
+/// POST /v1/proposals
+pub(super) async fn propose(
+    State(app): State<Arc<App>>,
+    caller: TokenCaller,
+    Json(proposal): Json<Proposal>,
+) -> Result<Response, Problem> {
+    let span = tracing::Span::current();
+    span.record("run.id", tracing::field::display(caller.claims.txn));
+    let proposed = app.broker.propose(&caller.claims, proposal).await.map_err(Problem::recorded)?;
+    span.record("grant.id", tracing::field::display(proposed.grant));
+    Ok(reply(StatusCode::CREATED, &proposed))
+}
+
+/// The schema of a proposal. The type lives in `domain`, which knows no OpenAPI.
+pub(super) fn schema() -> Schema {
+    let text = || ObjectBuilder::new().schema_type(Type::String);
+    let object = || ObjectBuilder::new().schema_type(Type::Object);
+    let story = object()
+        .property("diagnosis", text())
+        .property("evidence", text())
+        .property("reason", text())
+        .description(Some("The agent's own words; shown apart, marked untrusted."));
+    object()
+        .property("action", text().description(Some("The catalog entry asked for.")))
+        .property("environment", text())
+        .property("parameters", object().description(Some("By name; checked against the catalog entry.")))
+        .property("work_seconds", ObjectBuilder::new().schema_type(Type::Integer))
+        .property("claiming_agent", text().description(Some("The proposing agent when absent.")))
+        .property(
+            "claim_key",
+            text().description(Some("RFC 7638 thumbprint of the DPoP key the claim will be made with.")),
+        )
+        .property("story", story)
+        .required("action")
+        .required("environment")
+        .required("claim_key")
+        .into()
+}
