@@ -1,5 +1,6 @@
 //! The command line: one file per command. Only here are `anyhow`, environment variables and the terminal used.
 
+pub mod agent;
 pub mod approvals;
 pub mod audit;
 pub mod clock;
