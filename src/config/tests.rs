@@ -259,3 +259,20 @@ fn a_workload_of_an_issuer_that_is_not_configured_is_a_mistake() {
         .mistakes();
     assert!(text.contains("agents.pay-runner.workloads: `https://ci.example`"), "{text}");
 }
+
+#[test]
+fn a_rule_that_needs_the_owner_of_every_agent_is_a_mistake() {
+    let owned = |who: &str| {
+        let shipped = Shipped::copy();
+        let text = fs::read_to_string(shipped.path("directory.toml")).unwrap();
+        fs::write(
+            shipped.path("directory.toml"),
+            text.replace("owner = \"grace\"", &format!("owner = \"{who}\"")),
+        )
+        .unwrap();
+        shipped
+    };
+    let text = owned("dave").mistakes();
+    assert!(text.contains("policy `data` can never be satisfied for any agent"), "{text}");
+    assert!(owned("alice").read().is_ok());
+}
