@@ -18,7 +18,7 @@ use phasebroker::cli::keys::{KeyFile, PersonSigner, generate, sign_jws};
 use phasebroker::cli::person::{Endpoint, PersonClient};
 use phasebroker::domain::approval::{Answer, Approval};
 use phasebroker::domain::grant::SealedGrant;
-use phasebroker::domain::key::{Custody, PublicKey};
+use phasebroker::domain::key::{Custody, PublicKey, SigningKey};
 use zeroize::Zeroizing;
 
 const PASSPHRASE: &str = "correct horse";
@@ -145,10 +145,30 @@ fn a_key_file_that_others_can_read_is_refused() {
     assert!(refused.to_string().contains("0644"), "{refused}");
 }
 
+/// A key in memory, for tests that are not about keys.
+struct Held(SigningKey);
+
+impl PersonSigner for Held {
+    fn public(&self) -> &PublicKey {
+        self.0.public()
+    }
+
+    fn custody(&self) -> Custody {
+        Custody::File
+    }
+
+    fn comment(&self) -> &str {
+        "ana"
+    }
+
+    fn sign(&self, message: &[u8]) -> anyhow::Result<Vec<u8>> {
+        Ok(self.0.sign(message)?)
+    }
+}
+
 /// Asks `broker` to sign its grant, answering the question with `answer`.
 async fn sign_at(broker: &LyingBroker, answer: bool) -> (anyhow::Result<Signed>, String, PublicKey) {
-    let dir = tempfile::tempdir().unwrap();
-    let key = file_key(dir.path());
+    let key = Held(SigningKey::generate().unwrap());
     let public = key.public().clone();
     let endpoint = Endpoint::find(&broker.url(), None, None).await.unwrap();
     let client = PersonClient::new(endpoint, Box::new(key), "ana".parse().unwrap(), Box::new(SystemClock));

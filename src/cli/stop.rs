@@ -123,6 +123,24 @@ mod tests {
     use super::*;
 
     #[test]
+    fn exactly_one_thing_is_named() {
+        #[derive(clap::Parser)]
+        struct Line {
+            #[command(flatten)]
+            args: Args,
+        }
+        let line = |what: &[&str]| {
+            let rest = ["--reason", "r", "--broker", "https://b.example", "--ssh-agent"];
+            <Line as clap::Parser>::try_parse_from([&["stop"], what, &rest].concat())
+        };
+        assert!(line(&[]).is_err());
+        assert!(line(&["--everything", "--agent", "bot"]).is_err());
+        let body = |what: &[&str]| body(&line(what).ok().unwrap().args);
+        assert_eq!(body(&["--everything"]), json!({"reason": "r", "everything": true}));
+        assert_eq!(body(&["--agent", "bot"]), json!({"reason": "r", "agent": "bot"}));
+    }
+
+    #[test]
     fn what_will_expire_is_never_called_revoked() {
         let answer: Answer = serde_json::from_value(json!({
             "stopped": {"leases": [{"lease": "L", "how": "will expire at 1970-01-01T00:01:00Z"}]},

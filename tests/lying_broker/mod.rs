@@ -1,4 +1,5 @@
 //! A broker as an approver's client sees it, which tells exactly one lie.
+#![allow(dead_code, reason = "each integration test compiles this module and uses its own part of it")]
 
 use std::sync::{Arc, Mutex};
 
@@ -8,11 +9,13 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use phasebroker::broker::ports::Clock as _;
 use phasebroker::cli::clock::SystemClock;
+use phasebroker::domain::approval::{APPROVAL_TYP, ApprovalClaims};
 use phasebroker::domain::canonical;
 use phasebroker::domain::digest::{Digest, encode};
 use phasebroker::domain::directory::{Agent, Directory, DirectoryDocument, EnrolledKey, Group, Person};
 use phasebroker::domain::grant::SealedGrant;
 use phasebroker::domain::id::{DecisionId, GrantId, LeaseId, RunId};
+use phasebroker::domain::jws::{KeyHeader, Unverified};
 use phasebroker::domain::key::{Custody, PublicKey, SigningKey};
 use phasebroker::domain::principal::Role;
 use phasebroker::domain::proposal::{Evidence, Story};
@@ -157,8 +160,20 @@ fn with(bytes: &[u8], change: impl FnOnce(&mut Value)) -> Vec<u8> {
     canonical::to_bytes(&value).unwrap()
 }
 
-fn is_person(headers: &HeaderMap) -> bool {
-    headers.get("authorization").is_some_and(|value| value.to_str().unwrap().starts_with("Bearer ey"))
+/// Whether the caller sent an assertion for exactly this request (whose signature only the real broker can check).
+fn is_person(stage: &Stage, headers: &HeaderMap, path: &str) -> bool {
+    let token = headers.get("authorization").and_then(|v| v.to_str().ok()?.strip_prefix("Bearer "));
+    let parsed = token.and_then(|token| Unverified::parse(token, "person+jwt", KeyHeader::Kid).ok());
+    let Some(claims) = parsed.and_then(|token| token.peek::<Value>().ok()) else { return false };
+    let now = SystemClock.wall().seconds();
+    let (iat, exp) = (claims["iat"].as_i64().unwrap(), claims["exp"].as_i64().unwrap());
+    claims["iss"] == "ana"
+        && claims["aud"] == json!(stage.issuer)
+        && claims["htm"] == "GET"
+        && claims["htu"] == json!(format!("{}{path}", stage.issuer))
+        && (now - iat).abs() < 30
+        && exp <= iat + 60
+        && claims["jti"].as_str().is_some_and(|id| id.len() == 26)
 }
 
 async fn metadata(State(stage): State<Arc<Stage>>) -> Json<Value> {
@@ -166,7 +181,7 @@ async fn metadata(State(stage): State<Arc<Stage>>) -> Json<Value> {
 }
 
 async fn list(State(stage): State<Arc<Stage>>, headers: HeaderMap) -> Result<Json<Value>, StatusCode> {
-    if !is_person(&headers) {
+    if !is_person(&stage, &headers, "/v1/approvals") {
         return Err(StatusCode::UNAUTHORIZED);
     }
     let sealed = SealedGrant::parse(&stage.true_bytes).unwrap();
@@ -191,7 +206,7 @@ async fn document(
     Path(asked): Path<String>,
     headers: HeaderMap,
 ) -> Result<Json<Value>, StatusCode> {
-    if !is_person(&headers) {
+    if !is_person(&stage, &headers, &format!("/v1/grants/{asked}/document")) {
         return Err(StatusCode::UNAUTHORIZED);
     }
     let mut given = stage.documents_given.lock().unwrap();
@@ -225,12 +240,16 @@ async fn receive(
     Path(asked): Path<String>,
     Json(body): Json<Value>,
 ) -> Json<Value> {
-    stage.tokens.lock().unwrap().push(body["token"].as_str().unwrap().to_owned());
+    let token = body["token"].as_str().unwrap();
+    let claims =
+        Unverified::parse(token, APPROVAL_TYP, KeyHeader::Kid).unwrap().peek::<ApprovalClaims>().unwrap();
+    assert_eq!(claims.reason, body["reason"].as_str().map(|reason| Digest::of(reason.as_bytes())));
+    stage.tokens.lock().unwrap().push(token.to_owned());
     let about = match stage.lie {
         Lie::AnswersAboutAnother => GrantId::generate(SystemClock.wall()).to_string(),
         _ => asked,
     };
     Json(
-        json!({"grant": about, "state": "approved", "decision": "approve", "outstanding": {}, "claim_until": 60}),
+        json!({"grant": about, "state": "pending", "decision": claims.decision, "outstanding": {}, "claim_until": 60}),
     )
 }
