@@ -1,0 +1,243 @@
+//! A recording fake of STS and IAM on loopback: it answers, refuses, hangs, breaks off and dies on order, counts what it
+//! minted, and gives every session secrets of its own. It knows no policy semantics.
+#![allow(dead_code, reason = "each integration test compiles this module and uses its own part of it")]
+
+pub mod scene;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::extract::{Form, State};
+use axum::http::{StatusCode, header};
+use axum::response::Response;
+use futures_util::stream;
+use phasebroker::domain::time::Timestamp;
+use time::macros::format_description;
+
+/// What the fake does with an AssumeRole.
+#[derive(Debug, Clone, Default)]
+pub enum Behaviour {
+    /// Mints and answers.
+    #[default]
+    Answer,
+    /// Refuses with this status and code; mints nothing.
+    Refuse(u16, &'static str),
+    /// Never answers; mints nothing.
+    Hang,
+    /// Mints, and answers after this long.
+    AnswerAfter(Duration),
+    /// Mints, and breaks the connection off in the middle of the answer.
+    BreakOff,
+    /// Mints, and closes the connection without a byte.
+    Die,
+    /// Mints, and answers something that is no answer.
+    Babble,
+    /// Mints, and answers with an expiration that is so many seconds off.
+    ExpirationOff(i64),
+}
+
+/// A request as it came: every form member.
+pub type Request = BTreeMap<String, String>;
+
+/// The fake, serving until it is dropped.
+pub struct FakeAws {
+    state: Arc<Fake>,
+    url: String,
+    serving: tokio::task::JoinHandle<()>,
+}
+
+struct Fake(Mutex<Inner>);
+
+struct Inner {
+    now: Timestamp,
+    behaviour: Behaviour,
+    iam_refuses: Option<(u16, &'static str)>,
+    tells_date: bool,
+    requests: Vec<Request>,
+    minted: u32,
+    policies: HashMap<(String, String), String>,
+}
+
+impl FakeAws {
+    /// Starts on a port of its own, with its clock at `now`.
+    pub async fn start(now: Timestamp) -> Self {
+        let state = Arc::new(Fake(Mutex::new(Inner {
+            now,
+            behaviour: Behaviour::Answer,
+            iam_refuses: None,
+            tells_date: true,
+            requests: Vec::new(),
+            minted: 0,
+            policies: HashMap::new(),
+        })));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let app = axum::Router::new().fallback(answer).with_state(state.clone());
+        let serving = tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
+        Self { state, url, serving }
+    }
+
+    pub fn url(&self) -> String {
+        self.url.clone()
+    }
+
+    pub fn behave(&self, behaviour: Behaviour) {
+        self.inner().behaviour = behaviour;
+    }
+
+    pub fn refuse_iam(&self, with: Option<(u16, &'static str)>) {
+        self.inner().iam_refuses = with;
+    }
+
+    pub fn set_clock(&self, now: Timestamp) {
+        self.inner().now = now;
+    }
+
+    pub fn tell_date(&self, tells: bool) {
+        self.inner().tells_date = tells;
+    }
+
+    /// How many sessions exist.
+    pub fn minted(&self) -> u32 {
+        self.inner().minted
+    }
+
+    /// The requests of one action, oldest first.
+    pub fn requests(&self, action: &str) -> Vec<Request> {
+        self.inner().requests.iter().filter(|request| request["Action"] == action).cloned().collect()
+    }
+
+    pub fn policy(&self, role: &str, name: &str) -> Option<String> {
+        self.inner().policies.get(&(role.to_owned(), name.to_owned())).cloned()
+    }
+
+    /// Changes a policy behind everybody's back; `None` deletes it.
+    pub fn edit_policy(&self, role: &str, name: &str, text: Option<&str>) {
+        let key = (role.to_owned(), name.to_owned());
+        match text {
+            Some(text) => drop(self.inner().policies.insert(key, text.to_owned())),
+            None => drop(self.inner().policies.remove(&key)),
+        }
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.state.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+impl Drop for FakeAws {
+    fn drop(&mut self) {
+        self.serving.abort();
+    }
+}
+
+async fn answer(State(fake): State<Arc<Fake>>, Form(request): Form<Request>) -> Response {
+    let (behaviour, date, said) = {
+        let mut inner = fake.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        inner.requests.push(request.clone());
+        let said = match request["Action"].as_str() {
+            "AssumeRole" => inner.assume_role(),
+            "GetCallerIdentity" => {
+                let body = "<Arn>arn:aws:iam::123456789012:role/broker</Arn><Account>123456789012</Account>";
+                Ok(result("GetCallerIdentity", body))
+            }
+            action => inner.iam(action, &request),
+        };
+        let is_mint = request["Action"] == "AssumeRole";
+        let behaviour = if is_mint { inner.behaviour.clone() } else { Behaviour::Answer };
+        (behaviour, inner.tells_date.then_some(inner.now), said)
+    };
+    let (status, text) = match said {
+        Ok(text) => (StatusCode::OK, text),
+        Err((status, code)) => {
+            let text = format!(
+                "<ErrorResponse><Error><Type>Sender</Type><Code>{code}</Code><Message>said the fake</Message></Error>\
+                 <RequestId>r</RequestId></ErrorResponse>"
+            );
+            (StatusCode::from_u16(status).unwrap(), text)
+        }
+    };
+    let mut body = Body::from(text.clone());
+    match behaviour {
+        Behaviour::Hang => std::future::pending().await,
+        Behaviour::AnswerAfter(delay) => tokio::time::sleep(delay).await,
+        Behaviour::Die => panic!("the fake dies on order"),
+        Behaviour::Babble => body = Body::from("<html>a captive portal</html>"),
+        Behaviour::BreakOff => {
+            let half = Bytes::copy_from_slice(&text.as_bytes()[..text.len() / 2]);
+            let broken = std::io::Error::from(std::io::ErrorKind::ConnectionReset);
+            body = Body::from_stream(stream::iter([Ok(half), Err(broken)]));
+        }
+        _ => {}
+    }
+    // An empty date keeps the server from adding one of its own.
+    let date = date.map(http_date).unwrap_or_default();
+    Response::builder().status(status).header(header::DATE, date).body(body).unwrap()
+}
+
+impl Inner {
+    fn assume_role(&mut self) -> Result<String, (u16, &'static str)> {
+        let off = match self.behaviour {
+            Behaviour::Refuse(status, code) => return Err((status, code)),
+            Behaviour::Hang => return Ok(String::new()),
+            Behaviour::ExpirationOff(seconds) => seconds,
+            _ => 0,
+        };
+        self.minted += 1;
+        let n = self.minted;
+        let expiration = self.now.plus(900 + off).rfc3339();
+        Ok(result(
+            "AssumeRole",
+            &format!(
+                "<Credentials><AccessKeyId>ASIA{n:016}</AccessKeyId><SecretAccessKey>secret-{n}</SecretAccessKey>\
+                 <SessionToken>token-{n}</SessionToken><Expiration>{expiration}</Expiration></Credentials>\
+                 <PackedPolicySize>6</PackedPolicySize>"
+            ),
+        ))
+    }
+
+    fn iam(&mut self, action: &str, request: &Request) -> Result<String, (u16, &'static str)> {
+        if let Some(refusal) = self.iam_refuses {
+            return Err(refusal);
+        }
+        let key = (request["RoleName"].clone(), request["PolicyName"].clone());
+        let missing = (404, "NoSuchEntity");
+        match action {
+            "PutRolePolicy" => {
+                self.policies.insert(key, request["PolicyDocument"].clone());
+                Ok(result(action, ""))
+            }
+            "DeleteRolePolicy" => self.policies.remove(&key).map(|_| result(action, "")).ok_or(missing),
+            "GetRolePolicy" => {
+                let text = self.policies.get(&key).ok_or(missing)?;
+                let encoded: String = text.bytes().map(percent_encoded).collect();
+                let body = format!(
+                    "<RoleName>{}</RoleName><PolicyName>{}</PolicyName><PolicyDocument>{encoded}</PolicyDocument>",
+                    key.0, key.1
+                );
+                Ok(result(action, &body))
+            }
+            _ => Err((400, "InvalidAction")),
+        }
+    }
+}
+
+fn result(action: &str, body: &str) -> String {
+    format!(
+        "<{action}Response><{action}Result>{body}</{action}Result>\
+         <ResponseMetadata><RequestId>r</RequestId></ResponseMetadata></{action}Response>"
+    )
+}
+
+fn percent_encoded(byte: u8) -> String {
+    if byte.is_ascii_alphanumeric() { char::from(byte).to_string() } else { format!("%{byte:02X}") }
+}
+
+fn http_date(at: Timestamp) -> String {
+    let form = format_description!(
+        "[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT"
+    );
+    time::OffsetDateTime::from_unix_timestamp(at.seconds()).unwrap().format(&form).unwrap()
+}
