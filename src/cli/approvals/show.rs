@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use super::fetch;
-use crate::cli::exit::Exit;
+use crate::cli::exit::{Exit, report};
 use crate::cli::person::PersonArgs;
 use crate::cli::person::wire::missing;
 use crate::cli::render::{render, render_story};
@@ -25,10 +25,14 @@ pub struct Args {
 pub async fn run(args: Args, output: Output) -> anyhow::Result<ExitCode> {
     let client = args.person.connect().await?;
     let fetched = fetch(&client, args.grant).await?;
-    let story = fetched.story()?;
+    // Words that were erased, or are not the grant's own, are not shown; the grant still is.
+    let (words, exit) = match fetched.story() {
+        Ok(story) => (render_story(&story, usize::MAX), Exit::Done.into()),
+        Err(error) => (format!("\n# THE AGENT'S WORDS ARE NOT SHOWN: {error}\n"), report(&error)),
+    };
     output.print(&fetched.raw, || {
         let document = &fetched.document;
-        let mut text = format!("{}\n{}", render_story(&story, usize::MAX), render(&fetched.sealed));
+        let mut text = format!("{words}\n{}", render(&fetched.sealed));
         let mut state = format!("state {}; missing: {}", document.state, missing(&document.outstanding));
         for given in &document.approvals {
             state.push_str(&format!(
@@ -44,5 +48,5 @@ pub async fn run(args: Args, output: Output) -> anyhow::Result<ExitCode> {
         text.push_str(&format!("\nThe broker says:\n{}\n", visible(&state)));
         paint(&text, colours())
     })?;
-    Ok(Exit::Done.into())
+    Ok(exit)
 }

@@ -19,8 +19,19 @@ use crate::domain::proposal::visible;
 
 /// Arguments of `keys show`.
 #[derive(Debug, clap::Args)]
-#[group(required = true, multiple = false)]
 pub struct Args {
+    /// Which key.
+    #[command(flatten)]
+    pub key: Which,
+    /// Slug for the directory row; the key's comment when it is one and can be read.
+    #[arg(long, value_name = "SLUG")]
+    pub name: Option<PersonSlug>,
+}
+
+/// Which key to show: exactly one.
+#[derive(Debug, clap::Args)]
+#[group(required = true, multiple = false)]
+pub struct Which {
     /// A person's key file (private or `.pub`), or an agent's PEM file.
     #[arg(value_name = "FILE")]
     pub file: Option<PathBuf>,
@@ -31,11 +42,13 @@ pub struct Args {
 
 /// Shows a key.
 pub fn run(args: Args, output: Output) -> anyhow::Result<ExitCode> {
-    let (key, comment, row) = match (&args.file, &args.ssh_agent) {
-        (Some(path), _) => of_file(path)?,
+    let name = args.name.as_ref().map(PersonSlug::as_str);
+    let (key, comment, row) = match (&args.key.file, &args.key.ssh_agent) {
+        (Some(path), _) => of_file(path, name)?,
         (None, Some(wanted)) => {
             let key = AgentKey::find(&ssh_agent_socket()?, wanted.as_deref())?;
-            let row = person_row(slug_or(key.comment(), "PERSON"), key.public(), Custody::SshAgent);
+            let row =
+                person_row(name.unwrap_or(slug_or(key.comment(), "PERSON")), key.public(), Custody::SshAgent);
             (key.public().clone(), key.comment().to_owned(), row)
         }
         (None, None) => return Err(Exit::Usage.because("name a key file, or give `--ssh-agent`")),
@@ -50,16 +63,16 @@ pub fn run(args: Args, output: Output) -> anyhow::Result<ExitCode> {
     Ok(Exit::Done.into())
 }
 
-fn of_file(path: &Path) -> anyhow::Result<(PublicKey, String, String)> {
+fn of_file(path: &Path, name: Option<&str>) -> anyhow::Result<(PublicKey, String, String)> {
     let text = std::fs::read_to_string(path)
         .map_err(|error| Exit::Usage.because(format!("cannot read {}: {error}", path.display())))?;
     if text.starts_with("-----BEGIN PRIVATE KEY-----") {
         let key = read_agent_key(path)?.public().clone();
-        let row = agent_row("AGENT", &key);
+        let row = agent_row(name.unwrap_or("AGENT"), &key);
         return Ok((key, String::new(), row));
     }
     let (key, comment) = read_public(&text).with_context(|| format!("cannot read {}", path.display()))?;
-    let row = person_row(slug_or(&comment, "PERSON"), &key, Custody::File);
+    let row = person_row(name.unwrap_or(slug_or(&comment, "PERSON")), &key, Custody::File);
     Ok((key, comment, row))
 }
 
