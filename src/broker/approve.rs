@@ -59,10 +59,11 @@ impl Broker {
     /// Takes a person's token. No login: the token is the proof, and names the grant.
     pub async fn answer(self: &Arc<Self>, id: GrantId, answered: Answered) -> Result<AnswerTaken, Refusal> {
         let record = self.record_of(id).await?;
+        let run = record.sealed.grant().who.run;
         let outcome = self.try_answer(record, answered).await;
         if let Err(refusal) = &outcome {
             // The caller knew the id of a grant: that is worth a record.
-            self.record_refusal(Actor::Broker, None, Some(id), refusal).await;
+            self.record_refusal(Actor::Broker, Some(run), Some(id), refusal).await;
         }
         outcome
     }

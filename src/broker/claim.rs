@@ -14,7 +14,7 @@ use crate::domain::approval::{Approval, ApprovedGrant};
 use crate::domain::authority::Authority;
 use crate::domain::event::{Event, EventKind};
 use crate::domain::grant::GrantState;
-use crate::domain::id::{GrantId, LeaseId};
+use crate::domain::id::{GrantId, LeaseId, RunId};
 use crate::domain::key::Thumbprint;
 use crate::domain::lease::{EndReason, Lease, LeaseState, OpenedLease, Revocation};
 use crate::domain::phase::{Phase, RunPhase, moves};
@@ -55,22 +55,23 @@ impl Broker {
         key: Thumbprint,
         tokens: Vec<String>,
     ) -> Result<Arc<Claimed>, Refusal> {
-        let outcome = self.try_claim(id, agent, key, tokens).await;
+        let record = self.record_of(id).await?;
+        let run = record.sealed.grant().who.run;
+        let outcome = self.try_claim(record, agent, key, tokens).await;
         if let Err(refusal) = &outcome {
-            self.record_refusal(Actor::Agent(agent.clone()), None, Some(id), refusal).await;
+            self.record_refusal(Actor::Agent(agent.clone()), Some(run), Some(id), refusal).await;
         }
         outcome
     }
 
     async fn try_claim(
         self: &Arc<Self>,
-        id: GrantId,
+        record: GrantRecord,
         agent: &AgentSlug,
         key: Thumbprint,
         tokens: Vec<String>,
     ) -> Result<Arc<Claimed>, Refusal> {
         let now = self.gate.may_issue()?;
-        let record = self.record_of(id).await?;
         self.claimable(&record, now)?;
         let presented = self.presented(&record, tokens)?;
         let grant = record.sealed.grant();
@@ -291,7 +292,7 @@ impl Broker {
     pub async fn record_refusal(
         &self,
         actor: Actor,
-        run: Option<crate::domain::id::RunId>,
+        run: Option<RunId>,
         grant: Option<GrantId>,
         refusal: &Refusal,
     ) {

@@ -13,6 +13,9 @@ use crate::domain::phase::Phase;
 use crate::domain::principal::Actor;
 use crate::domain::time::Timestamp;
 
+/// Later than any retry of a revocation.
+const FAR_SECONDS: i64 = 3600;
+
 impl Broker {
     /// One sweep.
     pub async fn sweep(self: &Arc<Self>) {
@@ -36,9 +39,18 @@ impl Broker {
                 self.gate.store_failed(&error);
             }
         }
+        if let Ok(due) = self.store.due(now.plus(FAR_SECONDS)).await {
+            self.metrics.pending_revocations(due.revocations.len());
+        }
         for phase in [Phase::Observe, Phase::Decide, Phase::Execute] {
             self.metrics.live_leases(phase, self.live.count(phase));
         }
+    }
+
+    /// Whether a provider must still be told of an end.
+    pub async fn revocations_pending(&self) -> bool {
+        let far = self.gate.now().plus(FAR_SECONDS);
+        self.store.due(far).await.is_ok_and(|due| !due.revocations.is_empty())
     }
 
     /// A shutdown: nothing is issued any more; what is live keeps its own deadline and its record.

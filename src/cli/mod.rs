@@ -4,14 +4,21 @@ pub mod agent;
 pub mod approvals;
 pub mod audit;
 pub mod clock;
+pub mod config;
+pub mod demo;
+pub mod dev;
 pub mod exit;
+pub mod grant;
+pub mod host;
 pub mod keys;
 pub mod leases;
 pub mod logs;
 pub mod notify;
 pub mod person;
 pub mod render;
+pub mod serve;
 pub mod stop;
+pub mod store;
 pub mod terminal;
 
 use std::process::ExitCode;
@@ -36,6 +43,21 @@ pub struct Cli {
 /// Every command; each has its own file with its arguments and `run`.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Watch an agent's whole life, from observing to a dead credential: no account, no configuration.
+    Demo(demo::Args),
+    /// Keep a broker like the demo's running, to try things out.
+    Dev(dev::Args),
+    /// Run the broker.
+    Serve(serve::Args),
+    /// Check a configuration.
+    #[command(subcommand)]
+    Config(config::Command),
+    /// Compile proposals offline.
+    #[command(subcommand)]
+    Grant(grant::Command),
+    /// Look after the store.
+    #[command(subcommand)]
+    Store(store::Command),
     /// See, sign, deny or withdraw from grants that wait for people.
     #[command(subcommand)]
     Approvals(approvals::Command),
@@ -68,6 +90,12 @@ pub fn main() -> ExitCode {
 
 async fn dispatch(command: Command, output: Output) -> anyhow::Result<ExitCode> {
     match command {
+        Command::Demo(args) => demo::run(args, output).await,
+        Command::Dev(args) => dev::run(args, output).await,
+        Command::Serve(args) => serve::run(args, output).await,
+        Command::Config(command) => config::run(command, output),
+        Command::Grant(command) => grant::run(command, output),
+        Command::Store(command) => store::run(command, output).await,
         Command::Approvals(command) => approvals::run(command, output).await,
         Command::Leases(command) => leases::run(command, output).await,
         Command::Stop(args) => stop::run(args, output).await,

@@ -4,7 +4,7 @@ mod deny;
 mod fetch;
 mod list;
 mod show;
-mod sign;
+pub mod sign;
 mod token;
 
 pub use fetch::{Fetched, fetch};

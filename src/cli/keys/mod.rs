@@ -2,7 +2,7 @@
 
 pub mod agent_key;
 pub mod directory_row;
-mod key_file;
+pub mod key_file;
 mod make;
 mod show;
 pub mod ssh_agent;

@@ -1,0 +1,60 @@
+//! `phasebroker config check`: reads a configuration and everything it names, and explains every mistake.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use serde_json::json;
+
+use super::exit::Exit;
+use super::terminal::Output;
+use crate::config::Config;
+
+/// `phasebroker config …`
+#[derive(Debug, clap::Subcommand)]
+pub enum Command {
+    /// Check a configuration with its catalog, policies and directory; change nothing.
+    Check(Args),
+}
+
+/// Arguments of `config check`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The configuration file.
+    #[arg(long, value_name = "FILE", env = "PHASEBROKER_CONFIG")]
+    pub config: PathBuf,
+}
+
+/// Runs a `config` command.
+pub fn run(command: Command, output: Output) -> anyhow::Result<ExitCode> {
+    let Command::Check(args) = command;
+    match Config::read(&args.config) {
+        Ok(config) => {
+            let rules = &config.rules;
+            let digests = rules.digests();
+            let answer = json!({
+                "ok": true,
+                "issuer": config.issuer,
+                "actions": rules.catalog.actions().len(),
+                "observe_sets": rules.catalog.observe_sets().len(),
+                "digests": digests,
+            });
+            output.print(&answer, || {
+                format!(
+                    "{} can be used: {} action types, {} read-only sets\npolicy     {}\ncatalog    {}\ndirectory  {}",
+                    args.config.display(),
+                    rules.catalog.actions().len(),
+                    rules.catalog.observe_sets().len(),
+                    digests.policy,
+                    digests.catalog,
+                    digests.directory
+                )
+            })?;
+            Ok(Exit::Done.into())
+        }
+        Err(errors) => {
+            let answer = json!({ "ok": false, "mistakes": errors.0.iter().map(ToString::to_string).collect::<Vec<_>>() });
+            output.print(&answer, || errors.to_string())?;
+            Ok(Exit::Usage.into())
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! `phasebroker demo`: an agent's whole life on embedded defaults: no account, no configuration, one command.
+//! It only writes a configuration marked `dev = true` and drives the ordinary server and clients.
+
+mod resource;
+mod screen;
+mod story;
+pub mod world;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+
+use super::exit::Exit;
+use super::serve;
+use super::terminal::Output;
+use crate::config::Config;
+use world::World;
+
+/// Arguments of `demo`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Keep everything the demo makes in this folder, which it creates.
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+    /// Press the key for the person, for a run without a terminal.
+    #[arg(long)]
+    pub yes: bool,
+}
+
+/// Plays the demo; exit code 0 only if every refusal that should happen did.
+pub async fn run(args: Args, _output: Output) -> anyhow::Result<ExitCode> {
+    let temporary = tempfile::tempdir()?;
+    let dir = args.dir.clone().unwrap_or_else(|| temporary.path().join("demo"));
+    super::logs::start(super::logs::LogFormat::Text, &"error".parse()?);
+    let (stage, running) = Stage::set(&dir).await?;
+    println!(
+        "A broker listens on {} (no account, no configuration, everything in {}).",
+        stage.world.issuer,
+        dir.display()
+    );
+    let played = story::Play::new(&stage.world, args.yes)?.play().await;
+    running.shut_down().await?;
+    stage.resource.abort();
+    if args.dir.is_some() {
+        println!("Everything it made is in {}.", dir.display());
+    }
+    match played? {
+        true => Ok(Exit::Done.into()),
+        false => Ok(Exit::Refused.into()),
+    }
+}
+
+/// The world, with its resource running.
+pub struct Stage {
+    /// Where everything is.
+    pub world: World,
+    resource: JoinHandle<()>,
+}
+
+impl Stage {
+    /// Writes a fresh world into `dir`, and starts its resource and its broker on free loopback ports.
+    pub async fn set(dir: &std::path::Path) -> anyhow::Result<(Self, serve::Running)> {
+        let broker = TcpListener::bind("127.0.0.1:0").await?;
+        let resource = TcpListener::bind("127.0.0.1:0").await?;
+        let world = World::create(dir, broker.local_addr()?, resource.local_addr()?)?;
+        let config = Config::read(&world.config)
+            .map_err(|errors| anyhow::anyhow!("the embedded configuration cannot be used: {errors}"))?;
+        let running = serve::start(config, broker).await?;
+        let resource = resource::serve(&world, resource)?;
+        Ok((Self { world, resource }, running))
+    }
+}

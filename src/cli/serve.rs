@@ -1,0 +1,271 @@
+//! `phasebroker serve`: the only file that names concrete adapters. Puts the parts together, listens, sweeps, reloads,
+//! and on SIGTERM drains requests and keeps revoking until what is pending is done or the patience is over.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use super::clock::SystemClock;
+use super::exit::Exit;
+use super::host::{harden, private_dir, token_key};
+use super::logs;
+use super::notify::{QueuedNotifier, Receiver, Silent};
+use super::terminal::Output;
+use crate::authn::{Authn, Settings as AuthnSettings};
+use crate::broker::metrics::Metrics;
+use crate::broker::ports::{Clock, CredentialProvider, Notifier, Store};
+use crate::broker::{Broker, Parts, Settings};
+use crate::config::{Aws, Config, LogFormat, OnEvent};
+use crate::domain::principal::Actor;
+use crate::domain::token::TokenSigner;
+use crate::http::listen::{self, Limits};
+use crate::http::tls::ReloadableTls;
+use crate::http::{App, router};
+use crate::providers::aws::{AwsProvider, AwsSettings, Identity, forbidden_endpoint_variables};
+use crate::providers::jwt::JwtProvider;
+use crate::store::{HeadFile, SqliteStore};
+
+/// How often time is looked at.
+const SWEEP: Duration = Duration::from_millis(500);
+/// How long a shutdown goes on revoking.
+const REVOKE_PATIENCE: Duration = Duration::from_secs(20);
+
+/// Arguments of `serve`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The configuration file.
+    #[arg(long, value_name = "FILE", env = "PHASEBROKER_CONFIG")]
+    pub config: PathBuf,
+}
+
+/// Runs the broker until SIGTERM or SIGINT. SIGHUP reads the rules and certificates again.
+pub async fn run(args: Args, _output: Output) -> anyhow::Result<ExitCode> {
+    let config = read(&args.config)?;
+    if config.dev {
+        return Err(Exit::Usage.because(format!(
+            "{} is marked `dev = true`: it is for `phasebroker demo` and `dev`, and `serve` refuses it",
+            args.config.display()
+        )));
+    }
+    let format = match config.log.format {
+        LogFormat::Json => logs::LogFormat::Json,
+        LogFormat::Text => logs::LogFormat::Text,
+    };
+    logs::start(format, &config.log.level.parse()?);
+    let listener = TcpListener::bind(config.listen)
+        .await
+        .with_context(|| format!("cannot listen on {}", config.listen))?;
+    start(config, listener).await?.until_signalled().await?;
+    Ok(Exit::Done.into())
+}
+
+/// Reads a configuration; every mistake is explained at once.
+pub fn read(path: &Path) -> anyhow::Result<Config> {
+    Config::read(path)
+        .map_err(|errors| Exit::Usage.because(format!("the configuration cannot be used:\n{errors}")))
+}
+
+/// A broker that serves.
+pub struct Running {
+    /// Where it listens.
+    pub address: SocketAddr,
+    broker: Arc<Broker>,
+    app: Arc<App>,
+    tls: Option<Arc<ReloadableTls>>,
+    stop: watch::Sender<bool>,
+    server: JoinHandle<std::io::Result<()>>,
+    sweeper: JoinHandle<()>,
+}
+
+/// Puts the parts together and starts to serve on `listener`.
+pub async fn start(mut config: Config, listener: TcpListener) -> anyhow::Result<Running> {
+    harden()?;
+    crate::authn::install_crypto();
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    private_dir(&config.data_dir)?;
+    if let Some(parent) = config.head_file.parent() {
+        private_dir(parent)?;
+    }
+    let database = config.data_dir.join("phasebroker.sqlite");
+    let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&database)?);
+    let signer = Arc::new(TokenSigner::new(config.issuer.clone(), token_key(&config.data_dir)?));
+    let metrics = Arc::new(Metrics::new());
+    let authn = Arc::new(Authn::new(AuthnSettings {
+        issuer: config.issuer.clone(),
+        issuers: std::mem::take(&mut config.issuers),
+        resources: config.resources.clone(),
+        dev: config.dev,
+        started_at: clock.wall(),
+    })?);
+    let tls = match &config.tls {
+        Some(files) => Some(Arc::new(ReloadableTls::load(files.certificate.clone(), files.key.clone())?)),
+        None => None,
+    };
+    let broker = Broker::start(Parts {
+        settings: settings(&config),
+        heads: Arc::new(HeadFile::at(&config.head_file)),
+        providers: providers(&config, &signer, &store, &clock).await?,
+        notifier: notifier(&config, &metrics)?,
+        store,
+        clock,
+        signer,
+        metrics,
+        rules: config.rules.clone(),
+    })
+    .await?;
+    let address = listener.local_addr()?;
+    let limits = limits(&config);
+    let app =
+        App::new(broker.clone(), authn, Arc::new(move || config.reread_rules().map_err(|e| e.to_string())));
+    let (stop, stopped) = watch::channel(false);
+    let server = tokio::spawn(listen::serve(
+        listener,
+        tls.clone(),
+        router(app.clone()),
+        limits,
+        until(stopped.clone()),
+    ));
+    let sweeper = tokio::spawn(sweep(broker.clone(), stopped));
+    tracing::info!(address = %address, issuer = %broker.settings().issuer, "serving");
+    Ok(Running { address, broker, app, tls, stop, server, sweeper })
+}
+
+impl Running {
+    /// Serves until SIGTERM or SIGINT, then shuts down.
+    pub async fn until_signalled(self) -> anyhow::Result<()> {
+        let (mut terminate, mut interrupt) =
+            (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        let mut hangup = signal(SignalKind::hangup())?;
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+                _ = hangup.recv() => self.reload().await,
+            }
+        }
+        self.shut_down().await
+    }
+
+    /// Stops issuing, answers what is in flight, and revokes what is pending.
+    pub async fn shut_down(self) -> anyhow::Result<()> {
+        tracing::info!("shutting down");
+        self.broker.shut_down();
+        self.app.end_waits();
+        self.stop.send_replace(true);
+        self.server.await??;
+        self.sweeper.await?;
+        let patience = tokio::time::Instant::now() + REVOKE_PATIENCE;
+        while tokio::time::Instant::now() < patience && self.broker.revocations_pending().await {
+            self.broker.sweep().await;
+            tokio::time::sleep(SWEEP).await;
+        }
+        Ok(())
+    }
+
+    async fn reload(&self) {
+        let rules = match self.app.read_rules().await {
+            Ok(rules) => self.broker.reload(rules, Actor::Broker).await,
+            Err(refusal) => Err(refusal),
+        };
+        match rules {
+            Ok(done) => tracing::info!(changed = ?done.changed, "reloaded"),
+            Err(refusal) => tracing::error!(why = %refusal, "the reload changed nothing"),
+        }
+        if let Some(Err(error)) = self.tls.as_ref().map(|tls| tls.reload()) {
+            tracing::error!(why = %error, "the certificate stays as it was");
+        }
+    }
+}
+
+async fn sweep(broker: Arc<Broker>, stopped: watch::Receiver<bool>) {
+    let mut tick = tokio::time::interval(SWEEP);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut stopped = std::pin::pin!(until(stopped));
+    loop {
+        tokio::select! {
+            _ = tick.tick() => broker.sweep().await,
+            () = &mut stopped => return,
+        }
+    }
+}
+
+async fn until(mut stopped: watch::Receiver<bool>) {
+    // A sender that is gone means the same.
+    let _ = stopped.wait_for(|stopped| *stopped).await;
+}
+
+async fn providers(
+    config: &Config,
+    signer: &Arc<TokenSigner>,
+    store: &Arc<dyn Store>,
+    clock: &Arc<dyn Clock>,
+) -> anyhow::Result<Vec<Arc<dyn CredentialProvider>>> {
+    let mut providers: Vec<Arc<dyn CredentialProvider>> = vec![Arc::new(JwtProvider::new(signer.clone()))];
+    if let Some(aws) = &config.aws {
+        let variables = forbidden_endpoint_variables(
+            std::env::vars_os()
+                .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))),
+        );
+        if !variables.is_empty() {
+            return Err(Exit::Usage.because(format!(
+                "{} would send AWS calls elsewhere; unset it, or allow the endpoint by name under `[aws]`",
+                variables.join(", ")
+            )));
+        }
+        let provider = AwsProvider::new(aws_settings(aws), store.clone(), clock.clone()).await?;
+        providers.push(Arc::new(provider));
+    }
+    Ok(providers)
+}
+
+fn aws_settings(aws: &Aws) -> AwsSettings {
+    let identity =
+        |profile: &Option<String>| profile.clone().map_or(Identity::DefaultChain, Identity::Profile);
+    AwsSettings {
+        sts_endpoint: aws.sts_endpoint.clone(),
+        iam_endpoint: aws.iam_endpoint.clone(),
+        sts_calls_per_second: aws.sts_calls_per_second,
+        sts_burst: aws.sts_burst,
+        ..AwsSettings::new(aws.region.clone(), identity(&aws.mint_profile), identity(&aws.revoke_profile))
+    }
+}
+
+fn notifier(config: &Config, metrics: &Arc<Metrics>) -> anyhow::Result<Arc<dyn Notifier>> {
+    let receiver = match &config.on_event {
+        Some(OnEvent::Webhook(url)) => Receiver::Webhook { url: url.clone() },
+        Some(OnEvent::Command(argv)) => Receiver::Command { argv: argv.clone() },
+        None => return Ok(Arc::new(Silent)),
+    };
+    Ok(Arc::new(QueuedNotifier::start(receiver, metrics.clone())?))
+}
+
+fn settings(config: &Config) -> Settings {
+    Settings {
+        issuer: config.issuer.clone(),
+        decide_seconds: config.tokens.decide_seconds,
+        open_per_agent: config.limits.open_per_agent,
+        open_in_all: config.limits.open_in_all,
+        reply_seconds: config.tokens.reply_seconds,
+    }
+}
+
+fn limits(config: &Config) -> Limits {
+    Limits {
+        header_timeout: config.limits.header_timeout,
+        body_timeout: config.limits.body_timeout,
+        idle_timeout: config.limits.idle_timeout,
+        drain_timeout: config.limits.drain_timeout,
+        connections: config.limits.connections,
+        connections_per_peer: config.limits.connections_per_peer,
+        body_bytes: config.limits.body_bytes,
+        ..Limits::default()
+    }
+}
