@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::exit::Exit;
 use super::person::{PersonArgs, read};
@@ -61,7 +61,19 @@ const HEADER: [&str; 5] = ["#", "at", "what", "who", "facts"];
 /// Runs an `audit` command.
 pub async fn run(command: Command, output: Output) -> anyhow::Result<ExitCode> {
     let Command::Run(args) = command;
-    let raw = args.person.connect().await?.get(&format!("/v1/runs/{}/events", args.run)).await?;
+    let client = args.person.connect().await?;
+    // The broker answers in pages; an empty one is the end.
+    let (mut all, mut from) = (Vec::new(), 0);
+    loop {
+        let page = client.get(&format!("/v1/runs/{}/events?from={from}", args.run)).await?;
+        let Some(last) = read::<Events>(&page)?.events.last().map(|entry| entry.index) else { break };
+        if last < from {
+            return Err(Exit::Refused.because("the broker repeats a page of events"));
+        }
+        from = last.saturating_add(1);
+        all.extend(page.get("events").and_then(Value::as_array).into_iter().flatten().cloned());
+    }
+    let raw = json!({ "events": all });
     let text = timeline(&raw)?;
     output.print(&raw, || text)?;
     Ok(Exit::Done.into())
@@ -94,7 +106,6 @@ fn cells(entry: &Entry) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     #[test]
     fn a_timeline_shows_every_event_and_no_hidden_character() {

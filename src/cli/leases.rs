@@ -4,12 +4,12 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 use serde::Deserialize;
-use serde_json::Value;
 
 use super::exit::Exit;
 use super::person::{PersonArgs, read};
 use super::terminal::{Output, table};
 use crate::domain::id::RunId;
+use crate::domain::lease::Revocation;
 use crate::domain::time::Timestamp;
 
 /// `phasebroker leases …`
@@ -51,8 +51,7 @@ struct Row {
     not_after: Timestamp,
     dead_by: Option<Timestamp>,
     ended: Option<Ended>,
-    #[serde(default)]
-    revocation: Value,
+    revocation: Revocation,
 }
 
 /// How it ended.
@@ -100,20 +99,13 @@ fn cells(row: &Row) -> Vec<String> {
     ]
 }
 
-/// `state; member value; …` of a JSON object that says how a revocation stands.
-pub fn in_words(value: &Value) -> String {
-    let Value::Object(members) = value else { return scalar(value) };
-    let state = members.get("state").map(scalar);
-    let others =
-        members.iter().filter(|(name, _)| *name != "state").map(|(name, v)| format!("{name} {}", scalar(v)));
-    state.into_iter().chain(others).collect::<Vec<_>>().join("; ")
-}
-
-fn scalar(value: &Value) -> String {
-    match value {
-        Value::Null => "-".to_owned(),
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
+fn in_words(revocation: &Revocation) -> String {
+    match revocation {
+        Revocation::NotNeeded => "not needed".to_owned(),
+        Revocation::Pending { attempts: 0, .. } => "pending".to_owned(),
+        Revocation::Pending { attempts, next_at } => format!("FAILED {attempts} times, next try {next_at}"),
+        Revocation::Done { at, effective_by } => format!("done {at}, in force by {effective_by}"),
+        Revocation::OutlivedIt { attempts } => format!("NEVER done in {attempts} tries; it ended by itself"),
     }
 }
 
@@ -127,12 +119,12 @@ mod tests {
         let row: Row = serde_json::from_value(json!({
             "lease": "L", "run": "R", "agent": "bot", "phase": "execute", "provider": "aws", "state": "ended",
             "not_after": 0, "dead_by": 60, "ended": {"at": 1, "reason": "completed", "outcome": "succeeded"},
-            "revocation": {"state": "failed", "attempts": 3}
+            "revocation": {"state": "pending", "attempts": 3, "next_at": 30}
         }))
         .unwrap();
         let cells = cells(&row);
         assert_eq!(cells[4], "ended: completed, succeeded");
         assert_eq!(cells[5], "1970-01-01T00:01:00Z");
-        assert_eq!(cells[6], "failed; attempts 3");
+        assert_eq!(cells[6], "FAILED 3 times, next try 1970-01-01T00:00:30Z");
     }
 }

@@ -2,16 +2,15 @@
 
 use std::process::ExitCode;
 
-use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::exit::Exit;
 use super::person::{PersonArgs, read};
 use super::terminal::Output;
+use crate::broker::stop::Stopped;
 use crate::domain::id::{LeaseId, RunId};
 use crate::domain::principal::AgentSlug;
 use crate::domain::proposal::visible;
-use crate::domain::time::Timestamp;
 
 /// Arguments of `stop`.
 #[derive(Debug, clap::Args)]
@@ -45,35 +44,10 @@ pub struct What {
     pub everything: bool,
 }
 
-/// The answer to `POST /v1/stop`.
-#[derive(Debug, Deserialize)]
-struct Answer {
-    stopped: Stopped,
-    effective_by: Option<Timestamp>,
-}
-
-/// What was stopped.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Stopped {
-    leases: Vec<End>,
-    grants: Vec<Value>,
-    runs: Vec<Value>,
-}
-
-/// How one lease ended.
-#[derive(Debug, Deserialize)]
-struct End {
-    lease: String,
-    how: String,
-    #[serde(default)]
-    next_step: Option<String>,
-}
-
 /// Stops it.
 pub async fn run(args: Args, output: Output) -> anyhow::Result<ExitCode> {
     let raw = args.person.connect().await?.post("/v1/stop", &body(&args)).await?;
-    let answer: Answer = read(&raw)?;
+    let answer: Stopped = read(&raw)?;
     output.print(&raw, || visible(&told(&answer)))?;
     Ok(Exit::Done.into())
 }
@@ -96,8 +70,7 @@ fn body(args: &Args) -> Value {
 }
 
 /// INVARIANT: honest-revocation. The broker's own sentence about each lease, and the instant all of it is in effect.
-fn told(answer: &Answer) -> String {
-    let stopped = &answer.stopped;
+fn told(stopped: &Stopped) -> String {
     let mut text = String::new();
     for end in &stopped.leases {
         text.push_str(&format!("lease {}: {}\n", end.lease, end.how));
@@ -105,15 +78,19 @@ fn told(answer: &Answer) -> String {
             text.push_str(&format!("  next: {next}\n"));
         }
     }
-    text.push_str(&format!(
-        "stopped: {} leases, {} grants, {} runs\n",
-        stopped.leases.len(),
-        stopped.grants.len(),
-        stopped.runs.len()
-    ));
-    match answer.effective_by {
-        Some(at) => text.push_str(&format!("all of it is in effect by {at}\n")),
-        None => text.push_str("nothing was left to end\n"),
+    for lease in &stopped.unknown {
+        text.push_str(&format!(
+            "lease {lease}: nobody knows whether it was issued; treated as issued until its end\n"
+        ));
+    }
+    for grant in &stopped.grants {
+        text.push_str(&format!("grant {grant}: cancelled\n"));
+    }
+    let leases = stopped.leases.len() + stopped.unknown.len();
+    text.push_str(&format!("stopped: {leases} leases, {} grants\n", stopped.grants.len()));
+    text.push_str(&format!("all of it is in effect by {}\n", stopped.effective_by));
+    if !stopped.recorded {
+        text.push_str("NOT yet written down: the broker's store fails; it is written as soon as it can\n");
     }
     text
 }
@@ -121,6 +98,7 @@ fn told(answer: &Answer) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::time::Timestamp;
 
     #[test]
     fn exactly_one_thing_is_named() {
@@ -142,13 +120,16 @@ mod tests {
 
     #[test]
     fn what_will_expire_is_never_called_revoked() {
-        let answer: Answer = serde_json::from_value(json!({
-            "stopped": {"leases": [{"lease": "L", "how": "will expire at 1970-01-01T00:01:00Z"}]},
-            "effective_by": 60
+        let lease = LeaseId::generate(Timestamp::from_seconds(0));
+        let stopped: Stopped = serde_json::from_value(json!({
+            "leases": [{"lease": lease, "state": "ended", "reason": "stopped", "at": 0, "effective_by": 60,
+                "how": "will expire at 1970-01-01T00:01:00Z", "revocation": {"state": "not_needed"}}],
+            "grants": [], "unknown": [], "effective_by": 60, "recorded": false
         }))
         .unwrap();
-        let text = told(&answer);
-        assert!(text.contains("lease L: will expire at 1970-01-01T00:01:00Z"), "{text}");
+        let text = told(&stopped);
+        assert!(text.contains(&format!("lease {lease}: will expire at 1970-01-01T00:01:00Z")), "{text}");
         assert!(text.contains("in effect by 1970-01-01T00:01:00Z") && !text.contains("revoked"), "{text}");
+        assert!(text.contains("NOT yet written down"), "{text}");
     }
 }
