@@ -5,9 +5,11 @@
 use std::net::SocketAddr;
 use std::process::Command;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use axum::Router;
+use axum::extract::State;
 use axum::routing::{get, post};
 use phasebroker::http::listen::{Limits, serve};
 use phasebroker::http::tls::ReloadableTls;
@@ -19,6 +21,7 @@ use tokio::task::JoinHandle;
 struct Server {
     address: SocketAddr,
     stop: Option<oneshot::Sender<()>>,
+    ended: Arc<AtomicUsize>,
     task: JoinHandle<std::io::Result<()>>,
 }
 
@@ -36,11 +39,18 @@ async fn boom() -> &'static str {
     panic!("a handler that panics")
 }
 
-fn app() -> Router {
+fn app(ended: Arc<AtomicUsize>) -> Router {
     Router::new()
         .route("/", get(|| async { "hello" }))
         .route("/echo", post(|body: String| async move { body }))
-        .route("/panic", get(boom))
+        .route("/panic", get(boom).post(boom))
+        .route(
+            "/stop",
+            post(|State(ended): State<Arc<AtomicUsize>>| async move {
+                tokio::time::sleep(Duration::from_millis(300)).await;
+                ended.fetch_add(1, Ordering::SeqCst);
+            }),
+        )
         .route(
             "/slow",
             get(|| async {
@@ -48,16 +58,18 @@ fn app() -> Router {
                 "finished"
             }),
         )
+        .with_state(ended)
 }
 
 async fn start(limits: Limits, tls: Option<Arc<ReloadableTls>>) -> Server {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = oneshot::channel::<()>();
-    let task = tokio::spawn(serve(listener, tls, app(), limits, async {
+    let ended = Arc::<AtomicUsize>::default();
+    let task = tokio::spawn(serve(listener, tls, app(ended.clone()), limits, async {
         let _ = stopped.await;
     }));
-    Server { address, stop: Some(stop), task }
+    Server { address, stop: Some(stop), ended, task }
 }
 
 async fn talk(address: SocketAddr, request: &str) -> String {
@@ -177,9 +189,11 @@ async fn an_idle_connection_is_kept_for_the_idle_time_and_then_closed() {
 #[tokio::test]
 async fn a_panic_is_one_500_and_harms_no_other_connection() {
     let server = start(quick(), None).await;
-    let answer = talk(server.address, "GET /panic HTTP/1.1\r\n\r\n").await;
-    assert!(answer.starts_with("HTTP/1.1 500"), "{answer}");
-    assert!(!answer.contains("a handler that panics"), "internal text never leaves");
+    for method in ["GET", "POST"] {
+        let answer = talk(server.address, &format!("{method} /panic HTTP/1.1\r\n\r\n")).await;
+        assert!(answer.starts_with("HTTP/1.1 500"), "{answer}");
+        assert!(!answer.contains("a handler that panics"), "internal text never leaves");
+    }
     assert!(talk(server.address, "GET / HTTP/1.1\r\nConnection: close\r\n\r\n").await.ends_with("hello"));
 }
 
@@ -195,6 +209,19 @@ async fn shutdown_stops_accepting_and_finishes_what_is_in_flight() {
     server.task.await.unwrap().unwrap();
     assert!(TcpStream::connect(server.address).await.is_err());
     drop(idle);
+}
+
+#[tokio::test]
+async fn what_changes_something_ends_although_its_caller_hung_up_and_shutdown_waits_for_it() {
+    let mut server = start(quick(), None).await;
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    stream.write_all(b"POST /stop HTTP/1.1\r\nContent-Length: 0\r\n\r\n").await.unwrap();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    drop(stream);
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let _ = server.stop.take().unwrap().send(());
+    server.task.await.unwrap().unwrap();
+    assert_eq!(server.ended.load(Ordering::SeqCst), 1);
 }
 
 #[tokio::test]

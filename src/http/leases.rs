@@ -12,6 +12,7 @@ use super::callers::{AgentCaller, TokenCaller};
 use super::grants::ClaimReply;
 use super::problem::Problem;
 use crate::broker::end::Complete;
+use crate::broker::refusal::Code;
 use crate::broker::views::LeaseView;
 use crate::domain::id::{LeaseId, RunId};
 
@@ -36,7 +37,15 @@ pub(super) async fn recall(
     caller: AgentCaller,
     Id(lease): Id<LeaseId>,
 ) -> Result<Response, Problem> {
-    let claimed = app.broker.recall(lease, &caller.agent, caller.key).await?;
+    let claimed =
+        app.broker.recall(lease, &caller.agent, caller.key).await.map_err(|refusal| match refusal.code {
+            // Told by `lease.recalled` and `lease.ended` already.
+            Code::CredentialLost => {
+                app.broker.metrics().refused(refusal.code);
+                Problem::recorded(refusal)
+            }
+            _ => refusal.into(),
+        })?;
     Ok(ok(&ClaimReply::of(&claimed)))
 }
 

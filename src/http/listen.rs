@@ -27,7 +27,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout, timeout_at};
 use tower::ServiceExt;
@@ -88,6 +88,7 @@ pub async fn serve(
     let peers = Peers::new(limits.connections_per_peer);
     let limits = Arc::new(limits);
     let graceful = GracefulShutdown::new();
+    let (busy, mut idle) = mpsc::channel(1);
     let mut tasks = JoinSet::new();
     loop {
         let (stream, peer, slot) = tokio::select! {
@@ -100,16 +101,27 @@ pub async fn serve(
             tracing::debug!(peer.address = %peer.ip(), "too many connections of one peer");
             continue;
         };
-        let connection =
-            Connection { peer, limits: limits.clone(), app: app.clone(), watcher: graceful.watcher() };
+        let connection = Connection {
+            peer,
+            limits: limits.clone(),
+            app: app.clone(),
+            watcher: graceful.watcher(),
+            busy: Busy(busy.clone()),
+        };
         let tls = tls.clone();
         tasks.spawn(async move {
             connection.run(stream, tls).await;
             drop((seat, slot));
         });
     }
-    drop(listener);
-    if timeout(limits.drain_timeout, graceful.shutdown()).await.is_err() {
+    drop((listener, busy));
+    // Connections first, then what their callers left running.
+    let drained = async {
+        graceful.shutdown().await;
+        while tasks.join_next().await.is_some() {}
+        let _ = idle.recv().await;
+    };
+    if timeout(limits.drain_timeout, drained).await.is_err() {
         tracing::warn!(connections = tasks.len(), "requests were cut off at the end of the drain time");
     }
     tasks.shutdown().await;
@@ -140,11 +152,16 @@ fn of_one_connection(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
 }
 
+/// Held by whatever must end before the server has; nothing is ever sent over it.
+#[derive(Clone)]
+struct Busy(#[expect(dead_code, reason = "held, not read")] mpsc::Sender<Infallible>);
+
 struct Connection {
     peer: SocketAddr,
     limits: Arc<Limits>,
     app: Router,
     watcher: Watcher,
+    busy: Busy,
 }
 
 impl Connection {
@@ -162,16 +179,17 @@ impl Connection {
     }
 
     async fn speak<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(self, stream: S) {
-        let Self { peer, limits, app, watcher } = self;
+        let Self { peer, limits, app, watcher, busy } = self;
         let patience = Arc::new(Patience::new(limits.header_timeout, limits.idle_timeout));
         let io = TokioIo::new(Watched::new(stream, patience.clone()));
         let service = {
             let (limits, patience) = (limits.clone(), patience.clone());
             service_fn(move |request| {
                 let (app, limits, patience) = (app.clone(), limits.clone(), patience.clone());
+                let busy = busy.clone();
                 async move {
                     let _asked = patience.asked();
-                    Ok::<_, Infallible>(answer(request, peer, app, &limits).await)
+                    Ok::<_, Infallible>(answer(request, peer, app, &limits, busy).await)
                 }
             })
         };
@@ -193,18 +211,36 @@ impl Connection {
     }
 }
 
-async fn answer(request: Request<Incoming>, peer: SocketAddr, app: Router, limits: &Limits) -> Response {
+async fn answer(
+    request: Request<Incoming>,
+    peer: SocketAddr,
+    app: Router,
+    limits: &Limits,
+    busy: Busy,
+) -> Response {
     let (mut parts, body) = request.into_parts();
     let body = match whole_body(&parts.headers, body, limits).await {
         Ok(bytes) => Body::from(bytes),
         Err(problem) => return closing(problem),
     };
     parts.extensions.insert(ConnectInfo(peer));
-    let answered = AssertUnwindSafe(app.oneshot(Request::from_parts(parts, body))).catch_unwind().await;
+    let changes = !parts.method.is_safe();
+    let work = app.oneshot(Request::from_parts(parts, body));
+    let answered = if changes {
+        // What changes something runs to its end even when its caller hangs up: a stop is never half a stop.
+        let running = tokio::spawn(async move {
+            let answered = work.await;
+            drop(busy);
+            answered
+        });
+        running.await.map_err(drop)
+    } else {
+        AssertUnwindSafe(work).catch_unwind().await.map_err(drop)
+    };
     match answered {
         Ok(Ok(response)) => response,
         Ok(Err(never)) => match never {},
-        Err(_) => {
+        Err(()) => {
             tracing::error!("a request handler panicked");
             closing(Problem::of_transport(
                 StatusCode::INTERNAL_SERVER_ERROR,

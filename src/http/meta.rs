@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use hyper::StatusCode;
-use hyper::header::CONTENT_TYPE;
+use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -13,6 +13,7 @@ use super::App;
 use super::body::{ok, reply};
 use super::openapi;
 use super::problem::Problem;
+use crate::domain::lease::{Lease, Revocation};
 use crate::domain::phase::Phase;
 
 /// Whether something can be issued now.
@@ -37,6 +38,11 @@ pub(super) async fn readyz(State(app): State<Arc<App>>) -> Response {
 
 /// GET /metrics
 pub(super) async fn metrics(State(app): State<Arc<App>>) -> Result<Response, Problem> {
+    // Counted when somebody looks; an unreadable store leaves the last count and shows in `/readyz`.
+    if let Ok(open) = app.broker.leases(None, true).await {
+        let pending = |lease: &&Lease| matches!(lease.revocation, Revocation::Pending { .. });
+        app.broker.metrics().pending_revocations(open.iter().filter(pending).count());
+    }
     let text = app.broker.metrics().render().map_err(|_| {
         Problem::of_transport(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the counters cannot be written")
     })?;
@@ -58,7 +64,10 @@ pub(super) async fn jwks(State(app): State<Arc<App>>) -> Response {
         members.insert("alg".into(), json!(key.algorithm().name()));
         members.insert("use".into(), json!("sig"));
     }
-    ok(&json!({ "keys": [jwk] }))
+    let mut response = ok(&json!({ "keys": [jwk] }));
+    // Resource servers verify many tokens by it, and it changes with the broker's key only.
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("public, max-age=300"));
+    response
 }
 
 /// GET /.well-known/oauth-authorization-server (RFC 8414)
