@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use fake_aws::Behaviour;
 use fake_aws::scene::*;
+use fake_aws::signed;
 use phasebroker::broker::ports::*;
 use phasebroker::domain::id::LeaseId;
 use phasebroker::domain::phase::Phase;
@@ -26,6 +27,16 @@ fn refused(outcome: &MintOutcome) -> (&str, bool) {
 
 fn assert_unknown(outcome: &MintOutcome) {
     assert!(matches!(outcome, MintOutcome::Unknown { .. }), "{outcome:?}");
+}
+
+async fn soon(scene: &Scene, wanted: &[String]) {
+    for _ in 0..100 {
+        if denied(scene) == wanted {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("denied are {:?}, not {wanted:?}", denied(scene));
 }
 
 fn denied(scene: &Scene) -> Vec<String> {
@@ -76,6 +87,41 @@ async fn a_lease_is_minted_only_with_its_own_credential() {
     let other = LeaseId::generate(NOW);
     credential.credential = Credential::Aws(aws_credential(other, Phase::Observe));
     assert_eq!(refused(&scene.provider.mint_phase(&opened, &credential).await).0, "not_this_lease");
+    assert_eq!(scene.aws.minted(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_execute_credential_is_minted_from_the_signed_grant() {
+    let scene = Scene::start().await;
+    let (opened, authority) = signed::opened(&scene).await;
+    let outcome = scene.provider.mint_execute(&opened, &authority).await;
+    assert!(matches!(outcome, MintOutcome::Minted(_)), "{outcome:?}");
+    let grant = authority.sealed().grant();
+    let Credential::Aws(aws) = &grant.credential else { panic!() };
+    let request = &scene.aws.requests("AssumeRole")[0];
+    assert_eq!(request["Policy"], opened.prepared().document);
+    assert_eq!((&request["RoleArn"], &request["SourceIdentity"]), (&aws.role_arn, &grant.id.to_string()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_signed_grant_of_another_lease_mints_nothing() {
+    let scene = Scene::start().await;
+    let (opened, _) = signed::opened(&scene).await;
+    let (other, _) = signed::sealed(&scene).await;
+    let outcome = scene.provider.mint_execute(&opened, &signed::authority(other)).await;
+    assert_eq!(refused(&outcome).0, "not_this_lease");
+    assert_eq!(scene.aws.minted(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_execute_lease_is_not_minted_without_a_signed_grant() {
+    let scene = Scene::start().await;
+    let observe = scene.open().await;
+    let (opened, authority) = signed::opened(&scene).await;
+    let credential = authority.sealed().grant().credential.clone();
+    let unsigned = PhaseCredential { requester: "ann".into(), credential };
+    assert_eq!(refused(&scene.provider.mint_phase(&opened, &unsigned).await).0, "not_this_lease");
+    assert_eq!(refused(&scene.provider.mint_execute(&observe.opened, &authority).await).0, "not_this_lease");
     assert_eq!(scene.aws.minted(), 0);
 }
 
@@ -246,15 +292,37 @@ async fn a_refused_write_is_a_failed_revocation_that_can_be_tried_again() {
 async fn a_restarted_provider_takes_up_what_is_still_to_be_denied() {
     let scene = Scene::start().await;
     let lease = scene.to_be_revoked().await;
-    let _restarted =
-        AwsProvider::new(settings(&scene.aws.url()), scene.store.clone(), scene.clock.clone()).await.unwrap();
-    for _ in 0..100 {
-        if denied(&scene) == [lease.id.to_string()] {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    panic!("not denied: {:?}", denied(&scene));
+    let _restarted = scene.restarted().await;
+    soon(&scene, &[lease.id.to_string()]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_writer_looks_again_without_being_asked() {
+    let scene = Scene::start_looking_again_after(Duration::from_millis(200)).await;
+    let lease = scene.to_be_revoked().await;
+    scene.revoke(&lease).await.unwrap();
+    scene.aws.edit_policy(ROLE, POLICY_NAME, None);
+    soon(&scene, &[lease.id.to_string()]).await;
+    scene.clock.pass(931);
+    soon(&scene, &[]).await;
+    assert_eq!(scene.aws.policy(ROLE, POLICY_NAME), None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn revocation_goes_on_with_an_unreadable_store_and_forgets_no_earlier_one() {
+    let mut scene = Scene::start().await;
+    let one = scene.to_be_revoked().await;
+    scene.revoke(&one).await.unwrap();
+    let two = scene.to_be_revoked().await;
+    let mut expected = [one.id.to_string(), two.id.to_string()];
+    expected.sort();
+    scene.make_store_unreadable();
+    // A process started afresh knows nothing but what is on the role.
+    scene.provider = scene.restarted().await;
+    scene.revoke(&two).await.unwrap();
+    assert_eq!(denied(&scene), expected);
+    scene.revoke(&one).await.unwrap();
+    assert!(denied(&scene).contains(&one.id.to_string()));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each integration test compiles this module and uses its own part of it")]
 
 pub mod scene;
+pub mod signed;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard};

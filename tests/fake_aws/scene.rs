@@ -59,7 +59,7 @@ pub struct Scene {
     pub clock: Arc<TestClock>,
     pub store: Arc<dyn Store>,
     pub provider: AwsProvider,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 /// A lease whose intent is recorded, and its credential.
@@ -201,16 +201,34 @@ pub async fn open(provider: &AwsProvider, store: &dyn Store, now: Timestamp) -> 
 
 impl Scene {
     pub async fn start() -> Self {
+        Self::start_looking_again_after(Duration::from_secs(30)).await
+    }
+
+    pub async fn start_looking_again_after(look_again: Duration) -> Self {
         let aws = FakeAws::start(NOW).await;
         let clock = Arc::new(TestClock::at(NOW));
         let folder = tempfile::tempdir().unwrap();
         let store = store(&folder).await;
-        let provider = AwsProvider::new(settings(&aws.url()), store.clone(), clock.clone()).await.unwrap();
-        Self { aws, clock, store, provider, _folder: folder }
+        let settings = AwsSettings { look_again, ..settings(&aws.url()) };
+        let provider = AwsProvider::new(settings, store.clone(), clock.clone()).await.unwrap();
+        Self { aws, clock, store, provider, folder }
     }
 
     pub async fn open(&self) -> Opened {
         open(&self.provider, &*self.store, self.clock.wall()).await
+    }
+
+    /// From here on no lease can be read from the store.
+    pub fn make_store_unreadable(&self) {
+        let meddler = rusqlite::Connection::open(self.folder.path().join("store.db")).unwrap();
+        meddler
+            .execute_batch("PRAGMA foreign_keys = OFF; DROP TABLE reservations; DROP TABLE leases;")
+            .unwrap();
+    }
+
+    /// A provider that starts afresh on the same store and role.
+    pub async fn restarted(&self) -> AwsProvider {
+        AwsProvider::new(settings(&self.aws.url()), self.store.clone(), self.clock.clone()).await.unwrap()
     }
 
     /// Opens a lease and mints it.

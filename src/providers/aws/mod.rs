@@ -70,7 +70,7 @@ impl AwsProvider {
         settings.check()?;
         let aws_clock = Arc::new(AwsClock::new(clock.clone()));
         let sts = settings.sts(aws_clock.clone()).await;
-        let writers = Writers::start(settings.iam().await, store, clock.clone());
+        let writers = Writers::start(settings.iam().await, store, clock.clone(), settings.look_again);
         let bucket = Bucket::full(settings.sts_calls_per_second, settings.sts_burst, clock.since_boot());
         Ok(Self { sts, aws_clock, asking: tokio::sync::Mutex::new(()), bucket, clock, writers })
     }

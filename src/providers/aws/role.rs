@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use aws_sdk_iam::error::{ProvideErrorMetadata, SdkError};
 use serde_json::Value;
@@ -18,8 +19,11 @@ use super::writer::{POLICY_NAME, entry, is_revoked};
 
 /// Most leases that [`Store::leases`] gives at once.
 const STORE_LISTS: usize = 1_000;
-/// Seconds for which the right to write a role is held: longer than one round of calls can take.
-const HOLD_SECONDS: i64 = 60;
+/// Seconds for which the right to write a role is held: longer than a round of calls usually takes, and short, since
+/// after a crash nobody can write until it ends. Two writers at once would heal: both read back what they wrote.
+const HOLD_SECONDS: i64 = 20;
+/// How long a store may take before it counts as unreadable: revocation does not wait for a disk that hangs.
+const STORE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Seconds that a session of unknown age may still live.
 const UNKNOWN_AGE_SECONDS: i64 = 930;
 const WRITES_AT_MOST: u32 = 2;
@@ -71,7 +75,7 @@ impl Role {
     pub(super) async fn bring_about(&mut self) -> Result<Timestamp, String> {
         let right = format!("aws-deny:{}", self.arn);
         let now = self.clock.wall();
-        match self.store.hold_writer(&right, &self.holder, now, now.plus(HOLD_SECONDS)).await {
+        match in_time(self.store.hold_writer(&right, &self.holder, now, now.plus(HOLD_SECONDS))).await {
             Ok(Some(_)) => {}
             Ok(None) => return Err("another broker process writes this role's Deny policy".into()),
             Err(error) => {
@@ -81,7 +85,7 @@ impl Role {
         let outcome = self.write_and_read_back(now).await;
         // Given back at once, so that a process started after a crash need not wait for this one's right to end.
         let now = self.clock.wall();
-        if let Err(error) = self.store.hold_writer(&right, &self.holder, now, now).await {
+        if let Err(error) = in_time(self.store.hold_writer(&right, &self.holder, now, now)).await {
             tracing::debug!(role.arn = self.arn, %error, "the right to write was not given back");
         }
         outcome
@@ -126,8 +130,8 @@ impl Role {
             hard_end_after: Some(now),
             ..LeaseFilter::default()
         };
-        let open = self.store.leases(LeaseFilter { open: true, ..filter.clone() }).await?;
-        let all = self.store.leases(filter).await?;
+        let open = in_time(self.store.leases(LeaseFilter { open: true, ..filter.clone() })).await?;
+        let all = in_time(self.store.leases(filter)).await?;
         self.complete = all.len() < STORE_LISTS && open.len() < STORE_LISTS;
         self.live = open
             .iter()
@@ -198,6 +202,11 @@ impl Role {
             );
         }
     }
+}
+
+async fn in_time<T>(asked: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+    let late = || StoreError::Unreadable(format!("no answer within {} s", STORE_TIMEOUT.as_secs()));
+    tokio::time::timeout(STORE_TIMEOUT, asked).await.unwrap_or_else(|_| Err(late()))
 }
 
 fn is_absent<E: ProvideErrorMetadata, R>(error: &SdkError<E, R>) -> bool {

@@ -32,6 +32,8 @@ pub struct AwsSettings {
     pub sts_calls_per_second: u32,
     /// STS calls that may come at once.
     pub sts_burst: u32,
+    /// The longest between two looks at a role's Deny policy while an entry is live; more than 30 s counts as 30 s.
+    pub look_again: Duration,
 }
 
 impl AwsSettings {
@@ -46,6 +48,7 @@ impl AwsSettings {
             timeouts: Timeouts::default(),
             sts_calls_per_second: 20,
             sts_burst: 40,
+            look_again: Duration::from_secs(30),
         }
     }
 

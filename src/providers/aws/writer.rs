@@ -30,7 +30,7 @@ pub const PROPAGATION_SECONDS: i64 = 60;
 /// Revocations that come within this time share one write.
 const DEBOUNCE: Duration = Duration::from_millis(300);
 /// The longest between two looks at a role with a live entry.
-const LOOK_AGAIN: Duration = Duration::from_secs(30);
+const LOOK_AGAIN_AT_MOST: Duration = Duration::from_secs(30);
 /// Until the next try after a failed write.
 const TRY_AGAIN: Duration = Duration::from_secs(2);
 
@@ -45,6 +45,7 @@ struct Shared {
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
     holder: String,
+    look_again: Duration,
     roles: Mutex<HashMap<String, Writer>>,
 }
 
@@ -67,9 +68,15 @@ struct Asked {
 
 impl Writers {
     /// Starts, and takes up every role that a stored lease still needs denied.
-    pub(super) fn start(iam: aws_sdk_iam::Client, store: Arc<dyn Store>, clock: Arc<dyn Clock>) -> Self {
+    pub(super) fn start(
+        iam: aws_sdk_iam::Client,
+        store: Arc<dyn Store>,
+        clock: Arc<dyn Clock>,
+        look_again: Duration,
+    ) -> Self {
+        let look_again = look_again.min(LOOK_AGAIN_AT_MOST);
         let holder = format!("{:032x}", rand::random::<u128>());
-        let shared = Arc::new(Shared { iam, store, clock, holder, roles: Mutex::default() });
+        let shared = Arc::new(Shared { iam, store, clock, holder, look_again, roles: Mutex::default() });
         let resumed = tokio::spawn(resume(shared.clone()));
         Self { shared, resumed }
     }
@@ -120,7 +127,7 @@ impl Shared {
             self.clock.clone(),
             self.holder.clone(),
         );
-        let task = tokio::spawn(write_on(role, inbox.clone()));
+        let task = tokio::spawn(write_on(role, inbox.clone(), self.look_again));
         roles.insert(role_arn.to_owned(), Writer { inbox: inbox.clone(), task });
         Ok(inbox)
     }
@@ -158,11 +165,11 @@ async fn resume(shared: Arc<Shared>) {
             }
             Err(error) => tracing::error!(%error, "earlier revocations are not looked after yet"),
         }
-        tokio::time::sleep(LOOK_AGAIN).await;
+        tokio::time::sleep(shared.look_again).await;
     }
 }
 
-async fn write_on(mut role: Role, inbox: Arc<Inbox>) {
+async fn write_on(mut role: Role, inbox: Arc<Inbox>, look_again: Duration) {
     let mut next_look: Option<Duration> = None;
     loop {
         tokio::select! {
@@ -175,7 +182,7 @@ async fn write_on(mut role: Role, inbox: Arc<Inbox>) {
         }
         let written = role.bring_about().await;
         next_look = match &written {
-            Ok(_) if role.has_entries() => Some(LOOK_AGAIN),
+            Ok(_) if role.has_entries() => Some(look_again),
             Ok(_) => None,
             Err(why) => {
                 tracing::error!(

@@ -1,0 +1,152 @@
+//! A grant for AWS that a person has approved, and the lease its claim opens.
+
+use std::collections::BTreeMap;
+
+use phasebroker::broker::ports::{Clock, CredentialProvider, GrantChange, Opening};
+use phasebroker::domain::action::{Action, ActionClass};
+use phasebroker::domain::approval::{Answer, Approval, ApprovalClaims, ApprovedGrant};
+use phasebroker::domain::authority::Authority;
+use phasebroker::domain::canonical;
+use phasebroker::domain::decision::Tier;
+use phasebroker::domain::digest::{Digest, encode};
+use phasebroker::domain::directory::{Directory, DirectoryDocument};
+use phasebroker::domain::grant::*;
+use phasebroker::domain::id::{ApprovalId, DecisionId, GrantId, LeaseId, RunId};
+use phasebroker::domain::key::{Custody, SigningKey};
+use phasebroker::domain::lease::OpenedLease;
+use phasebroker::domain::phase::{Phase, RunPhase};
+use phasebroker::domain::plan::Credential;
+use phasebroker::domain::proposal::{Evidence, Story};
+use phasebroker::domain::rule::Rule;
+use serde_json::json;
+
+use super::scene::*;
+
+/// A sealed execute grant, and the opening its claim makes.
+pub async fn sealed(scene: &Scene) -> (SealedGrant, Opening) {
+    let now = scene.clock.wall();
+    let (id, lease) = (GrantId::generate(now), LeaseId::generate(now));
+    let mut aws = aws_credential(lease, Phase::Execute);
+    aws.source_identity = id.to_string();
+    aws.tags.insert("grant".into(), id.to_string());
+    let credential = Credential::Aws(aws.clone());
+    let prepared = scene.provider.prepare(lease, &credential, WORK_SECONDS, now).await.unwrap();
+    let mut opening =
+        opening(&*scene.store, lease, Phase::Execute, RunPhase::Decide, &aws, prepared, now).await;
+    opening.lease.grant = Some(id);
+    opening.spends = Some((id, 1));
+    let grant = grant(id, lease, opening.lease.run, credential);
+    (SealedGrant::parse(&canonical::to_bytes(&grant).unwrap()).unwrap(), opening)
+}
+
+/// The signed authority of `sealed`.
+pub fn authority(sealed: SealedGrant) -> Authority {
+    let key = SigningKey::generate().unwrap();
+    let directory: DirectoryDocument = serde_json::from_value(json!({
+        "people": {
+            "ann": { "name": "Ann" },
+            "bob": {
+                "name": "Bob",
+                "roles": ["approver"],
+                "keys": [{ "jwk": key.public(), "custody": "file" }],
+            },
+        },
+        "groups": { "sre": { "people": ["bob"] } },
+        "agents": {
+            "sre-agent": { "owner": "ann", "workloads": [{ "issuer": "https://ci.example", "subject": "s" }] },
+        },
+    }))
+    .unwrap();
+    let directory = Directory::check(directory).unwrap();
+    let grant = sealed.grant();
+    let claims = ApprovalClaims {
+        iss: "bob".parse().unwrap(),
+        aud: grant.issuer.clone(),
+        sub: grant.who.claiming_agent.clone(),
+        grant: sealed.digest(),
+        grant_id: grant.id,
+        decision: Answer::Approve,
+        reason: None,
+        iat: NOW,
+        exp: grant.time.claim_by,
+        jti: ApprovalId::generate(NOW),
+    };
+    let kid = key.public().thumbprint();
+    let approval =
+        Approval { claims, key: kid, custody: Custody::File, received_at: NOW, token: String::new() };
+    let rule = grant.decision.rule.clone();
+    let approved = ApprovedGrant::check(sealed, vec![approval], &[&rule], &[&directory]).unwrap();
+    Authority::SignedGrant(Box::new(approved))
+}
+
+/// An execute lease whose intent is recorded, and the authority to mint it.
+pub async fn opened(scene: &Scene) -> (OpenedLease, Authority) {
+    let (sealed, opening) = sealed(scene).await;
+    let id = sealed.grant().id;
+    scene.store.seal(sealed.clone(), Evidence::new(Story::default()), event()).await.unwrap();
+    let change = GrantChange {
+        id,
+        revision: 0,
+        state: GrantState::Approved,
+        claim_until: Some(NOW.plus(1_000)),
+        approval: None,
+        events: vec![event().grant(id)],
+    };
+    scene.store.change_grant(change).await.unwrap();
+    let opened = scene.store.open_lease(opening).await.unwrap().value;
+    (opened, authority(sealed))
+}
+
+fn grant(id: GrantId, lease: LeaseId, run: RunId, credential: Credential) -> Grant {
+    let digest = Digest::of(b"x");
+    Grant {
+        version: VERSION,
+        kind: GrantKind::Credential,
+        id,
+        epoch: 1,
+        issuer: "https://broker.example".into(),
+        environment: "demo".parse().unwrap(),
+        who: Who {
+            run,
+            proposing_agent: "sre-agent".parse().unwrap(),
+            claiming_agent: "sre-agent".parse().unwrap(),
+            claim_key: key(),
+            requester: "ann".parse().unwrap(),
+        },
+        action: Action {
+            action_type: "restart".parse().unwrap(),
+            summary: "restart a thing".into(),
+            parameters: BTreeMap::new(),
+            unenforced: vec![],
+            class: ActionClass::Availability,
+            reversible: true,
+            rollback: None,
+            changes: 1,
+            exceptions: vec![],
+            plan_digest: None,
+            preconditions: vec![],
+        },
+        credential,
+        decision: DecisionRecord {
+            id: DecisionId::generate(NOW),
+            tier: Tier::NeedsApproval,
+            rule: Rule { groups: [("sre".parse().unwrap(), 1)].into(), custody: [Custody::File].into() },
+            reasons: vec!["rule".into()],
+            policy: digest,
+            catalog: digest,
+            directory: digest,
+            playbook: None,
+        },
+        evidence: digest,
+        time: Times {
+            lease,
+            inverse: None,
+            sealed_at: NOW,
+            approve_by: NOW.plus(1_000),
+            claim_seconds: 1_000,
+            claim_by: NOW.plus(2_000),
+            work_seconds: WORK_SECONDS,
+            nonce: encode(&[7; 16]),
+        },
+    }
+}
