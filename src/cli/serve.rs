@@ -133,7 +133,7 @@ pub async fn start(mut config: Config, listener: TcpListener) -> anyhow::Result<
         limits,
         until(stopped.clone()),
     ));
-    let sweeper = tokio::spawn(sweep(broker.clone(), stopped));
+    let sweeper = tokio::spawn(sweep(broker.clone(), database, stopped));
     tracing::info!(address = %address, issuer = %broker.settings().issuer, "serving");
     Ok(Running { address, broker, app, tls, stop, server, sweeper })
 }
@@ -185,13 +185,18 @@ impl Running {
     }
 }
 
-async fn sweep(broker: Arc<Broker>, stopped: watch::Receiver<bool>) {
+async fn sweep(broker: Arc<Broker>, database: PathBuf, stopped: watch::Receiver<bool>) {
     let mut tick = tokio::time::interval(SWEEP);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut stopped = std::pin::pin!(until(stopped));
     loop {
         tokio::select! {
-            _ = tick.tick() => broker.sweep().await,
+            _ = tick.tick() => {
+                broker.sweep().await;
+                if let Ok(file) = tokio::fs::metadata(&database).await {
+                    broker.metrics().store_bytes(file.len());
+                }
+            }
             () = &mut stopped => return,
         }
     }
