@@ -163,4 +163,43 @@ mod tests {
         assert!(shown.starts_with("a?b?x"));
         assert_eq!(shown.len(), MESSAGE_CHARS);
     }
+
+    struct Still;
+
+    impl crate::broker::ports::Clock for Still {
+        fn wall(&self) -> crate::domain::time::Timestamp {
+            crate::domain::time::Timestamp::from_seconds(0)
+        }
+        fn since_boot(&self) -> i64 {
+            0
+        }
+    }
+
+    async fn asked_at(endpoint: &str) -> MintOutcome {
+        use crate::providers::aws::aws_clock::AwsClock;
+        use crate::providers::aws::settings::{AwsSettings, Identity, Timeouts};
+        use aws_sdk_sts::config::{Credentials, SharedCredentialsProvider};
+        let keys = Credentials::new("AKIA", "x", None, None, "test");
+        let identity = Identity::Given(SharedCredentialsProvider::new(keys));
+        let short = std::time::Duration::from_millis(300);
+        let settings = AwsSettings {
+            sts_endpoint: Some(endpoint.to_owned()),
+            timeouts: Timeouts { connect: short, ..Timeouts::default() },
+            ..AwsSettings::new("us-east-1", identity.clone(), identity)
+        };
+        let sts = settings.sts(std::sync::Arc::new(AwsClock::new(std::sync::Arc::new(Still)))).await;
+        outcome(&sts.get_caller_identity().send().await.unwrap_err(), true)
+    }
+
+    #[tokio::test]
+    async fn a_closed_port_or_a_name_without_address_is_certainly_not_asked() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let closed = format!("http://{}", listener.local_addr().unwrap());
+        drop(listener);
+        for endpoint in [closed.as_str(), "http://sts.invalid"] {
+            let outcome = asked_at(endpoint).await;
+            let certain = matches!(&outcome, MintOutcome::Refused { code, .. } if code == "unreachable");
+            assert!(certain, "{endpoint}: {outcome:?}");
+        }
+    }
 }
