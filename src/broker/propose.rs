@@ -88,6 +88,8 @@ impl Broker {
         };
         let plan = catalog::compile(&proposal, &ids, &rules.catalog)
             .map_err(|e| Refusal::new(Code::ProposalInvalid, e.to_string()))?;
+        // Nobody is asked to sign what this broker could never mint.
+        self.provider(plan.credential().provider())?;
         let who = Who {
             run: run.id,
             proposing_agent: login.client_id.clone(),

@@ -1,0 +1,91 @@
+//! The demo is the first thing a newcomer runs: its story, its exit code, what it keeps and what it cleans up.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::{Command, Output};
+
+fn phasebroker(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_phasebroker")).args(args).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[test]
+fn the_demo_plays_an_agents_whole_life_and_every_refusal_happens() {
+    let dir = tempfile::tempdir().unwrap();
+    let kept = dir.path().join("kept");
+    let played = phasebroker(&["demo", "--yes", "--dir", kept.to_str().unwrap()]);
+    let story = text(&played.stdout);
+    assert!(played.status.success(), "{story}{}", text(&played.stderr));
+    for chapter in ["1. OBSERVE", "2. DECIDE", "3. APPROVE", "4. EXECUTE", "5. END", "6. PROVE"] {
+        assert!(story.contains(chapter), "{chapter} is missing:\n{story}");
+    }
+    for said in [
+        "alice, who owns the agent, signing it herself",
+        "the same signature for the twin",
+        "claiming the same grant again",
+        "the same credential after completion",
+        "attempts at anything else were refused",
+    ] {
+        assert!(story.contains(said), "{said} is missing:\n{story}");
+    }
+    assert!(!story.contains("WRONG"), "{story}");
+    for (name, mode) in
+        [("phasebroker.toml", 0o600), ("keys/bob", 0o600), ("keys/fixer.pem", 0o600), ("data", 0o700)]
+    {
+        let found = std::fs::metadata(kept.join(name)).unwrap().permissions().mode() & 0o777;
+        assert_eq!(found, mode, "{name}");
+    }
+    assert_no_secret_was_kept(&kept, &story);
+    let again = phasebroker(&["demo", "--yes", "--dir", kept.to_str().unwrap()]);
+    assert!(!again.status.success(), "a second demo must not overwrite the first");
+    let config = kept.join("phasebroker.toml");
+    let served = phasebroker(&["serve", "--config", config.to_str().unwrap()]);
+    assert_eq!(served.status.code(), Some(2));
+    assert!(text(&served.stderr).contains("dev = true"), "{}", text(&served.stderr));
+}
+
+/// INVARIANT: no-stored-secrets. The header of every access token of ours ends alike; none is in a file or on the screen.
+fn assert_no_secret_was_kept(dir: &Path, story: &str) {
+    // base64url of `"typ":"at+jwt"}`, at the place where our headers have it.
+    let header = "InR5cCI6ImF0K2p3dCJ9";
+    assert!(!story.contains(header), "a token is on the screen");
+    let (mut folders, mut files) = (vec![dir.to_owned()], 0);
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            files += 1;
+            assert!(
+                !text(&std::fs::read(&path).unwrap()).contains(header),
+                "a token is in {}",
+                path.display()
+            );
+        }
+    }
+    assert!(files > 8, "the files were looked at");
+}
+
+#[test]
+fn the_shipped_configuration_checks_and_every_example_compiles_to_itself() {
+    let checked = phasebroker(&["config", "check", "--config", "config/phasebroker.toml"]);
+    assert!(checked.status.success(), "{}{}", text(&checked.stdout), text(&checked.stderr));
+    let mut compiled = 0;
+    for entry in std::fs::read_dir("config/proposals").unwrap() {
+        let path = entry.unwrap().path();
+        let args =
+            ["grant", "compile", "--config", "config/phasebroker.toml", "--proposal", path.to_str().unwrap()];
+        let plan = phasebroker(&args);
+        assert!(plan.status.success(), "{}: {}", path.display(), text(&plan.stderr));
+        let plan: serde_json::Value = serde_json::from_slice(&plan.stdout).unwrap();
+        assert!(plan.pointer("/credential/provider").is_some(), "{plan}");
+        compiled += 1;
+    }
+    assert!(compiled >= 8);
+}
