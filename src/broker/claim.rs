@@ -28,6 +28,8 @@ use crate::domain::time::Timestamp;
 pub struct Claimed {
     /// The lease.
     pub lease: LeaseId,
+    /// Its run.
+    pub run: RunId,
     /// Useless from here on.
     pub not_after: Timestamp,
     /// The provider's own floor.
@@ -185,6 +187,7 @@ impl Broker {
         let grant = authority.sealed().grant();
         let claimed = Arc::new(Claimed {
             lease: lease.id,
+            run: lease.run,
             not_after: lease.not_after,
             hard_end: lease.hard_end,
             execute_token: self.broker_token(lease, grant.who.requester.to_string(), now)?,

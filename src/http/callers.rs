@@ -83,6 +83,22 @@ pub(super) enum Caller {
 }
 
 impl Caller {
+    /// Puts into the log's span who came in, and what a token says that the path does not.
+    fn show(&self, about: &mut About) {
+        let span = Span::current();
+        if let Some(actor) = self.actor() {
+            span.record("caller", tracing::field::display(actor));
+        }
+        let Self::Token(caller) = self else { return };
+        if about.run.is_none() {
+            about.run = Some(caller.claims.txn);
+            span.record("run.id", tracing::field::display(caller.claims.txn));
+        }
+        if about.lease.is_none() {
+            span.record("lease.id", tracing::field::display(caller.claims.jti));
+        }
+    }
+
     fn actor(&self) -> Option<Actor> {
         match self {
             Self::Nobody => None,
@@ -129,7 +145,7 @@ pub(super) async fn authorize(
     mut request: Request,
     next: Next,
 ) -> Response {
-    let about = About::read(request.uri().path());
+    let mut about = About::read(request.uri().path());
     about.show();
     let entered = {
         let path = request.uri().path().to_owned();
@@ -139,9 +155,7 @@ pub(super) async fn authorize(
     let (response, actor) = match entered {
         Ok(caller) => {
             let actor = caller.actor();
-            if let Some(actor) = &actor {
-                Span::current().record("caller", tracing::field::display(actor));
-            }
+            caller.show(&mut about);
             request.extensions_mut().insert(caller);
             (next.run(request).await, actor)
         }

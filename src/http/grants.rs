@@ -172,6 +172,8 @@ pub(super) async fn claim(
 ) -> Result<Response, Problem> {
     let claimed = app.broker.claim(grant, &caller.agent, caller.key, claim.approvals).await;
     let claimed = claimed.map_err(Problem::recorded)?;
-    tracing::Span::current().record("lease.id", tracing::field::display(claimed.lease));
+    let span = tracing::Span::current();
+    span.record("run.id", tracing::field::display(claimed.run));
+    span.record("lease.id", tracing::field::display(claimed.lease));
     Ok(ok(&ClaimReply::of(&claimed)))
 }

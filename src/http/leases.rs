@@ -56,9 +56,7 @@ pub(super) async fn complete(
     Id(lease): Id<LeaseId>,
     Json(done): Json<Complete>,
 ) -> Result<Response, Problem> {
-    let run = caller.claims.txn;
-    let ended = app.broker.complete(lease, &caller.claims, done).await;
-    Ok(ok(&ended.map_err(|refusal| Problem::from(refusal).about(run))?))
+    Ok(ok(&app.broker.complete(lease, &caller.claims, done).await?))
 }
 
 /// POST /v1/leases/{lease}/cancel
@@ -67,9 +65,7 @@ pub(super) async fn cancel(
     caller: TokenCaller,
     Id(lease): Id<LeaseId>,
 ) -> Result<Response, Problem> {
-    let run = caller.claims.txn;
-    let ended = app.broker.cancel_lease(lease, &caller.claims).await;
-    Ok(ok(&ended.map_err(|refusal| Problem::from(refusal).about(run))?))
+    Ok(ok(&app.broker.cancel_lease(lease, &caller.claims).await?))
 }
 
 /// GET /v1/leases

@@ -19,10 +19,8 @@ pub(super) async fn propose(
     caller: TokenCaller,
     Json(proposal): Json<Proposal>,
 ) -> Result<Response, Problem> {
-    let span = tracing::Span::current();
-    span.record("run.id", tracing::field::display(caller.claims.txn));
     let proposed = app.broker.propose(&caller.claims, proposal).await.map_err(Problem::recorded)?;
-    span.record("grant.id", tracing::field::display(proposed.grant));
+    tracing::Span::current().record("grant.id", tracing::field::display(proposed.grant));
     Ok(reply(StatusCode::CREATED, &proposed))
 }
 
