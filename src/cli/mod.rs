@@ -7,6 +7,7 @@ pub mod clock;
 pub mod config;
 pub mod demo;
 pub mod dev;
+pub mod exec;
 pub mod exit;
 pub mod grant;
 pub mod host;
@@ -66,6 +67,8 @@ pub enum Command {
     Leases(leases::Command),
     /// End credentials and what could become one: a lease, a run, an agent, or everything.
     Stop(stop::Args),
+    /// Run a command with a credential that people signed for this one action.
+    Exec(Box<exec::Args>),
     /// Make and show keys of people and agents.
     #[command(subcommand)]
     Keys(keys::Command),
@@ -99,6 +102,7 @@ async fn dispatch(command: Command, output: Output) -> anyhow::Result<ExitCode> 
         Command::Approvals(command) => approvals::run(command, output).await,
         Command::Leases(command) => leases::run(command, output).await,
         Command::Stop(args) => stop::run(args, output).await,
+        Command::Exec(args) => exec::run(*args, output).await,
         Command::Keys(command) => keys::run(command, output),
         Command::Audit(command) => audit::run(command, output).await,
     }
