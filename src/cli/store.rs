@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::clock::SystemClock;
 use super::exit::Exit;
-use super::terminal::{Output, ask_for_code};
+use super::terminal::{Output, ask_for_word};
 use crate::broker::ports::{Clock as _, HeadKeeper as _, Store};
 use crate::domain::event::{Event, EventKind};
 use crate::domain::principal::Actor;
@@ -53,7 +53,7 @@ pub async fn run(command: Command, output: Output) -> anyhow::Result<ExitCode> {
         before.size,
         before.epoch.saturating_add(1)
     );
-    if !args.yes && !ask_for_code(&question, "fence")? {
+    if !args.yes && !ask_for_word(&question, "Type fence to go on, anything else to leave it: ", "fence")? {
         return Err(Exit::Refused.because("nothing was changed"));
     }
     let event = Event::new(EventKind::StoreFenced, Actor::Broker, SystemClock.wall())

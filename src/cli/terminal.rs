@@ -77,17 +77,27 @@ pub fn passphrase(prompt: &str) -> anyhow::Result<Zeroizing<String>> {
 
 /// Shows `text` on the terminal and asks for the short code; true only when it was typed.
 pub fn ask_for_code(text: &str, code: &str) -> anyhow::Result<bool> {
+    ask_for_word(text, &format!("Type the short code {code} to sign, anything else to leave it: "), code)
+}
+
+/// Whether there is a terminal to ask on.
+pub fn has_terminal() -> bool {
+    OpenOptions::new().read(true).write(true).open("/dev/tty").is_ok()
+}
+
+/// Shows `text` and `question` on the terminal; true only when `word` was typed.
+pub fn ask_for_word(text: &str, question: &str, word: &str) -> anyhow::Result<bool> {
     let open = || OpenOptions::new().read(true).write(true).open("/dev/tty");
     let mut tty = open().map_err(|error| {
         Exit::NotSigned
-            .because(format!("nothing was signed: the question is asked on a terminal only: {error}"))
+            .because(format!("nothing was done: the question is asked on a terminal only: {error}"))
     })?;
     let shown = paint(text, std::env::var_os("NO_COLOR").is_none());
-    write!(tty, "{shown}\nType the short code {code} to sign, anything else to leave it: ")?;
+    write!(tty, "{shown}\n{question}")?;
     tty.flush()?;
     let mut answer = String::new();
     BufReader::new(open()?).read_line(&mut answer)?;
-    Ok(is_code(&answer, code))
+    Ok(is_code(&answer, word))
 }
 
 /// Whether `answer` is the short code, in either case, with or without its hyphen.

@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 
 use super::exit::Exit;
 use super::serve;
-use super::terminal::Output;
+use super::terminal::{Output, has_terminal, say};
 use crate::config::Config;
 use world::World;
 
@@ -30,21 +30,26 @@ pub struct Args {
 }
 
 /// Plays the demo; exit code 0 only if every refusal that should happen did.
-pub async fn run(args: Args, _output: Output) -> anyhow::Result<ExitCode> {
+pub async fn run(args: Args, output: Output) -> anyhow::Result<ExitCode> {
+    if !args.yes && !has_terminal() {
+        return Err(Exit::Usage
+            .because("the demo asks a person to sign, which needs a terminal; `--yes` presses the key"));
+    }
     let temporary = tempfile::tempdir()?;
     let dir = args.dir.clone().unwrap_or_else(|| temporary.path().join("demo"));
     super::logs::start(super::logs::LogFormat::Text, &"error".parse()?);
     let (stage, running) = Stage::set(&dir).await?;
-    println!(
+    let tell = |text: String| if output.json { Ok(()) } else { say(&format!("{text}\n")) };
+    tell(format!(
         "A broker listens on {} (no account, no configuration, everything in {}).",
         stage.world.issuer,
         dir.display()
-    );
-    let played = story::Play::new(&stage.world, args.yes)?.play().await;
+    ))?;
+    let played = story::Play::new(&stage.world, args.yes, output.json)?.play().await;
     running.shut_down().await?;
     stage.resource.abort();
     if args.dir.is_some() {
-        println!("Everything it made is in {}.", dir.display());
+        tell(format!("Everything it made is in {}.", dir.display()))?;
     }
     match played? {
         true => Ok(Exit::Done.into()),

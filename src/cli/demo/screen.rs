@@ -1,36 +1,51 @@
 //! What the demo prints: chapters, facts, and refusals with whether they happened as they should.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::cli::terminal::{colours, paint};
+use crate::cli::terminal::{colours, say};
 use crate::domain::proposal::visible;
 
-/// Prints, and remembers whether everything went as it should.
-#[derive(Default)]
+/// Prints for people, or keeps every step for machines; remembers whether everything went as it should.
 pub struct Screen {
+    json: bool,
+    steps: Vec<Value>,
     refusals: usize,
     wrong: Vec<String>,
 }
 
 impl Screen {
+    /// For people, or for machines.
+    pub fn new(json: bool) -> Self {
+        Self { json, steps: Vec::new(), refusals: 0, wrong: Vec::new() }
+    }
+
     /// A new chapter.
     pub fn chapter(&mut self, number: &str, name: &str, what: &str) {
-        println!("\n{}", paint(&format!("{number}. {name}: {what}"), colours()));
+        self.steps.push(json!({ "chapter": name, "what": what }));
+        let (bold, plain) = if colours() { ("\u{1b}[1m", "\u{1b}[0m") } else { ("", "") };
+        self.print(&format!("\n{bold}{number}. {name}: {what}{plain}"));
     }
 
     /// Something that is so.
     pub fn fact(&mut self, name: &str, text: &str) {
-        println!("    {name:<10} {text}");
+        self.steps.push(json!({ "fact": name, "text": text }));
+        self.print(&format!("    {name:<10} {text}"));
+    }
+
+    /// A longer text, moved in; for people only.
+    pub fn show(&self, text: &str) {
+        self.print(&text.lines().map(|line| format!("    {line}")).collect::<Vec<_>>().join("\n"));
     }
 
     /// Something that must be refused.
     pub fn refused(&mut self, what: &str, refused: bool, how: &str) {
         self.refusals += 1;
         let how: String = how.chars().take(96).collect();
+        self.steps.push(json!({ "attempt": what, "refused": refused, "how": how }));
         if refused {
-            println!("    refused    {what}\n                 -> {how}");
+            self.print(&format!("    refused    {what}\n                 -> {how}"));
         } else {
-            println!("    WRONG      {what} should have been refused -> {how}");
+            self.print(&format!("    WRONG      {what} should have been refused -> {how}"));
             self.wrong.push(what.to_owned());
         }
     }
@@ -55,30 +70,43 @@ impl Screen {
                 text(event, "/actor"),
                 facts.join(" ")
             );
-            println!("{}", visible(line.trim_end()));
+            self.print(&visible(line.trim_end()));
         }
-        println!("    (all of it, with every digest: phasebroker audit run RUN)");
+        self.print("    (all of it, with every digest: phasebroker audit run RUN)");
     }
 
     /// The last word: whether every refusal that should happen did.
     pub fn verdict(&self) -> bool {
-        match self.wrong.as_slice() {
-            [] => println!(
+        let ok = self.wrong.is_empty();
+        if self.json {
+            println!(
+                "{}",
+                json!({ "ok": ok, "refused": self.refusals, "wrong": self.wrong, "steps": self.steps })
+            );
+        } else if ok {
+            out(&format!(
                 "\nOne action was done, with one credential, signed by one person. {} attempts at anything else were refused.",
                 self.refusals
-            ),
-            wrong => println!(
+            ));
+        } else {
+            out(&format!(
                 "\nFAILED: {} of {} refusals did not happen: {}",
-                wrong.len(),
+                self.wrong.len(),
                 self.refusals,
-                wrong.join("; ")
-            ),
+                self.wrong.join("; ")
+            ));
         }
-        self.wrong.is_empty()
+        ok
+    }
+
+    fn print(&self, text: &str) {
+        if !self.json {
+            out(text);
+        }
     }
 }
 
-/// The text, moved in.
-pub fn indent(text: &str) -> String {
-    text.lines().map(|line| format!("    {line}")).collect::<Vec<_>>().join("\n")
+/// A reader that went away (`| head`) ends the showing, not the demo.
+fn out(text: &str) {
+    let _ = say(&format!("{text}\n"));
 }

@@ -42,7 +42,7 @@ pub struct Play<'a> {
 
 impl<'a> Play<'a> {
     /// Sets the stage. With `yes` the demo presses the key where a person would.
-    pub fn new(world: &'a World, yes: bool) -> anyhow::Result<Self> {
+    pub fn new(world: &'a World, yes: bool, json: bool) -> anyhow::Result<Self> {
         let agent = |slug: &str| -> anyhow::Result<AgentClient> {
             let login = Login::Key { agent: slug.parse()?, key: read_agent_key(&world.agent_key(slug))? };
             let (broker, issuer) = (world.issuer.clone(), world.issuer.clone());
@@ -50,7 +50,7 @@ impl<'a> Play<'a> {
         };
         Ok(Self {
             world,
-            screen: Screen::default(),
+            screen: Screen::new(json),
             yes,
             http: reqwest::Client::builder().no_proxy().build()?,
             fixer: agent("fixer")?,
@@ -216,11 +216,11 @@ impl<'a> Play<'a> {
     }
 
     async fn sign(&self, person: &PersonClient, grant: GrantId) -> anyhow::Result<Signed> {
-        let yes = self.yes;
+        let (yes, screen) = (self.yes, &self.screen);
         sign_with(person, grant, &mut |text, code| {
-            println!("{}", super::screen::indent(text));
+            screen.show(text);
             if yes {
-                println!("    (--yes: the demo types the short code {code} for bob)");
+                screen.show(&format!("(--yes: the demo types the short code {code} for bob)"));
                 return true;
             }
             ask_for_code("", code).unwrap_or(false)
