@@ -14,12 +14,12 @@ use hyper::http::request::Parts;
 use tracing::Span;
 
 use super::App;
+use super::about::About;
 use super::problem::{Problem, Unrecorded};
 use crate::authn::AuthnError;
 use crate::authn::agent::LoginMethod;
 use crate::authn::dpop::{Expected, NonceRule};
 use crate::broker::refusal::{Code, Refusal};
-use crate::domain::id::{GrantId, LeaseId, RunId};
 use crate::domain::key::Thumbprint;
 use crate::domain::phase::Phase;
 use crate::domain::principal::{Actor, AgentSlug, PersonSlug, Role};
@@ -344,54 +344,9 @@ fn of(refusal: Refusal, caller: Option<Actor>) -> Problem {
     caller.into_iter().fold(Problem::from(refusal), Problem::of)
 }
 
-/// What the path names.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct About {
-    run: Option<RunId>,
-    grant: Option<GrantId>,
-    lease: Option<LeaseId>,
-}
-
-impl About {
-    fn read(path: &str) -> Self {
-        let mut about = Self::default();
-        let mut segments = path.split('/');
-        while let Some(segment) = segments.next() {
-            match segment {
-                "runs" => about.run = segments.next().and_then(|id| id.parse().ok()),
-                "grants" => about.grant = segments.next().and_then(|id| id.parse().ok()),
-                "leases" => about.lease = segments.next().and_then(|id| id.parse().ok()),
-                _ => {}
-            }
-        }
-        about
-    }
-
-    fn show(&self) {
-        let span = Span::current();
-        if let Some(run) = self.run {
-            span.record("run.id", tracing::field::display(run));
-        }
-        if let Some(grant) = self.grant {
-            span.record("grant.id", tracing::field::display(grant));
-        }
-        if let Some(lease) = self.lease {
-            span.record("lease.id", tracing::field::display(lease));
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_path_tells_what_it_is_about() {
-        let run = RunId::generate(Timestamp::from_seconds(1));
-        assert_eq!(About::read(&format!("/v1/runs/{run}/close")).run, Some(run));
-        assert_eq!(About::read("/v1/runs"), About::default());
-        assert_eq!(About::read("/v1/grants/not-an-id/claim"), About::default());
-    }
 
     #[test]
     fn a_header_that_comes_twice_is_refused() {

@@ -1,14 +1,13 @@
 //! The accept loop: HTTP/1.1 only, every wait bounded, every size bounded, one task per connection.
 //! A request reaches the router only when its whole body is here, so that no handler ever waits for a peer.
 
-use std::collections::HashMap;
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -33,6 +32,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tower::ServiceExt;
 
 use super::patience::{Patience, Watched};
+use super::peers::Peers;
 use super::problem::Problem;
 use super::tls::ReloadableTls;
 
@@ -312,82 +312,4 @@ fn closing(problem: Problem) -> Response {
     let mut response = problem.into_response();
     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     response
-}
-
-/// Counts connections by peer.
-struct Peers {
-    most: usize,
-    seats: Arc<Mutex<HashMap<IpAddr, usize>>>,
-}
-
-/// One counted connection; gives its place back when dropped.
-struct Seat {
-    peer: IpAddr,
-    seats: Arc<Mutex<HashMap<IpAddr, usize>>>,
-}
-
-impl Peers {
-    fn new(most: usize) -> Self {
-        Self { most, seats: Arc::default() }
-    }
-
-    fn seat(&self, address: IpAddr) -> Option<Seat> {
-        let peer = network(address);
-        let mut seats = self.seats.lock().unwrap_or_else(PoisonError::into_inner);
-        let taken = seats.entry(peer).or_default();
-        if *taken >= self.most && !peer.is_loopback() {
-            return None;
-        }
-        *taken += 1;
-        Some(Seat { peer, seats: self.seats.clone() })
-    }
-}
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        let mut seats = self.seats.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(taken) = seats.get_mut(&self.peer) {
-            *taken = taken.saturating_sub(1);
-            if *taken == 0 {
-                seats.remove(&self.peer);
-            }
-        }
-    }
-}
-
-/// SECURITY: whoever has one IPv6 address has its /64.
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(v6) if !v6.is_loopback() => {
-            IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX)))
-        }
-        other => other,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn one_peer_takes_its_share_and_no_more() {
-        let peers = Peers::new(2);
-        let address: IpAddr = "2001:db8::1".parse().unwrap();
-        let neighbour: IpAddr = "2001:db8::2".parse().unwrap();
-        let first = peers.seat(address).unwrap();
-        let second = peers.seat(neighbour).unwrap();
-        assert!(peers.seat(address).is_none(), "a /64 is one peer");
-        assert!(peers.seat("2001:db8:0:1::1".parse().unwrap()).is_some());
-        drop(first);
-        assert!(peers.seat(address).is_some());
-        drop(second);
-        assert!(peers.seats.lock().unwrap().is_empty());
-    }
-
-    #[test]
-    fn loopback_is_not_counted_out() {
-        let peers = Peers::new(1);
-        let seats: Vec<_> = (0..3).map(|_| peers.seat("127.0.0.1".parse().unwrap()).unwrap()).collect();
-        assert_eq!(seats.len(), 3);
-    }
 }

@@ -1,6 +1,7 @@
 //! The HTTP surface. The whole API is the table below: every row names who may come in and what it leaves in the
 //! ledger; the router, the authorization and the OpenAPI document are all made from it.
 
+mod about;
 mod body;
 mod callers;
 mod grants;
@@ -10,6 +11,7 @@ pub mod listen;
 mod meta;
 pub mod openapi;
 mod patience;
+mod peers;
 mod people;
 pub mod problem;
 mod proposals;
