@@ -15,6 +15,7 @@ const RETRY_SECONDS: [i64; 6] = [1, 2, 4, 8, 15, 30];
 
 impl Broker {
     /// One attempt to end a credential at its provider; failures are recorded and tried again by the sweep.
+    /// INVARIANT: every-lease-ends. It stops being tried only once it is done, or past the credential's hard end.
     pub(super) async fn try_revoke(self: &Arc<Self>, lease: Lease, now: Timestamp) -> Lease {
         let Revocation::Pending { attempts, .. } = lease.revocation else { return lease };
         let outcome = match self.provider(lease.provider) {
