@@ -56,7 +56,7 @@ fn every_folder_of_the_map_is_there() {
     let map = readme().split("```text\n").nth(1).unwrap().split("```").next().unwrap().to_owned();
     let mut checked = 0;
     for line in map.lines() {
-        let name = line.trim().split_whitespace().next().unwrap();
+        let name = line.split_whitespace().next().unwrap();
         let path =
             if line.starts_with("  ") { Path::new("src").join(name) } else { Path::new(name).to_owned() };
         assert!(path.is_dir(), "{}", path.display());

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::Broker;
 use super::grants::active;
 use super::outcome::Recorded;
-use super::phases::{ascii, intent_event, mint_lost, target};
+use super::phases::{ascii, intent, intent_event, mint_lost};
 use super::ports::{CredentialSecret, GrantRecord, LeaseChange, LeaseStep, Opening};
 use super::propose::decide;
 use super::refusal::{Code, Refusal};
@@ -16,7 +16,7 @@ use crate::domain::event::{Event, EventKind};
 use crate::domain::grant::GrantState;
 use crate::domain::id::{GrantId, LeaseId, RunId};
 use crate::domain::key::Thumbprint;
-use crate::domain::lease::{EndReason, Lease, LeaseState, OpenedLease, Revocation};
+use crate::domain::lease::{EndReason, LeaseState, OpenedLease};
 use crate::domain::phase::{Phase, RunPhase, moves};
 use crate::domain::plan::{Credential, ProviderKind, Revocability};
 use crate::domain::principal::{Actor, AgentSlug};
@@ -95,26 +95,8 @@ impl Broker {
             .prepare(grant.time.lease, &grant.credential, work_seconds, now)
             .await
             .map_err(|e| Refusal::new(Code::ProviderNotReady, e.to_string()).retry_after(5))?;
-        let lease = Lease {
-            id: grant.time.lease,
-            run: run.id,
-            agent: agent.clone(),
-            phase: Phase::Execute,
-            environment: grant.environment.clone(),
-            provider: grant.credential.provider(),
-            revocability: grant.credential.revocability(),
-            grant: Some(grant.id),
-            key,
-            target: target(&grant.credential),
-            state: LeaseState::Intent,
-            opened_at: now,
-            not_after: prepared.not_after,
-            hard_end: prepared.hard_end,
-            sent: prepared.digest(),
-            reference: None,
-            ended: None,
-            revocation: Revocation::NotNeeded,
-        };
+        let (id, spends, execute) = (grant.time.lease, Some(grant.id), Phase::Execute);
+        let lease = intent(id, spends, &run, agent, execute, &grant.credential, &prepared, key, now);
         let actor = Actor::Agent(agent.clone());
         let left = self.leases_of_run(run.id).await?;
         let entered = Event::new(EventKind::PhaseEntered, actor.clone(), now).run(run.id);

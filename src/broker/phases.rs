@@ -9,9 +9,9 @@ use super::refusal::{Code, Refusal};
 use super::runs::conflict;
 use crate::catalog;
 use crate::domain::event::{Event, EventKind};
-use crate::domain::id::{LeaseId, RunId};
+use crate::domain::id::{GrantId, LeaseId, RunId};
 use crate::domain::key::Thumbprint;
-use crate::domain::lease::{EndReason, Ended, Lease, LeaseState, OpenedLease, Revocation};
+use crate::domain::lease::{EndReason, Ended, Lease, LeaseState, OpenedLease, Prepared, Revocation};
 use crate::domain::phase::{Move, Phase, RunPhase, moves};
 use crate::domain::plan::{Credential, JwtCredential, ProviderKind, Revocability};
 use crate::domain::principal::{ActionType, Actor, AgentSlug};
@@ -91,26 +91,7 @@ impl Broker {
             .prepare(lease_id, &credential, credential.work_seconds(), now)
             .await
             .map_err(|e| Refusal::new(Code::ProviderNotReady, e.to_string()).retry_after(5))?;
-        let lease = Lease {
-            id: lease_id,
-            run: id,
-            agent: agent.clone(),
-            phase: phase.phase(),
-            environment: run.environment.clone(),
-            provider: credential.provider(),
-            revocability: credential.revocability(),
-            grant: None,
-            key,
-            target: target(&credential),
-            state: LeaseState::Intent,
-            opened_at: now,
-            not_after: prepared.not_after,
-            hard_end: prepared.hard_end,
-            sent: prepared.digest(),
-            reference: None,
-            ended: None,
-            revocation: Revocation::NotNeeded,
-        };
+        let lease = intent(lease_id, None, &run, agent, phase.phase(), &credential, &prepared, key, now);
         let actor = Actor::Agent(agent.clone());
         let reason = if step == Move::Renew { EndReason::Renewed } else { EndReason::PhaseLeft };
         let left = self.leases_of_run(id).await?;
@@ -289,6 +270,41 @@ pub(super) fn end_change(
     }
 }
 
+/// The record of a lease in state INTENT.
+#[allow(clippy::too_many_arguments)] // One line per member of the record; a builder would only move them.
+pub(super) fn intent(
+    id: LeaseId,
+    grant: Option<GrantId>,
+    run: &Run,
+    agent: &AgentSlug,
+    phase: Phase,
+    credential: &Credential,
+    prepared: &Prepared,
+    key: Thumbprint,
+    now: Timestamp,
+) -> Lease {
+    Lease {
+        id,
+        run: run.id,
+        agent: agent.clone(),
+        phase,
+        environment: run.environment.clone(),
+        provider: credential.provider(),
+        revocability: credential.revocability(),
+        grant,
+        key,
+        target: target(credential),
+        state: LeaseState::Intent,
+        opened_at: now,
+        not_after: prepared.not_after,
+        hard_end: prepared.hard_end,
+        sent: prepared.digest(),
+        reference: None,
+        ended: None,
+        revocation: Revocation::NotNeeded,
+    }
+}
+
 /// The INTENT event of a lease.
 pub(super) fn intent_event(lease: &Lease, actor: &Actor, now: Timestamp) -> Event {
     Event::new(EventKind::LeaseIntent, actor.clone(), now)
@@ -303,7 +319,7 @@ pub(super) fn intent_event(lease: &Lease, actor: &Actor, now: Timestamp) -> Even
 }
 
 /// Where a credential is used: its audience or its role.
-pub(super) fn target(credential: &Credential) -> String {
+fn target(credential: &Credential) -> String {
     match credential {
         Credential::Jwt(jwt) => jwt.audience.clone(),
         Credential::Aws(aws) => aws.role_arn.clone(),
