@@ -9,6 +9,7 @@ use super::phases::{ascii, intent, intent_event, mint_lost};
 use super::ports::{CredentialSecret, GrantRecord, LeaseChange, LeaseStep, Opening};
 use super::propose::decide;
 use super::refusal::{Code, Refusal};
+use super::rules::Rules;
 use crate::catalog;
 use crate::domain::approval::{Approval, ApprovedGrant};
 use crate::domain::authority::Authority;
@@ -74,8 +75,10 @@ impl Broker {
         tokens: Vec<String>,
     ) -> Result<Arc<Claimed>, Refusal> {
         let now = self.gate.may_issue()?;
+        // INVARIANT: re-decided. One reading of the rules decides, and the opening fails when others are in force by then.
+        let rules = self.rules();
         self.claimable(&record, now)?;
-        let presented = self.presented(&record, tokens)?;
+        let presented = self.presented(&record, tokens, &rules)?;
         let grant = record.sealed.grant();
         // INVARIANT: one-phase. The key named in the signed bytes, and no other, claims.
         if grant.who.claiming_agent != *agent || grant.who.claim_key != key {
@@ -89,7 +92,7 @@ impl Broker {
                 "preconditions cannot be checked by this broker",
             ));
         }
-        let (approved, work_seconds) = self.redecide(&record, presented).await?;
+        let (approved, work_seconds) = self.redecide(&record, presented, &rules).await?;
         let provider = self.provider(grant.credential.provider())?.clone();
         let prepared = provider
             .prepare(grant.time.lease, &grant.credential, work_seconds, now)
@@ -114,7 +117,7 @@ impl Broker {
             ends: self.end_changes(&left, EndReason::PhaseLeft, &actor, now)?,
             reservations: Vec::new(),
             freezes: Vec::new(),
-            digests: self.rules().digests(),
+            digests: rules.digests(),
             epoch: self.gate.epoch(),
             now,
             events: vec![entered.fact("from", run.phase.name()).fact("to", "execute"), intent],
@@ -208,8 +211,12 @@ impl Broker {
     }
 
     /// Verifies every presented token; each must be one the broker received, still counting.
-    fn presented(&self, record: &GrantRecord, tokens: Vec<String>) -> Result<Vec<Approval>, Refusal> {
-        let rules = self.rules();
+    fn presented(
+        &self,
+        record: &GrantRecord,
+        tokens: Vec<String>,
+        rules: &Rules,
+    ) -> Result<Vec<Approval>, Refusal> {
         let counting = active(&record.approvals);
         if tokens.is_empty() || tokens.len() > 64 {
             return Err(Refusal::new(
@@ -246,8 +253,8 @@ impl Broker {
         &self,
         record: &GrantRecord,
         presented: Vec<Approval>,
+        rules: &Rules,
     ) -> Result<(ApprovedGrant, u32), Refusal> {
-        let rules = self.rules();
         let grant = record.sealed.grant();
         let changed = |what: String| {
             Refusal::new(
@@ -259,7 +266,7 @@ impl Broker {
         if let Some(member) = catalog::difference(&plan, &grant.action, &grant.credential) {
             return Err(changed(member));
         }
-        let terms = self.terms(&decide(&rules, &plan, &grant.environment, &grant.who))?;
+        let terms = self.terms(&decide(rules, &plan, &grant.environment, &grant.who))?;
         let sealed_under = self.directory_at(grant.decision.directory).await?;
         let directories = [&*sealed_under, &rules.directory];
         let approved = ApprovedGrant::check(record.sealed.clone(), presented, &[&terms.rule], &directories)

@@ -6,6 +6,7 @@ use super::Broker;
 use super::outcome::Recorded;
 use super::ports::{CredentialSecret, LeaseChange, LeaseFilter, LeaseStep, Opening, PhaseCredential};
 use super::refusal::{Code, Refusal};
+use super::rules::Rules;
 use super::runs::conflict;
 use crate::catalog;
 use crate::domain::event::{Event, EventKind};
@@ -81,11 +82,16 @@ impl Broker {
         key: Thumbprint,
     ) -> Result<PhaseGranted, Refusal> {
         let now = self.gate.may_issue()?;
+        // INVARIANT: re-decided. The opening fails when other rules are in force by then.
+        let rules = self.rules();
+        if rules.directory.agent(agent).is_none() {
+            return Err(Refusal::new(Code::Unauthenticated, "the agent is not in the directory any more"));
+        }
         let run = self.run_of(id, Some(agent)).await?;
         let to = RunPhase::from(phase.phase());
         let step = moves(run.phase, to).map_err(|e| Refusal::new(Code::PhaseOrder, e.to_string()))?;
         let lease_id = LeaseId::generate(now);
-        let credential = self.phase_credential(&run, &phase, lease_id)?;
+        let credential = self.phase_credential(&run, &phase, lease_id, &rules)?;
         let provider = self.provider(credential.provider())?.clone();
         let prepared = provider
             .prepare(lease_id, &credential, credential.work_seconds(), now)
@@ -95,7 +101,6 @@ impl Broker {
         let actor = Actor::Agent(agent.clone());
         let reason = if step == Move::Renew { EndReason::Renewed } else { EndReason::PhaseLeft };
         let left = self.leases_of_run(id).await?;
-        let rules = self.rules();
         let mut events = Vec::new();
         if step == Move::Enter {
             let entered = Event::new(EventKind::PhaseEntered, actor.clone(), now).run(id);
@@ -164,10 +169,16 @@ impl Broker {
         })
     }
 
-    fn phase_credential(&self, run: &Run, phase: &ReadPhase, lease: LeaseId) -> Result<Credential, Refusal> {
+    fn phase_credential(
+        &self,
+        run: &Run,
+        phase: &ReadPhase,
+        lease: LeaseId,
+        rules: &Rules,
+    ) -> Result<Credential, Refusal> {
         match phase {
             ReadPhase::Observe(set) => {
-                catalog::observe(set, &run.environment, lease, &run.agent, &self.rules().catalog)
+                catalog::observe(set, &run.environment, lease, &run.agent, &rules.catalog)
                     .map_err(|e| Refusal::new(Code::ProposalInvalid, e.to_string()))
             }
             ReadPhase::Decide => Ok(Credential::Jwt(JwtCredential {
