@@ -96,7 +96,7 @@ impl Broker {
             };
             match self.store.change_grant(change).await {
                 Ok(()) => {
-                    self.gate.store_recorded();
+                    self.gate.store_recorded(now);
                     if complete {
                         self.metrics.proposal_to_approval(now.since(grant.time.sealed_at));
                     }

@@ -6,7 +6,7 @@ use super::Broker;
 use super::grants::active;
 use super::outcome::Recorded;
 use super::phases::{ascii, intent, intent_event, mint_lost};
-use super::ports::{CredentialSecret, GrantRecord, LeaseChange, LeaseStep, Opening};
+use super::ports::{CredentialSecret, GrantRecord, Opening};
 use super::propose::decide;
 use super::refusal::{Code, Refusal};
 use super::rules::Rules;
@@ -152,13 +152,7 @@ impl Broker {
                 .lease(lease.id);
             let event =
                 lease.grant.iter().fold(event.fact("code", "head_not_kept"), |e, grant| e.grant(*grant));
-            let change = LeaseChange {
-                id: lease.id,
-                from: LeaseState::Intent,
-                step: LeaseStep::Refused,
-                events: vec![event],
-            };
-            self.step(change, now).await?;
+            self.refused(lease, event, now).await?;
             let failed = super::ports::StoreError::Unwritable(error.to_string());
             return Err(self.gate.store_failed(&failed));
         }
@@ -189,6 +183,7 @@ impl Broker {
     /// State, epoch and clocks; read again inside the consuming transaction.
     fn claimable(&self, record: &GrantRecord, now: Timestamp) -> Result<(), Refusal> {
         self.same_world(record)?;
+        self.not_stopped(record.sealed.grant())?;
         match record.state {
             GrantState::Approved => {}
             GrantState::Claimed => {

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Broker;
 use super::phases::end_change;
-use super::ports::{ChangeRefused, GrantChange, LeaseChange, LeaseFilter, LeaseStep};
+use super::ports::{ChangeRefused, GrantChange, LeaseChange, LeaseFilter, LeaseStep, StoreError};
 use super::refusal::{Code, Refusal};
 use super::views::EndView;
 use crate::domain::event::{Event, EventKind, SaltedText};
@@ -35,6 +35,17 @@ pub struct Complete {
     /// The agent's own words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
+}
+
+/// How long an end waits for the store before it goes on without: revocation does not wait for a disk that hangs.
+const STORE_PATIENCE: Duration = Duration::from_secs(5);
+
+/// The store's answer, or that it gave none. What it was asked may still come to pass.
+pub(super) async fn in_time<T, E: From<StoreError>>(
+    asked: impl Future<Output = Result<T, E>>,
+) -> Result<T, E> {
+    let late = || E::from(StoreError::Unwritable("it does not answer".into()));
+    tokio::time::timeout(STORE_PATIENCE, asked).await.unwrap_or_else(|_| Err(late()))
 }
 
 impl Broker {
@@ -66,8 +77,7 @@ impl Broker {
 
     /// RFC 7009: the holder ends its own token's lease, whatever its phase.
     pub async fn revoke_token(self: &Arc<Self>, claims: &TokenClaims) -> Result<(), Refusal> {
-        let lease = self.store.lease(claims.jti).await.map_err(|e| self.gate.store_failed(&e))?;
-        match lease {
+        match self.lease_or_memory(claims.jti).await {
             Some(lease) if lease.state.is_live() => {
                 let actor = Actor::Agent(claims.client_id.clone());
                 self.end_lease(lease, EndReason::Cancelled, None, &actor, None).await.map(|_| ())
@@ -100,6 +110,7 @@ impl Broker {
         };
         match self.store.change_grant(change).await {
             Ok(()) => {
+                self.gate.store_recorded(now);
                 self.changed.notify_waiters();
                 Ok(GrantState::Cancelled)
             }
@@ -130,7 +141,7 @@ impl Broker {
         if let Some(note) = note {
             change.events = change.events.into_iter().map(|event| event.text(note.clone())).collect();
         }
-        match self.store.change_lease(change.clone()).await {
+        match in_time(self.store.change_lease(change.clone())).await {
             Ok(done) => {
                 self.gate.committed(done.head);
                 self.live.put(&done.value, now, self.gate.since_boot());
@@ -217,14 +228,7 @@ impl Broker {
         if login.jti != id || login.phase() != Some(Phase::Execute) {
             return Err(Refusal::new(Code::Forbidden, "the execute token is good for its own lease only"));
         }
-        let lease = self.store.lease(id).await;
-        let lease = match lease {
-            Ok(lease) => lease,
-            Err(error) => {
-                self.gate.store_failed(&error);
-                self.live.all().into_iter().map(|entry| entry.lease).find(|lease| lease.id == id)
-            }
-        };
+        let lease = self.lease_or_memory(id).await;
         let lease = lease.ok_or_else(|| Refusal::new(Code::NotFound, format!("no lease `{id}` of yours")))?;
         match lease.ended {
             Some(ended) => {
@@ -236,6 +240,17 @@ impl Broker {
                 ))
             }
             None => Ok(lease),
+        }
+    }
+
+    /// A lease by the store, or from memory when the store cannot be read.
+    async fn lease_or_memory(&self, id: LeaseId) -> Option<Lease> {
+        match in_time(self.store.lease(id)).await {
+            Ok(lease) => lease,
+            Err(error) => {
+                self.gate.store_failed(&error);
+                self.live.all().into_iter().map(|entry| entry.lease).find(|lease| lease.id == id)
+            }
         }
     }
 }

@@ -78,8 +78,9 @@ impl Gate {
         }
     }
 
-    /// A write succeeded.
-    pub fn store_recorded(&self) {
+    /// A write of an event of `at` succeeded: time moves on with it, and the store can record.
+    pub fn store_recorded(&self, at: Timestamp) {
+        self.floor.fetch_max(at.seconds(), Ordering::AcqRel);
         if self.unwritable.load().is_some() {
             self.unwritable.store(None);
         }

@@ -1,7 +1,7 @@
 //! The live leases, in memory: what introspection asks, and what still ends when the store cannot be read or written.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::domain::id::LeaseId;
 use crate::domain::lease::{Lease, LeaseState};
@@ -9,6 +9,7 @@ use crate::domain::phase::Phase;
 use crate::domain::time::Timestamp;
 
 use super::ports::LeaseChange;
+use super::stop::UnfinishedStop;
 
 /// A live lease and its deadline by the boot-time clock.
 #[derive(Debug, Clone)]
@@ -24,7 +25,9 @@ pub struct LiveLease {
 pub struct LiveLeases {
     live: Mutex<HashMap<LeaseId, LiveLease>>,
     ending: Mutex<HashSet<LeaseId>>,
+    stopped: Mutex<HashSet<LeaseId>>,
     unwritten: Mutex<Vec<LeaseChange>>,
+    stops: Mutex<Vec<Arc<UnfinishedStop>>>,
 }
 
 impl LiveLeases {
@@ -34,6 +37,9 @@ impl LiveLeases {
         if !lease.state.is_live() {
             live.remove(&lease.id);
             lock(&self.ending).remove(&lease.id);
+            if lease.state == LeaseState::Ended {
+                lock(&self.stopped).remove(&lease.id);
+            }
             return;
         }
         let left = lease.not_after.since(now).max(0);
@@ -49,6 +55,21 @@ impl LiveLeases {
     /// Ending was refused: the lease is still what it was.
     pub fn unkill(&self, id: LeaseId) {
         lock(&self.ending).remove(&id);
+    }
+
+    /// A person stopped the lease while it may still be minted: whoever mints it looks here after each of its records.
+    pub fn stop(&self, id: LeaseId) {
+        lock(&self.stopped).insert(id);
+    }
+
+    /// Whether a person stopped the lease.
+    pub fn is_stopped(&self, id: LeaseId) -> bool {
+        lock(&self.stopped).contains(&id)
+    }
+
+    /// Whether a person stopped the lease; forgets it, since nothing of it is left.
+    pub fn take_stopped(&self, id: LeaseId) -> bool {
+        lock(&self.stopped).remove(&id)
     }
 
     /// A lease that may be used at `now`: released, not ending, not past either clock.
@@ -77,6 +98,26 @@ impl LiveLeases {
     /// INVARIANT: stop-always-works. An end that could not be written, to be written when it can.
     pub fn keep_unwritten(&self, change: LeaseChange) {
         lock(&self.unwritten).push(change);
+    }
+
+    /// Whether an end waits to be written.
+    pub fn has_unwritten(&self) -> bool {
+        !lock(&self.unwritten).is_empty()
+    }
+
+    /// INVARIANT: stop-always-works. A stop under way: nothing it concerns is claimed until it is finished.
+    pub fn keep_stop(&self, stop: Arc<UnfinishedStop>) {
+        lock(&self.stops).push(stop);
+    }
+
+    /// Stops that are not finished.
+    pub fn stops(&self) -> Vec<Arc<UnfinishedStop>> {
+        lock(&self.stops).clone()
+    }
+
+    /// A stop is finished.
+    pub fn finish_stop(&self, stop: &Arc<UnfinishedStop>) {
+        lock(&self.stops).retain(|other| !Arc::ptr_eq(other, stop));
     }
 
     /// Takes the ends that could not be written so far.

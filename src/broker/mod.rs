@@ -91,6 +91,7 @@ pub struct Broker {
     live: LiveLeases,
     replies: HeldReplies,
     changed: tokio::sync::Notify,
+    reloading: tokio::sync::Mutex<()>,
 }
 
 impl Broker {

@@ -1,13 +1,15 @@
 //! Recording what came of a mint, and every durable step of a lease. Nothing leaves before its record.
 
+use std::sync::Arc;
+
 use super::Broker;
-use super::phases::ascii;
+use super::phases::{ascii, end_change};
 use super::ports::{ChangeRefused, LeaseChange, LeaseStep, MintOutcome, Minted, OpenRefused};
 use super::refusal::{Code, Refusal};
 use super::runs::conflict;
 use crate::domain::event::{Event, EventKind};
 use crate::domain::grant::GrantState;
-use crate::domain::lease::{Lease, LeaseState, Revocation};
+use crate::domain::lease::{EndReason, Lease, LeaseState, Revocation};
 use crate::domain::principal::Actor;
 use crate::domain::time::Timestamp;
 
@@ -22,14 +24,13 @@ pub(super) enum Recorded {
 impl Broker {
     /// Records what came of a mint; only then may anything leave.
     pub(super) async fn record_outcome(
-        &self,
+        self: &Arc<Self>,
         lease: &Lease,
         outcome: MintOutcome,
         now: Timestamp,
     ) -> Result<Recorded, Refusal> {
-        let event = |kind| Event::new(kind, Actor::Broker, self.gate.now()).run(lease.run).lease(lease.id);
-        let event = |kind| lease.grant.iter().fold(event(kind), |e, grant| e.grant(*grant));
         let change = |step, from, events| LeaseChange { id: lease.id, from, step, events };
+        let event = |kind| self.lease_event(lease, kind);
         match outcome {
             MintOutcome::Minted(minted) => {
                 let mut minted_event =
@@ -39,15 +40,25 @@ impl Broker {
                 }
                 let step = LeaseStep::Minted { reference: minted.reference.clone() };
                 // INVARIANT: logged-before-released. A record that fails means the credential never leaves.
-                self.step(change(step, LeaseState::Intent, vec![minted_event]), now).await?;
+                let step = self.step(change(step, LeaseState::Intent, vec![minted_event]), now);
+                let held = step.await.inspect_err(|_| {
+                    // INVARIANT: every-lease-ends. As soon as the store can, it is told that something may exist.
+                    let unknown = event(EventKind::LeaseUnknown).fact("why", "its record failed");
+                    self.live.keep_unwritten(change(LeaseStep::Unknown, LeaseState::Intent, vec![unknown]));
+                })?;
+                self.end_if_stopped(&held).await?;
                 let step =
                     change(LeaseStep::Released, LeaseState::Minted, vec![event(EventKind::LeaseReleased)]);
-                self.step(step, now).await?;
+                let released = self.step(step, now).await.inspect_err(|_| {
+                    let end = end_change(&held, EndReason::Withheld, None, &Actor::Broker, self.gate.now());
+                    self.live.keep_unwritten(end);
+                })?;
+                self.end_if_stopped(&released).await?;
                 Ok(Recorded::Minted(minted))
             }
             MintOutcome::Refused { code, message, retry_after } => {
                 let refused = event(EventKind::LeaseRefused).fact("code", ascii(&code));
-                self.step(change(LeaseStep::Refused, LeaseState::Intent, vec![refused]), now).await?;
+                self.refused(lease, refused, now).await?;
                 let mut refusal =
                     Refusal::new(Code::ProviderRefused, format!("the provider refused ({code}): {message}"));
                 refusal.retry_after = retry_after;
@@ -55,9 +66,9 @@ impl Broker {
             }
             MintOutcome::Unknown { message } => {
                 let unknown = event(EventKind::LeaseUnknown).fact("why", ascii(&message));
-                self.step(change(LeaseStep::Unknown, LeaseState::Intent, vec![unknown]), now).await?;
-                let pending = Revocation::Pending { attempts: 0, next_at: now };
-                self.step(change(LeaseStep::Revocation(pending), LeaseState::Unknown, vec![]), now).await?;
+                let step = change(LeaseStep::Unknown, LeaseState::Intent, vec![unknown]);
+                let unknown = self.step_or_keep(step, now).await?;
+                self.starve(&unknown, now).await;
                 Ok(Recorded::Refused(Refusal::new(
                     Code::MintUnknown,
                     format!(
@@ -66,6 +77,62 @@ impl Broker {
                 )))
             }
         }
+    }
+
+    /// Certainly nothing was minted: the grant can be tried again, unless a person stopped it meanwhile.
+    pub(super) async fn refused(&self, lease: &Lease, event: Event, now: Timestamp) -> Result<(), Refusal> {
+        let from = LeaseState::Intent;
+        let change = LeaseChange { id: lease.id, from, step: LeaseStep::Refused, events: vec![event] };
+        let lease = self.step_or_keep(change, now).await?;
+        self.given_back(&lease).await;
+        Ok(())
+    }
+
+    /// A grant that was given back after its lease was stopped is cancelled.
+    pub(super) async fn given_back(&self, lease: &Lease) {
+        let (true, Some(grant)) = (self.live.take_stopped(lease.id), lease.grant) else { return };
+        let cancelled = match self.store.grant(grant).await {
+            Ok(Some(record)) => self.cancel_stopped(record, &Actor::Broker).await.map(|_| ()),
+            Ok(None) => Ok(()),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = cancelled {
+            self.gate.store_failed(&error);
+        }
+    }
+
+    /// Asks for an UNKNOWN lease to be starved at its provider. A record that fails is tried again by the sweep.
+    pub(super) async fn starve(&self, lease: &Lease, now: Timestamp) {
+        let pending = Revocation::Pending { attempts: 0, next_at: now };
+        let step = LeaseStep::Revocation(pending);
+        let change = LeaseChange { id: lease.id, from: LeaseState::Unknown, step, events: Vec::new() };
+        if let Err(refusal) = self.step(change, now).await {
+            tracing::warn!(lease.id = %lease.id, why = %refusal, "a lease of unknown outcome is not starved yet");
+        }
+    }
+
+    /// A person stopped the lease while it was minted: it ends instead of leaving.
+    async fn end_if_stopped(self: &Arc<Self>, lease: &Lease) -> Result<(), Refusal> {
+        if !self.live.is_stopped(lease.id) {
+            return Ok(());
+        }
+        // Refused only when whoever stopped it has ended it already.
+        let _ended = self.end_lease(lease.clone(), EndReason::Stopped, None, &Actor::Broker, None).await;
+        Err(Refusal::new(
+            Code::LeaseEnded,
+            "a person stopped this while it was being issued; nothing is given out",
+        ))
+    }
+
+    fn lease_event(&self, lease: &Lease, kind: EventKind) -> Event {
+        let event = Event::new(kind, Actor::Broker, self.gate.now()).run(lease.run).lease(lease.id);
+        lease.grant.iter().fold(event, |e, grant| e.grant(*grant))
+    }
+
+    /// A step that is true whether or not it can be recorded now; kept until it can.
+    async fn step_or_keep(&self, change: LeaseChange, now: Timestamp) -> Result<Lease, Refusal> {
+        let kept = change.clone();
+        self.step(change, now).await.inspect_err(|_| self.live.keep_unwritten(kept))
     }
 
     /// One durable step of a lease, mirrored in memory.

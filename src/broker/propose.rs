@@ -121,7 +121,7 @@ impl Broker {
         let proposed = proposed(&sealed, eligible);
         let event = sealed_event(&sealed, run.id, now);
         self.store.seal(sealed, evidence, event).await.map_err(|e| self.gate.store_failed(&e))?;
-        self.gate.store_recorded();
+        self.gate.store_recorded(now);
         self.notifier.notify(Notice {
             kind: "approval_needed",
             id: proposed.grant.to_string(),

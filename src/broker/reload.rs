@@ -26,6 +26,8 @@ pub struct Reloaded {
 impl Broker {
     /// Puts `rules` in force. They were read and checked whole before.
     pub async fn reload(&self, rules: Rules, actor: Actor) -> Result<Reloaded, Refusal> {
+        // One at a time: what the store and the memory hold in force must be the same rules.
+        let _one = self.reloading.lock().await;
         let now = self.gate.now();
         let before = self.rules().digests();
         let after = rules.digests();
@@ -34,6 +36,7 @@ impl Broker {
             let directory = serde_json::to_string(rules.directory.document()).unwrap_or_default();
             let event = changed_event(Some(before), after, actor, now);
             self.store.put_rules(after, directory, event).await.map_err(|e| self.gate.store_failed(&e))?;
+            self.gate.store_recorded(now);
             self.rules.store(std::sync::Arc::new(rules));
         }
         Ok(Reloaded {

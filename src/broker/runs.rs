@@ -156,7 +156,7 @@ impl Broker {
         }
         let opened = OpenedRun { run: run.id, phase: run.phase, requester: run.requester.clone() };
         self.store.open_run(run, event).await.map_err(|e| self.gate.store_failed(&e))?;
-        self.gate.store_recorded();
+        self.gate.store_recorded(now);
         Ok(opened)
     }
 
@@ -205,7 +205,7 @@ impl Broker {
             .collect();
         let event = Event::new(EventKind::RunClosed, actor, now).run(id).fact("from", run.phase.name());
         match self.store.close_run(id, run.phase, changes, grants, event).await {
-            Ok(()) => self.gate.store_recorded(),
+            Ok(()) => self.gate.store_recorded(now),
             Err(ChangeRefused::Store(error)) => return Err(self.gate.store_failed(&error)),
             Err(_) => return Err(conflict()),
         }

@@ -82,6 +82,7 @@ impl Broker {
             live: LiveLeases::default(),
             replies: HeldReplies::default(),
             changed: tokio::sync::Notify::new(),
+            reloading: tokio::sync::Mutex::new(()),
         });
         broker.recover().await?;
         if check != HeadCheck::NeedsFence {

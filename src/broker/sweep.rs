@@ -3,12 +3,15 @@
 
 use std::sync::Arc;
 
+use futures_util::future::join_all;
+
 use super::Broker;
 use super::phases::end_change;
 use super::ports::{ChangeRefused, GrantChange, LeaseChange, LeaseStep, Notice};
 use crate::domain::event::{Event, EventKind};
 use crate::domain::grant::GrantState;
-use crate::domain::lease::{EndReason, Lease, LeaseState};
+use crate::domain::id::LeaseId;
+use crate::domain::lease::{EndReason, Lease, LeaseState, Revocation};
 use crate::domain::phase::Phase;
 use crate::domain::principal::Actor;
 use crate::domain::time::Timestamp;
@@ -21,16 +24,15 @@ impl Broker {
     pub async fn sweep(self: &Arc<Self>) {
         let now = self.gate.now();
         self.replies.sweep(now);
+        self.finish_stops().await;
         self.write_unwritten().await;
+        self.starve_unknown(now).await;
         self.expire_by_boot_clock(now).await;
         match self.store.due(now).await {
             Ok(due) => {
-                for lease in due.leases {
-                    self.expire(lease, now).await;
-                }
-                for lease in due.revocations {
-                    self.try_revoke(lease, now).await;
-                }
+                // All at once: a provider that hangs on one holds up no other.
+                join_all(due.leases.into_iter().map(|lease| self.expire(lease, now))).await;
+                join_all(due.revocations.into_iter().map(|lease| self.try_revoke(lease, now))).await;
                 for record in due.grants {
                     self.lapse(record, now).await;
                 }
@@ -49,6 +51,9 @@ impl Broker {
 
     /// Whether a provider must still be told of an end.
     pub async fn revocations_pending(&self) -> bool {
+        if self.live.has_unwritten() {
+            return true;
+        }
         let far = self.gate.now().plus(FAR_SECONDS);
         self.store.due(far).await.is_ok_and(|due| !due.revocations.is_empty())
     }
@@ -69,16 +74,47 @@ impl Broker {
                     self.gate.committed(done.head);
                     let now = self.gate.now();
                     self.live.put(&done.value, now, self.gate.since_boot());
+                    if done.value.state == LeaseState::Refused {
+                        self.given_back(&done.value).await;
+                    }
                     self.try_revoke(done.value, now).await;
                 }
                 Err(ChangeRefused::Store(_)) => {
                     self.live.keep_unwritten(change);
                     waiting.by_ref().for_each(|rest| self.live.keep_unwritten(rest));
                 }
-                // Someone else ended it first.
-                Err(_) => {}
+                // Someone else moved it first: to its end, or it was written after all. One that lives on ends still.
+                Err(_) => {
+                    let ends = matches!(change.step, LeaseStep::Ended { .. });
+                    if let Some(lease) = self.look_again(change.id).await
+                        && ends
+                        && matches!(lease.state, LeaseState::Minted | LeaseState::Released)
+                    {
+                        self.live.keep_unwritten(LeaseChange { from: lease.state, ..change });
+                    }
+                }
             }
         }
+    }
+
+    /// INVARIANT: every-lease-ends. An UNKNOWN lease whose starving could not be recorded is not forgotten.
+    async fn starve_unknown(&self, now: Timestamp) {
+        for entry in self.live.all() {
+            let lease = entry.lease;
+            if lease.state == LeaseState::Unknown
+                && lease.revocation == Revocation::NotNeeded
+                && !lease.not_after.has_passed(now)
+            {
+                self.starve(&lease, now).await;
+            }
+        }
+    }
+
+    /// Brings the mirror in memory up to what is stored.
+    async fn look_again(&self, id: LeaseId) -> Option<Lease> {
+        let lease = self.store.lease(id).await.ok().flatten()?;
+        self.live.put(&lease, self.gate.now(), self.gate.since_boot());
+        Some(lease)
     }
 
     /// Leases also watch the boot-time clock: a wall clock set back never lengthens one.
@@ -121,7 +157,9 @@ impl Broker {
                 self.gate.store_failed(&error);
                 self.live.kill(lease.id);
             }
-            Err(_) => {}
+            Err(_) => {
+                self.look_again(lease.id).await;
+            }
         }
     }
 
@@ -138,6 +176,7 @@ impl Broker {
         };
         match self.store.change_grant(change).await {
             Ok(()) => {
+                self.gate.store_recorded(now);
                 self.changed.notify_waiters();
                 self.notifier.notify(Notice {
                     kind: "grant_lapsed",

@@ -21,12 +21,26 @@ pub struct Output {
 impl Output {
     /// Prints `value` when JSON was asked for, `text` otherwise.
     pub fn print(&self, value: &Value, text: impl FnOnce() -> String) -> anyhow::Result<()> {
-        let mut text = if self.json { serde_json::to_string_pretty(value)? } else { text() };
+        let mut text = if self.json { ascii_json(&serde_json::to_string_pretty(value)?) } else { text() };
         if !text.ends_with('\n') {
             text.push('\n');
         }
         say(&text)
     }
+}
+
+/// The same JSON in ASCII. SECURITY: an agent's direction marks and C1 controls reach a terminal as escapes only.
+fn ascii_json(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_ascii() && c != '\u{7f}' {
+            out.push(c);
+        } else {
+            let mut units = [0; 2];
+            out.extend(c.encode_utf16(&mut units).iter().map(|unit| format!("\\u{unit:04x}")));
+        }
+    }
+    out
 }
 
 /// Writes to standard output; a reader that went away is no error.
@@ -117,6 +131,14 @@ mod tests {
         for answer in ["", "\n", "y", "yes", "ABCD", "ABCD-1235"] {
             assert!(!is_code(answer, "ABCD-1234"), "{answer}");
         }
+    }
+
+    #[test]
+    fn json_for_machines_moves_no_cursor_and_says_the_same() {
+        let value = serde_json::json!({"diagnosis": "a\u{9b}2J\u{202e}\u{7f}\u{1f600}é"});
+        let text = ascii_json(&serde_json::to_string_pretty(&value).unwrap());
+        assert!(text.bytes().all(|b| b == b'\n' || (0x20..0x7f).contains(&b)), "{text}");
+        assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), value);
     }
 
     #[test]

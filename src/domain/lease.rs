@@ -100,11 +100,13 @@ pub enum EndReason {
     Restarted,
     /// The provider's answer was never known; closed at its hard end.
     Unknown,
+    /// Its release could not be recorded, so it never left.
+    Withheld,
 }
 
 impl EndReason {
     /// Every reason.
-    pub const ALL: [EndReason; 9] = [
+    pub const ALL: [EndReason; 10] = [
         Self::Completed,
         Self::Cancelled,
         Self::Expired,
@@ -114,6 +116,7 @@ impl EndReason {
         Self::Renewed,
         Self::Restarted,
         Self::Unknown,
+        Self::Withheld,
     ];
 
     /// The spelling used everywhere.
@@ -128,6 +131,7 @@ impl EndReason {
             Self::Renewed => "renewed",
             Self::Restarted => "restarted",
             Self::Unknown => "unknown",
+            Self::Withheld => "withheld",
         }
     }
 

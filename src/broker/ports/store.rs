@@ -272,7 +272,7 @@ pub struct StoredEvent {
 pub trait Store: Send + Sync {
     /// The newest head.
     async fn head(&self) -> Result<Head, StoreError>;
-    /// Begins a new epoch.
+    /// Begins a new epoch; the head's time is the event's own, even when the former head's was later.
     async fn fence(&self, event: Event) -> Result<Head, StoreError>;
     /// Records events that change no state.
     async fn record(&self, events: Vec<Event>) -> Result<Head, StoreError>;
@@ -317,7 +317,7 @@ pub trait Store: Send + Sync {
     async fn change_lease(&self, change: LeaseChange) -> Result<Committed<Lease>, ChangeRefused>;
     /// A lease by id.
     async fn lease(&self, id: LeaseId) -> Result<Option<Lease>, StoreError>;
-    /// Leases, newest first, at most 1,000.
+    /// Leases, newest first, at most 1,000; of open ones, all.
     async fn leases(&self, filter: LeaseFilter) -> Result<Vec<Lease>, StoreError>;
     /// What has fallen due at `now`, at most 256 of each.
     async fn due(&self, now: Timestamp) -> Result<Due, StoreError>;

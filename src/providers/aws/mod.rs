@@ -159,7 +159,10 @@ impl CredentialProvider for AwsProvider {
                 aws.work_seconds.min(ASSUME_ROLE_SECONDS)
             )));
         }
-        let aws_now = self.aws_now().await?;
+        let asked_at = self.clock.since_boot();
+        let answered = self.aws_now().await?;
+        // AWS's clock at the caller's `now`: what the answer took must not lengthen the session beyond `not_after`.
+        let aws_now = answered.plus(asked_at - self.clock.since_boot());
         let offset = aws_now.since(now);
         // INVARIANT: time-never-runs-back. Issuance stops; revocation never asks for the offset.
         if offset.abs() > MAX_OFFSET_SECONDS {

@@ -60,7 +60,11 @@ pub(super) fn leases(conn: &Connection, filter: &LeaseFilter) -> Result<Vec<Leas
     if filter.open {
         sql.push_str(" AND (state IN ('intent', 'unknown', 'minted', 'released') OR retry_at IS NOT NULL)");
     }
-    sql.push_str(" ORDER BY place DESC, id DESC LIMIT 1000");
+    sql.push_str(" ORDER BY place DESC, id DESC");
+    // INVARIANT: every-lease-ends. Whoever ends or recovers what is open must see all of it.
+    if !filter.open {
+        sql.push_str(" LIMIT 1000");
+    }
     rows::all(conn, &sql, params_from_iter(values), rows::lease)
 }
 

@@ -112,8 +112,12 @@ impl Store for SqliteStore {
 
     async fn fence(&self, event: Event) -> Result<Head, StoreError> {
         let committed = self.put(move |tx| {
+            let at = event.at();
             tx.head.epoch += 1;
-            tx.append(&[event])
+            tx.append(&[event])?;
+            // An operator has looked at the clock: time goes on from here, even when it had run ahead.
+            tx.head.at = at;
+            Ok(())
         });
         Ok(committed.await?.head)
     }
