@@ -80,6 +80,31 @@ async fn the_policy_sts_received_is_the_signed_text_with_the_deadline() {
     assert!(!format!("{minted:?}").contains("secret-1"));
 }
 
+/// A clock whose every reading of the boot time is a second later than the one before.
+struct Creeping(std::sync::atomic::AtomicI64);
+
+impl Clock for Creeping {
+    fn wall(&self) -> Timestamp {
+        NOW
+    }
+    fn since_boot(&self) -> i64 {
+        self.0.fetch_add(1, std::sync::atomic::Ordering::SeqCst)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_answer_of_aws_lengthens_no_session() {
+    let scene = Scene::start().await;
+    let clock = Arc::new(Creeping(std::sync::atomic::AtomicI64::new(1_000)));
+    let provider = AwsProvider::new(settings(&scene.aws.url()), scene.store.clone(), clock).await.unwrap();
+    let lease = LeaseId::generate(NOW);
+    let credential = Credential::Aws(aws_credential(lease, Phase::Observe));
+    let prepared = provider.prepare(lease, &credential, WORK_SECONDS, NOW).await.unwrap();
+    let at = prepared.document.find("aws:CurrentTime").unwrap() + r#"aws:CurrentTime":""#.len();
+    let deadline = Timestamp::parse_rfc3339(&prepared.document[at..at + 20]).unwrap();
+    assert!(deadline <= prepared.not_after, "{deadline} is later than {}", prepared.not_after);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lease_is_minted_only_with_its_own_credential() {
     let scene = Scene::start().await;

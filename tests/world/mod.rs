@@ -15,7 +15,7 @@ use hyper::header::HeaderMap;
 use phasebroker::authn::resource::ResourceServer;
 use phasebroker::authn::{Authn, Settings as AuthnSettings};
 use phasebroker::broker::metrics::Metrics;
-use phasebroker::broker::ports::{Clock, Store};
+use phasebroker::broker::ports::{Clock, CredentialProvider, Store};
 use phasebroker::broker::rules::Rules;
 use phasebroker::broker::{Broker, Parts, Settings};
 use phasebroker::catalog::{Catalog, CatalogDocument, iam::ActionTable};
@@ -96,14 +96,19 @@ pub struct World {
     pub clock: Arc<SetClock>,
     pub keys: BTreeMap<&'static str, SigningKey>,
     pub store: Arc<SqliteStore>,
+    pub dir: tempfile::TempDir,
     router: axum::Router,
-    _dir: tempfile::TempDir,
 }
 
 impl World {
     /// Starts a broker. People: `alice`, `bob` (approvers), `olga` (operator), `audrey` (auditor), `grace` (owner,
     /// approver). Agent: `pay-bot`, owned by `grace`. Resource server key: `resource`.
     pub async fn start() -> Self {
+        Self::start_with(|jwt| Arc::new(jwt)).await
+    }
+
+    /// The same, with something between the broker and its provider.
+    pub async fn start_with(wrap: impl FnOnce(JwtProvider) -> Arc<dyn CredentialProvider>) -> Self {
         let keys: BTreeMap<_, _> = ["alice", "bob", "olga", "audrey", "grace", "pay-bot", "resource"]
             .into_iter()
             .map(|name| (name, SigningKey::generate().unwrap()))
@@ -124,7 +129,7 @@ impl World {
             store: store.clone(),
             heads: Arc::new(HeadFile::at(dir.path().join("head"))),
             clock: clock.clone(),
-            providers: vec![Arc::new(JwtProvider::new(signer.clone()))],
+            providers: vec![wrap(JwtProvider::new(signer.clone()))],
             signer,
             notifier: Arc::new(Silent),
             metrics: Arc::new(Metrics::new()),
@@ -145,7 +150,7 @@ impl World {
         .unwrap();
         let without_bob = rules_without(&keys, "bob");
         let app = App::new(broker.clone(), Arc::new(authn), Arc::new(move || Ok(without_bob.clone())));
-        Self { broker, clock, keys, store, router: router(app), _dir: dir }
+        Self { broker, clock, keys, store, dir, router: router(app) }
     }
 
     /// One request, as it is.
