@@ -17,7 +17,7 @@ use crate::domain::event::{Event, EventKind};
 use crate::domain::grant::GrantState;
 use crate::domain::id::{GrantId, LeaseId, RunId};
 use crate::domain::key::Thumbprint;
-use crate::domain::lease::{EndReason, LeaseState, OpenedLease};
+use crate::domain::lease::{EndReason, OpenedLease};
 use crate::domain::phase::{Phase, RunPhase, moves};
 use crate::domain::plan::{Credential, ProviderKind, Revocability};
 use crate::domain::principal::{Actor, AgentSlug};
