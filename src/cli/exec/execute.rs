@@ -28,6 +28,8 @@ const PASSING: [&str; 6] = [
     "provider_refused",
     "store_unavailable",
 ];
+/// Longest pause between attempts to claim.
+const LONGEST_PAUSE_SECONDS: u32 = 5;
 /// How often the broker is asked whether somebody ended the lease early.
 const LOOK: Duration = Duration::from_secs(5);
 /// Waits between attempts to tell the broker that the work is over.
@@ -44,7 +46,9 @@ pub async fn claim(desk: &mut Desk, claim: &ClaimKey, approved: &Approved) -> Re
                     && !approved.claim_until.has_passed(desk.clock.wall()) =>
             {
                 say(format!("{refused}; trying again"));
-                desk.pause(Duration::from_secs(u64::from(refused.retry_after.unwrap_or(2).max(1)))).await?;
+                // At most so long: "alive until" is the worst case, and shrinks once a revocation is confirmed.
+                let pause = refused.retry_after.unwrap_or(2).clamp(1, LONGEST_PAUSE_SECONDS);
+                desk.pause(Duration::from_secs(u64::from(pause))).await?;
             }
             Err(error) => return Err(error.into()),
         }
