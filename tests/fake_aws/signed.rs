@@ -82,6 +82,11 @@ pub fn authority(sealed: SealedGrant) -> Authority {
 /// An execute lease whose intent is recorded, and the authority to mint it.
 pub async fn opened(scene: &Scene) -> (OpenedLease, Authority) {
     let (sealed, opening) = sealed(scene).await;
+    open(scene, sealed, opening).await
+}
+
+/// Has `sealed` approved, and opens its lease.
+pub async fn open(scene: &Scene, sealed: SealedGrant, opening: Opening) -> (OpenedLease, Authority) {
     let id = sealed.grant().id;
     scene.store.seal(sealed.clone(), Evidence::new(Story::default()), event()).await.unwrap();
     let change = GrantChange {
