@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -60,10 +60,11 @@ pub async fn run(args: Args, _output: Output) -> anyhow::Result<ExitCode> {
         LogFormat::Text => logs::LogFormat::Text,
     };
     logs::start(format, &config.log.level.parse()?);
+    let signals = Signals::watch()?;
     let listener = TcpListener::bind(config.listen)
         .await
         .with_context(|| format!("cannot listen on {}", config.listen))?;
-    start(config, listener).await?.until_signalled().await?;
+    start(config, listener).await?.until_signalled(signals).await?;
     Ok(Exit::Done.into())
 }
 
@@ -71,6 +72,24 @@ pub async fn run(args: Args, _output: Output) -> anyhow::Result<ExitCode> {
 pub fn read(path: &Path) -> anyhow::Result<Config> {
     Config::read(path)
         .map_err(|errors| Exit::Usage.because(format!("the configuration cannot be used:\n{errors}")))
+}
+
+/// The signals a broker obeys, from the moment they are watched: one that comes while it starts kills nothing.
+pub struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    /// Watches from now on.
+    pub fn watch() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
 }
 
 /// A broker that serves.
@@ -140,15 +159,12 @@ pub async fn start(mut config: Config, listener: TcpListener) -> anyhow::Result<
 
 impl Running {
     /// Serves until SIGTERM or SIGINT, then shuts down.
-    pub async fn until_signalled(self) -> anyhow::Result<()> {
-        let (mut terminate, mut interrupt) =
-            (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-        let mut hangup = signal(SignalKind::hangup())?;
+    pub async fn until_signalled(self, mut signals: Signals) -> anyhow::Result<()> {
         loop {
             tokio::select! {
-                _ = terminate.recv() => break,
-                _ = interrupt.recv() => break,
-                _ = hangup.recv() => self.reload().await,
+                _ = signals.terminate.recv() => break,
+                _ = signals.interrupt.recv() => break,
+                _ = signals.hangup.recv() => self.reload().await,
             }
         }
         self.shut_down().await
