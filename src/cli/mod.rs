@@ -16,6 +16,7 @@ pub mod leases;
 pub mod logs;
 pub mod notify;
 pub mod person;
+pub mod reload;
 pub mod render;
 pub mod serve;
 pub mod stop;
@@ -67,6 +68,8 @@ pub enum Command {
     Leases(leases::Command),
     /// End credentials and what could become one: a lease, a run, an agent, or everything.
     Stop(stop::Args),
+    /// Put changed rules (catalog, policy, directory) in force without a restart.
+    Reload(reload::Args),
     /// Run a command with a credential that people signed for this one action.
     Exec(Box<exec::Args>),
     /// Make and show keys of people and agents.
@@ -102,6 +105,7 @@ async fn dispatch(command: Command, output: Output) -> anyhow::Result<ExitCode> 
         Command::Approvals(command) => approvals::run(command, output).await,
         Command::Leases(command) => leases::run(command, output).await,
         Command::Stop(args) => stop::run(args, output).await,
+        Command::Reload(args) => reload::run(args, output).await,
         Command::Exec(args) => exec::run(*args, output).await,
         Command::Keys(command) => keys::run(command, output),
         Command::Audit(command) => audit::run(command, output).await,
