@@ -6,12 +6,13 @@ use std::process::ExitCode;
 use super::demo::Stage;
 use super::demo::world::PASSPHRASE;
 use super::exit::Exit;
+use super::serve::Signals;
 use super::terminal::{Output, say};
 
 /// Arguments of `dev`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Where everything is kept; created.
+    /// Where everything is kept: created, or taken up again at the same addresses with the same keys.
     #[arg(long, value_name = "DIR", default_value = "phasebroker-dev")]
     pub dir: PathBuf,
 }
@@ -19,7 +20,8 @@ pub struct Args {
 /// Runs until SIGTERM or SIGINT.
 pub async fn run(args: Args, _output: Output) -> anyhow::Result<ExitCode> {
     super::logs::start(super::logs::LogFormat::Text, &"info".parse()?);
-    let (stage, running) = Stage::set(&args.dir).await?;
+    let signals = Signals::watch()?;
+    let (stage, running) = Stage::resume(&args.dir).await?;
     let (url, dir) = (&stage.world.issuer, args.dir.display());
     say(&format!(
         "A broker for trying things out listens on {url}; its files are in {dir}.\n\
@@ -36,6 +38,6 @@ pub async fn run(args: Args, _output: Output) -> anyhow::Result<ExitCode> {
          \x20  phasebroker stop --everything --reason drill --broker {url} --person olga --key {dir}/keys/olga\n\n\
          Control-C ends it.\n"
     ))?;
-    running.until_signalled().await?;
+    running.until_signalled(signals).await?;
     Ok(Exit::Done.into())
 }

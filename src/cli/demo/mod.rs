@@ -6,9 +6,11 @@ mod screen;
 mod story;
 pub mod world;
 
-use std::path::PathBuf;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
@@ -66,14 +68,40 @@ pub struct Stage {
 
 impl Stage {
     /// Writes a fresh world into `dir`, and starts its resource and its broker on free loopback ports.
-    pub async fn set(dir: &std::path::Path) -> anyhow::Result<(Self, serve::Running)> {
+    pub async fn set(dir: &Path) -> anyhow::Result<(Self, serve::Running)> {
         let broker = TcpListener::bind("127.0.0.1:0").await?;
         let resource = TcpListener::bind("127.0.0.1:0").await?;
         let world = World::create(dir, broker.local_addr()?, resource.local_addr()?)?;
         let config = Config::read(&world.config)
             .map_err(|errors| anyhow::anyhow!("the embedded configuration cannot be used: {errors}"))?;
+        Self::start(world, config, broker, resource).await
+    }
+
+    /// Takes up the world that `dir` holds, at the addresses it had; without one there, sets a fresh one.
+    pub async fn resume(dir: &Path) -> anyhow::Result<(Self, serve::Running)> {
+        if !World::is_in(dir) {
+            return Self::set(dir).await;
+        }
+        let (world, config) = World::open(dir)?;
+        let broker = listen(config.listen, dir).await?;
+        let resource = listen(world.resource()?, dir).await?;
+        Self::start(world, config, broker, resource).await
+    }
+
+    async fn start(
+        world: World,
+        config: Config,
+        broker: TcpListener,
+        resource: TcpListener,
+    ) -> anyhow::Result<(Self, serve::Running)> {
         let running = serve::start(config, broker).await?;
         let resource = resource::serve(&world, resource)?;
         Ok((Self { world, resource }, running))
     }
+}
+
+async fn listen(address: SocketAddr, dir: &Path) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| {
+        format!("{} wants {address} again; is another `phasebroker dev` running on it?", dir.display())
+    })
 }

@@ -9,10 +9,14 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use serde_json::json;
 
+use crate::cli::exit::Exit;
 use crate::cli::keys::agent_key::generate_agent_key;
 use crate::cli::keys::key_file;
+use crate::cli::serve;
+use crate::config::Config;
 use crate::domain::key::PublicKey;
 
+const CONFIG: &str = "phasebroker.toml";
 /// The passphrase of every demo key.
 pub const PASSPHRASE: &str = "demo";
 
@@ -34,11 +38,11 @@ impl World {
     pub fn create(dir: &Path, broker: SocketAddr, resource: SocketAddr) -> anyhow::Result<Self> {
         let world = Self {
             dir: dir.to_owned(),
-            config: dir.join("phasebroker.toml"),
+            config: dir.join(CONFIG),
             issuer: format!("http://{broker}"),
             audience: format!("http://{resource}"),
         };
-        anyhow::ensure!(!world.config.exists(), "{} holds a demo already; give another --dir", dir.display());
+        anyhow::ensure!(!Self::is_in(dir), "{} holds a demo already; give another --dir", dir.display());
         for folder in [dir.to_owned(), dir.join("keys"), dir.join("head")] {
             fs::DirBuilder::new()
                 .recursive(true)
@@ -57,10 +61,47 @@ impl World {
             world.audience,
             jwk(&generate_agent_key(&world.agent_key("resource"))?),
         );
-        world.put("phasebroker.toml", &config)?;
         world.put("catalog.toml", &include_str!("catalog.toml").replace("@AUDIENCE@", &world.audience))?;
         world.put("policy.cedar", include_str!("policy.cedar"))?;
+        // Last: a folder with a configuration is whole.
+        world.put(CONFIG, &config)?;
         Ok(world)
+    }
+
+    /// Whether `dir` holds a world.
+    pub fn is_in(dir: &Path) -> bool {
+        dir.join(CONFIG).exists()
+    }
+
+    /// Finds the world that was written into `dir` before, with its configuration.
+    pub fn open(dir: &Path) -> anyhow::Result<(Self, Config)> {
+        let path = dir.join(CONFIG);
+        let config = serve::read(&path)?;
+        let wrong =
+            |what: &str| Exit::Usage.because(format!("{} {what}; give another --dir", path.display()));
+        // SECURITY: the demo's keys have a known passphrase, and it would open no other broker with them.
+        if !config.dev {
+            return Err(wrong("is not marked `dev = true`: it was not written by `phasebroker dev`"));
+        }
+        let [resource] = config.resources.as_slice() else {
+            return Err(wrong("does not name exactly one resource"));
+        };
+        let world = Self {
+            dir: dir.to_owned(),
+            config: path.clone(),
+            issuer: config.issuer.clone(),
+            audience: resource.audience.clone(),
+        };
+        Ok((world, config))
+    }
+
+    /// Where the resource listens.
+    pub fn resource(&self) -> anyhow::Result<SocketAddr> {
+        let address = self.audience.strip_prefix("http://").and_then(|address| address.parse().ok());
+        let loopback = address.filter(|address: &SocketAddr| address.ip().is_loopback());
+        loopback.ok_or_else(|| {
+            Exit::Usage.because(format!("the demo's resource cannot listen at `{}`", self.audience))
+        })
     }
 
     /// The private key file of an agent or of the resource.
