@@ -2,8 +2,9 @@
 //! that nothing here takes long.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod peers;
+
 use std::net::SocketAddr;
-use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -11,6 +12,7 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use axum::extract::State;
 use axum::routing::{get, post};
+use peers::openssl::certificate;
 use phasebroker::http::listen::{Limits, serve};
 use phasebroker::http::tls::ReloadableTls;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -235,28 +237,6 @@ async fn shutdown_does_not_wait_for_ever() {
     let _ = server.stop.take().unwrap().send(());
     server.task.await.unwrap().unwrap();
     assert!(begun.elapsed() < Duration::from_millis(500), "took {:?}", begun.elapsed());
-}
-
-/// Writes a fresh self-signed certificate for localhost.
-fn certificate(dir: &std::path::Path) {
-    let made = Command::new("openssl")
-        .args([
-            "req",
-            "-x509",
-            "-newkey",
-            "ec",
-            "-pkeyopt",
-            "ec_paramgen_curve:P-256",
-            "-nodes",
-            "-days",
-            "2",
-        ])
-        .args(["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"])
-        .args(["-addext", "basicConstraints=critical,CA:FALSE", "-keyout", "key.pem", "-out", "cert.pem"])
-        .current_dir(dir)
-        .output()
-        .expect("openssl is needed to make a certificate for this test");
-    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
 }
 
 async fn fetch(server: &Server, dir: &std::path::Path) -> reqwest::Result<String> {

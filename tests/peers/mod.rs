@@ -4,6 +4,7 @@
 
 pub mod lifeline;
 pub mod moto;
+pub mod openssl;
 pub mod python;
 pub mod ssh_agent;
 pub mod strace;
