@@ -20,11 +20,13 @@ const ISSUER: &str = "https://kubernetes.default.svc";
 const SUBJECT: &str = "system:serviceaccount:ops:fixer";
 const BROKER: &str = "https://broker.test";
 
+type Signs = dyn Fn(&[u8]) -> Vec<u8>;
+
 /// A key of an issuer: its public JWK, and how it signs.
 struct IssuerKey {
     algorithm: Algorithm,
     jwk: Value,
-    sign: Box<dyn Fn(&[u8]) -> Vec<u8>>,
+    sign: Box<Signs>,
 }
 
 fn rsa(algorithm: Algorithm, padding: &'static dyn RsaEncoding) -> IssuerKey {
