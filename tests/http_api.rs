@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use axum::body::Body;
 use hyper::Request;
 use phasebroker::domain::approval::Answer;
+use phasebroker::domain::digest;
 use serde_json::{Value, json};
 use world::{Answered, World, key};
 
@@ -420,4 +421,24 @@ async fn the_log_of_a_claim_carries_its_ids_and_no_secret() {
         assert!(!text.contains(signature), "a secret was logged");
     }
     assert!(!text.contains("it leaks"), "the agent's words were logged");
+}
+
+#[tokio::test]
+async fn an_approval_dated_at_the_earliest_instant_of_all_is_refused() {
+    let world = World::start().await;
+    let (_, decide, decide_key) = world.deciding().await;
+    let proposal = world.proposal(&key());
+    let proposed =
+        world.by_token(&decide, &decide_key, "POST", "/v1/proposals", Some(&proposal)).await.good();
+    let path = format!("/v1/grants/{}/approvals", text(&proposed, "grant"));
+    let good = world.approval("alice", text(&proposed, "document"), Answer::Approve, None);
+    let parts: Vec<&str> = good.split('.').collect();
+    let mut claims: Value = serde_json::from_slice(&digest::decode(parts[1]).unwrap()).unwrap();
+    claims["iat"] = json!(i64::MIN);
+    let input = format!("{}.{}", parts[0], digest::encode(claims.to_string().as_bytes()));
+    let signature = world.keys["alice"].sign(input.as_bytes()).unwrap();
+    let token = format!("{input}.{}", digest::encode(&signature));
+    let refused = world.call("POST", &path, &[], Some(&json!({ "token": token }))).await;
+    refused.refused(422, "approval_invalid");
+    world.call("POST", &path, &[], Some(&json!({ "token": good }))).await.good();
 }

@@ -13,7 +13,7 @@ use super::rules::Rules;
 use crate::catalog;
 use crate::domain::approval::{Approval, ApprovedGrant};
 use crate::domain::authority::Authority;
-use crate::domain::event::{Event, EventKind};
+use crate::domain::event::{Event, EventKind, SaltedText};
 use crate::domain::grant::GrantState;
 use crate::domain::id::{GrantId, LeaseId, RunId};
 use crate::domain::key::Thumbprint;
@@ -289,7 +289,8 @@ impl Broker {
         }
         let mut event = Event::new(EventKind::Refused, actor, self.gate.now())
             .fact("code", refusal.code.name())
-            .fact("why", ascii(&refusal.message));
+            // Beside the ledger: it may quote what an agent wrote, and must stay erasable.
+            .text(SaltedText::new("why", ascii(&refusal.message)));
         if let Some(run) = run {
             event = event.run(run);
         }

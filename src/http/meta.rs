@@ -13,7 +13,6 @@ use super::App;
 use super::body::{ok, reply};
 use super::openapi;
 use super::problem::Problem;
-use crate::domain::lease::{Lease, Revocation};
 use crate::domain::phase::Phase;
 
 /// Whether something can be issued now.
@@ -38,11 +37,6 @@ pub(super) async fn readyz(State(app): State<Arc<App>>) -> Response {
 
 /// GET /metrics
 pub(super) async fn metrics(State(app): State<Arc<App>>) -> Result<Response, Problem> {
-    // Counted when somebody looks; an unreadable store leaves the last count and shows in `/readyz`.
-    if let Ok(open) = app.broker.leases(None, true).await {
-        let pending = |lease: &&Lease| matches!(lease.revocation, Revocation::Pending { .. });
-        app.broker.metrics().pending_revocations(open.iter().filter(pending).count());
-    }
     let text = app.broker.metrics().render().map_err(|_| {
         Problem::of_transport(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the counters cannot be written")
     })?;

@@ -222,7 +222,7 @@ impl Door {
         };
         let url = wanted.url.split(['?', '#']).next().unwrap_or_default();
         // SECURITY: the key also ends and recalls the lease; what it proves at the broker is ours to say.
-        if url == self.issuer || url.starts_with(&format!("{}/", self.issuer)) {
+        if is_of_broker(url, &self.issuer) {
             return Err(bad("no proofs are made for the broker itself"));
         }
         let now = self.clock.wall();
@@ -231,6 +231,16 @@ impl Door {
             .map_err(|error| bad(&error.to_string()))?;
         Ok((Secret::new(format!("DPoP {}", access_token.expose())), proof))
     }
+}
+
+/// Whether `url` could be taken for one of the broker's, which compares URLs and not their spellings (RFC 3986
+/// section 6.2): upper case, a default port, a user name and dot segments all lead there. What is no URL could, too.
+fn is_of_broker(url: &str, issuer: &str) -> bool {
+    let (Ok(url), Ok(issuer)) = (reqwest::Url::parse(url), reqwest::Url::parse(issuer)) else { return true };
+    let same_host =
+        (url.host_str(), url.port_or_known_default()) == (issuer.host_str(), issuer.port_or_known_default());
+    let prefix = issuer.path().trim_end_matches('/');
+    same_host && url.path().strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 fn json_answer<T: Serialize>(body: &T) -> Response {
@@ -252,4 +262,31 @@ fn answer(status: StatusCode, kind: &'static str, body: Vec<u8>) -> Response {
     headers.insert(CONTENT_TYPE, axum::http::HeaderValue::from_static(kind));
     headers.insert(CACHE_CONTROL, axum::http::HeaderValue::from_static("no-store"));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_spelling_of_the_brokers_url_gets_a_proof() {
+        for issuer in ["https://broker.test", "https://broker.test/pb"] {
+            for url in [
+                format!("{issuer}/v1/runs"),
+                issuer.to_owned(),
+                format!("{issuer}/x/../v1/runs").to_uppercase().replace("/PB", "/pb"),
+                issuer.replace("broker.test", "broker.test:443") + "/v1/runs",
+                issuer.replace("broker.test", "me@broker.test") + "/v1/runs",
+                "no url".to_owned(),
+            ] {
+                assert!(is_of_broker(&url, issuer), "{url}");
+            }
+        }
+        for url in
+            ["https://api.test/v1/runs", "https://broker.test:8443/v1/runs", "https://broker.test.evil/"]
+        {
+            assert!(!is_of_broker(url, "https://broker.test"), "{url}");
+        }
+        assert!(!is_of_broker("https://broker.test/pbx/v1", "https://broker.test/pb"));
+    }
 }
