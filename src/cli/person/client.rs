@@ -34,12 +34,16 @@ pub struct Endpoint {
 impl Endpoint {
     /// Finds the broker at `url`; it must name `issuer`, or its own URL when none is given.
     pub async fn find(url: &str, issuer: Option<&str>, ca: Option<&[u8]>) -> anyhow::Result<Self> {
-        let url = checked_url(url)?;
+        let (url, loopback) = checked_url(url)?;
         let wrong = |what: String| Exit::Usage.because(what);
         let mut builder = reqwest::Client::builder()
             .timeout(TIMEOUT)
             // SECURITY: a redirect would carry a signed assertion to where somebody else says.
             .redirect(reqwest::redirect::Policy::none());
+        if loopback {
+            // What is on this machine is not looked for through a proxy of the network.
+            builder = builder.no_proxy();
+        }
         if let Some(pem) = ca {
             let roots = Certificate::from_pem_bundle(pem)
                 .map_err(|error| wrong(format!("the CA file is not PEM: {error}")))?;
@@ -186,7 +190,8 @@ pub fn read<T: DeserializeOwned>(value: &Value) -> anyhow::Result<T> {
         .map_err(|error| Exit::Refused.because(format!("the broker's answer is not understood: {error}")))
 }
 
-fn checked_url(text: &str) -> anyhow::Result<String> {
+/// The URL without its closing slash, and whether it leads to this machine.
+fn checked_url(text: &str) -> anyhow::Result<(String, bool)> {
     let wrong = |what: &str| Exit::Usage.because(format!("the broker's URL `{}` {what}", visible(text)));
     let url = Url::parse(text).map_err(|error| wrong(&format!("is not a URL: {error}")))?;
     let host = url.host_str().unwrap_or_default();
@@ -200,7 +205,7 @@ fn checked_url(text: &str) -> anyhow::Result<String> {
         "http" if loopback => {}
         _ => return Err(wrong("must be https; plain http is for loopback only")),
     }
-    Ok(text.trim_end_matches('/').to_owned())
+    Ok((text.trim_end_matches('/').to_owned(), loopback))
 }
 
 fn problem(status: StatusCode, value: Option<Value>) -> anyhow::Error {
