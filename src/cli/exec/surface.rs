@@ -64,21 +64,21 @@ impl Surface {
         private_file(&token, endpoint.token().expose().as_bytes())?;
         let mut variables: Vec<(String, OsString)> = Vec::new();
         let mut set = |name: &str, value: OsString| variables.push((name.to_owned(), value));
+        // SECURITY: whatever the child is given, the machine's own AWS identities are not its to use. A profile in HOME
+        // would also win over the endpoint, and botocore reads boto's own old file before it.
+        let (config, shared) = (dir.path().join("config"), dir.path().join("credentials"));
+        private_file(&config, b"")?;
+        private_file(&shared, b"")?;
+        set("AWS_EC2_METADATA_DISABLED", "true".into());
+        set("BOTO_CONFIG", config.clone().into());
+        set("AWS_CONFIG_FILE", config.into());
+        set("AWS_SHARED_CREDENTIALS_FILE", shared.into());
         match first.credential() {
             Credential::Aws(session) => {
-                let (config, shared) = (dir.path().join("config"), dir.path().join("credentials"));
-                private_file(&config, b"")?;
-                private_file(&shared, b"")?;
                 set("AWS_CONTAINER_CREDENTIALS_FULL_URI", endpoint.url().into());
                 set("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", token.into());
                 set("AWS_REGION", session.region.clone().into());
                 set("AWS_DEFAULT_REGION", session.region.clone().into());
-                set("AWS_EC2_METADATA_DISABLED", "true".into());
-                // SECURITY: a profile in HOME would win over the endpoint.
-                // botocore also reads boto's own old file, and before the endpoint.
-                set("BOTO_CONFIG", config.clone().into());
-                set("AWS_CONFIG_FILE", config.into());
-                set("AWS_SHARED_CREDENTIALS_FILE", shared.into());
                 for endpoint in endpoints {
                     set(&endpoint.variable, endpoint.url.clone().into());
                 }

@@ -158,6 +158,17 @@ async fn the_files_are_their_owners_alone_without_line_feed_and_gone_at_the_end(
 }
 
 #[tokio::test]
+async fn no_child_finds_an_aws_identity_of_the_machine_whatever_it_was_given() {
+    for credential in [aws(), token()] {
+        let child = Child::of(credential).await;
+        for empty in ["AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE", "BOTO_CONFIG"] {
+            assert_eq!(std::fs::read(child.variable(empty).unwrap()).unwrap(), b"");
+        }
+        assert_eq!(child.variable("AWS_EC2_METADATA_DISABLED").unwrap(), "true");
+    }
+}
+
+#[tokio::test]
 async fn the_childs_variables_hold_no_secret() {
     for credential in [aws(), token()] {
         let child = Child::of(credential).await;
