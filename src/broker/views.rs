@@ -128,6 +128,9 @@ impl EndView {
             (_, Revocability::AtExpiry) => {
                 (format!("will expire at {end}: credentials of this kind cannot be ended earlier"), end)
             }
+            (Revocation::Pending { attempts: 0, .. }, _) => {
+                (format!("revocation is under way; will expire at {end} at the latest"), end)
+            }
             _ => (format!("revocation is being retried; will expire at {end} at the latest"), end),
         };
         let next_step = match reason {
