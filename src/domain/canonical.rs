@@ -45,7 +45,7 @@ pub enum CanonicalError {
 pub fn to_bytes<T: Serialize>(document: &T) -> Result<Vec<u8>, CanonicalError> {
     let value = serde_json::to_value(document).map_err(|e| CanonicalError::NotJson(e.to_string()))?;
     check(&value, 0)?;
-    let bytes = write(&value)?;
+    let (_, bytes) = write(value)?;
     if bytes.len() > MAX_DOCUMENT_BYTES {
         return Err(CanonicalError::TooLarge(bytes.len()));
     }
@@ -64,17 +64,17 @@ pub fn value(bytes: &[u8]) -> Result<Value, CanonicalError> {
     }
     let value: Value = serde_json::from_slice(bytes).map_err(|e| CanonicalError::NotJson(e.to_string()))?;
     check(&value, 0)?;
-    if write(&value)? != bytes {
-        return Err(CanonicalError::NotCanonical);
+    match write(value)? {
+        (value, canonical) if canonical == bytes => Ok(value),
+        _ => Err(CanonicalError::NotCanonical),
     }
-    Ok(value)
 }
 
 /// For ASCII member names and integers, serde_json's compact output of sorted members is RFC 8785.
-fn write(value: &Value) -> Result<Vec<u8>, CanonicalError> {
-    let mut sorted = value.clone();
-    sorted.sort_all_objects();
-    serde_json::to_vec(&sorted).map_err(|e| CanonicalError::NotJson(e.to_string()))
+fn write(mut value: Value) -> Result<(Value, Vec<u8>), CanonicalError> {
+    value.sort_all_objects();
+    let bytes = serde_json::to_vec(&value).map_err(|e| CanonicalError::NotJson(e.to_string()))?;
+    Ok((value, bytes))
 }
 
 fn check(value: &Value, depth: usize) -> Result<(), CanonicalError> {
