@@ -222,7 +222,8 @@ impl Broker {
         let mut presented: Vec<Approval> = Vec::new();
         for token in &tokens {
             // The instant that counts is the broker's receipt of the same `jti`.
-            let received = counting.iter().find(|known| {
+            let named = Approval::peek_id(token);
+            let received = counting.iter().filter(|known| named == Some(known.claims.jti)).find(|known| {
                 Approval::verify(token, &record.sealed, &rules.directory, known.received_at)
                     .is_ok_and(|new| new.claims == known.claims)
             });

@@ -1,6 +1,7 @@
 //! Reading grants: what people and agents see of them, and the approvals that count.
 
 use std::collections::BTreeMap;
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::Broker;
 use super::ports::GrantRecord;
 use super::refusal::{Code, Refusal};
+use super::rules::Rules;
 use crate::domain::approval::{Answer, Approval, Outstanding, eligible, outstanding};
 use crate::domain::digest::{Digest, encode};
 use crate::domain::directory::{Directory, DirectoryDocument};
@@ -155,6 +157,24 @@ pub(super) fn active(approvals: &[Approval]) -> Vec<Approval> {
         .collect()
 }
 
+/// The directory that was in force at some time.
+pub(super) enum DirectoryThen {
+    /// It still is.
+    StillInForce(Arc<Rules>),
+    /// An earlier one.
+    ReadBack(Box<Directory>),
+}
+
+impl Deref for DirectoryThen {
+    type Target = Directory;
+    fn deref(&self) -> &Directory {
+        match self {
+            Self::StillInForce(rules) => &rules.directory,
+            Self::ReadBack(directory) => directory,
+        }
+    }
+}
+
 impl Broker {
     /// Open grants, as `person` sees them.
     pub async fn open_approvals(&self, person: &PersonSlug) -> Result<Vec<ApprovalLine>, Refusal> {
@@ -205,10 +225,10 @@ impl Broker {
     }
 
     /// The directory in force when the grant was sealed.
-    pub(super) async fn directory_at(&self, digest: Digest) -> Result<Arc<Directory>, Refusal> {
+    pub(super) async fn directory_at(&self, digest: Digest) -> Result<DirectoryThen, Refusal> {
         let current = self.rules();
         if current.directory.digest() == digest {
-            return Ok(Arc::new(current.directory.clone()));
+            return Ok(DirectoryThen::StillInForce(current));
         }
         // INVARIANT: unknown-is-no. A directory that cannot be read back refuses.
         let lost = || {
@@ -220,7 +240,7 @@ impl Broker {
         let text =
             self.store.directory(digest).await.map_err(|e| self.gate.store_failed(&e))?.ok_or_else(lost)?;
         let document: DirectoryDocument = serde_json::from_str(&text).map_err(|_| lost())?;
-        Directory::check(document).map(Arc::new).map_err(|_| lost())
+        Directory::check(document).map(|then| DirectoryThen::ReadBack(Box::new(then))).map_err(|_| lost())
     }
 
     pub(super) async fn record_of(&self, id: GrantId) -> Result<GrantRecord, Refusal> {

@@ -147,12 +147,15 @@ impl Broker {
     }
 
     async fn room_for_one_more(&self, agent: &AgentSlug) -> Result<(), Refusal> {
-        let open = self.store.open_grants(None).await.map_err(|e| self.gate.store_failed(&e))?;
-        let own = open.iter().filter(|record| record.sealed.grant().who.proposing_agent == *agent).count();
-        if own >= self.settings.open_per_agent || open.len() >= self.settings.open_in_all {
+        let open = self.store.open_count(agent).await.map_err(|e| self.gate.store_failed(&e))?;
+        let reached = |count: u64, most: usize| usize::try_from(count).map_or(true, |count| count >= most);
+        if reached(open.own, self.settings.open_per_agent) || reached(open.all, self.settings.open_in_all) {
             return Err(Refusal::new(
                 Code::TooManyOpen,
-                format!("{own} proposals of this agent are open; cancel one, or wait until one is signed or lapses"),
+                format!(
+                    "{} proposals of this agent are open; cancel one, or wait until one is signed or lapses",
+                    open.own
+                ),
             )
             .retry_after(30));
         }

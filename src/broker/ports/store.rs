@@ -256,6 +256,15 @@ pub struct Due {
     pub grants: Vec<GrantRecord>,
 }
 
+/// How many grants are open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OpenCount {
+    /// Of the agent asked about.
+    pub own: u64,
+    /// Of everybody.
+    pub all: u64,
+}
+
 /// An event as stored.
 #[derive(Debug, Clone)]
 pub struct StoredEvent {
@@ -306,6 +315,8 @@ pub trait Store: Send + Sync {
     async fn seal(&self, sealed: SealedGrant, evidence: Evidence, event: Event) -> Result<(), StoreError>;
     /// A grant by id.
     async fn grant(&self, id: GrantId) -> Result<Option<GrantRecord>, StoreError>;
+    /// How many grants are open: those that `agent` proposed, and all.
+    async fn open_count(&self, agent: &AgentSlug) -> Result<OpenCount, StoreError>;
     /// Open grants, oldest first; of one run when given.
     async fn open_grants(&self, run: Option<RunId>) -> Result<Vec<GrantRecord>, StoreError>;
     /// Changes a grant.

@@ -4,15 +4,27 @@ use rusqlite::{Connection, params, params_from_iter, types::Value};
 
 use super::fault::Fault;
 use super::rows;
-use crate::broker::ports::{Due, GrantRecord, LeaseFilter};
+use crate::broker::ports::{Due, GrantRecord, LeaseFilter, OpenCount};
 use crate::domain::id::{GrantId, RunId};
 use crate::domain::lease::Lease;
+use crate::domain::principal::AgentSlug;
 use crate::domain::time::Timestamp;
 
 /// A grant by id, with its approvals.
 pub(super) fn grant(conn: &Connection, id: GrantId) -> Result<Option<GrantRecord>, Fault> {
     let found = rows::all(conn, "SELECT * FROM grants WHERE id = ?1", [id.to_string()], rows::grant)?;
     found.into_iter().next().map(|grant| rows::with_approvals(conn, grant)).transpose()
+}
+
+/// How many grants are open: those of `agent`'s runs (a grant is proposed by its run's agent), and all.
+pub(super) fn open_count(conn: &Connection, agent: &AgentSlug) -> Result<OpenCount, Fault> {
+    let (own, all): (i64, i64) = conn
+        .prepare_cached(
+            "SELECT coalesce(sum(runs.agent = ?1), 0), count(*) FROM grants JOIN runs ON runs.id = grants.run
+             WHERE state IN ('pending', 'approved')",
+        )?
+        .query_row([agent.as_str()], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    Ok(OpenCount { own: rows::count(own)?, all: rows::count(all)? })
 }
 
 /// Open grants, oldest first; of one run when given.

@@ -17,8 +17,8 @@ use std::path::Path;
 use async_trait::async_trait;
 
 use crate::broker::ports::{
-    ChangeRefused, Committed, Due, GrantChange, GrantRecord, Head, LeaseChange, LeaseFilter, OpenRefused,
-    Opening, RulesDigests, Store, StoreError, StoredEvent,
+    ChangeRefused, Committed, Due, GrantChange, GrantRecord, Head, LeaseChange, LeaseFilter, OpenCount,
+    OpenRefused, Opening, RulesDigests, Store, StoreError, StoredEvent,
 };
 use crate::domain::digest::Digest;
 use crate::domain::event::Event;
@@ -26,6 +26,7 @@ use crate::domain::grant::SealedGrant;
 use crate::domain::id::{GrantId, LeaseId, RunId};
 use crate::domain::lease::{Lease, OpenedLease};
 use crate::domain::phase::RunPhase;
+use crate::domain::principal::AgentSlug;
 use crate::domain::proposal::Evidence;
 use crate::domain::run::Run;
 use crate::domain::time::Timestamp;
@@ -177,6 +178,11 @@ impl Store for SqliteStore {
 
     async fn grant(&self, id: GrantId) -> Result<Option<GrantRecord>, StoreError> {
         self.readers.read(move |conn| listing::grant(conn, id)).await
+    }
+
+    async fn open_count(&self, agent: &AgentSlug) -> Result<OpenCount, StoreError> {
+        let agent = agent.clone();
+        self.readers.read(move |conn| listing::open_count(conn, &agent)).await
     }
 
     async fn open_grants(&self, run: Option<RunId>) -> Result<Vec<GrantRecord>, StoreError> {

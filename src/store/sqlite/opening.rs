@@ -39,16 +39,10 @@ pub(super) fn open(tx: &mut Tx<'_>, opening: &Opening) -> Result<(), Refusal> {
             }
         })?;
     }
-    let earlier = rows::all(
-        tx.conn,
-        "SELECT * FROM leases WHERE run = ?1 ORDER BY place",
-        [opening.lease.run.to_string()],
-        rows::lease,
-    )?;
-    earlier_are_dead(opening, &earlier)?;
+    earlier_are_dead(tx, opening)?;
     agent_is_free(tx, opening)?;
-    key_is_fresh(tx, opening, &earlier)?;
-    make_room(tx, opening, &earlier)?;
+    key_is_fresh(tx, opening)?;
+    make_room(tx, opening)?;
     rows::insert_lease(tx.conn, &opening.lease, tx.head.size)?;
     for reservation in &opening.reservations {
         reserve(tx, opening.lease.id, reservation)?;
@@ -156,16 +150,18 @@ fn freezes_stand(tx: &Tx<'_>, opening: &Opening) -> Result<(), Refusal> {
 }
 
 /// INVARIANT: one-phase. Execute waits for the effective end of every earlier AWS credential of the run.
-fn earlier_are_dead(opening: &Opening, earlier: &[Lease]) -> Result<(), Refusal> {
+fn earlier_are_dead(tx: &Tx<'_>, opening: &Opening) -> Result<(), Refusal> {
     if opening.lease.phase != Phase::Execute {
         return Ok(());
     }
-    let alive_until = earlier
-        .iter()
-        .filter(|lease| lease.provider == ProviderKind::Aws && lease.state != LeaseState::Refused)
-        .map(Lease::dead_by)
-        .filter(|dead_by| !dead_by.has_passed(opening.now))
-        .max();
+    let earlier = rows::all(
+        tx.conn,
+        "SELECT * FROM leases WHERE run = ?1 AND provider = ?2 AND state <> 'refused'",
+        [opening.lease.run.to_string(), ProviderKind::Aws.name().to_owned()],
+        rows::lease,
+    )?;
+    let alive_until =
+        earlier.iter().map(Lease::dead_by).filter(|dead_by| !dead_by.has_passed(opening.now)).max();
     match alive_until {
         Some(until) => refused(OpenRefused::EarlierAlive(until)),
         None => Ok(()),
@@ -190,9 +186,14 @@ fn agent_is_free(tx: &Tx<'_>, opening: &Opening) -> Result<(), Refusal> {
 }
 
 /// A key proves one phase of one run: none is used across phases, and a claim key is used for its claim alone.
-fn key_is_fresh(tx: &Tx<'_>, opening: &Opening, earlier: &[Lease]) -> Result<(), Refusal> {
+fn key_is_fresh(tx: &Tx<'_>, opening: &Opening) -> Result<(), Refusal> {
     let lease = &opening.lease;
-    if earlier.iter().any(|other| other.key == lease.key && other.phase != lease.phase) {
+    let used = rows::one_text(
+        tx.conn,
+        "SELECT id FROM leases WHERE run = ?1 AND key = ?2 AND phase <> ?3 LIMIT 1",
+        [lease.run.to_string(), lease.key.to_string(), lease.phase.name().to_owned()],
+    )?;
+    if used.is_some() {
         return refused(OpenRefused::KeyReused);
     }
     if lease.phase == Phase::Execute {
@@ -211,8 +212,8 @@ fn key_is_fresh(tx: &Tx<'_>, opening: &Opening, earlier: &[Lease]) -> Result<(),
 
 /// A grant names its lease, so another try after REFUSED has the same id: the refused record makes room for it
 /// (the ledger keeps both). Any other record stays.
-fn make_room(tx: &Tx<'_>, opening: &Opening, earlier: &[Lease]) -> Result<(), Refusal> {
-    match earlier.iter().find(|lease| lease.id == opening.lease.id) {
+fn make_room(tx: &Tx<'_>, opening: &Opening) -> Result<(), Refusal> {
+    match rows::lease_by_id(tx.conn, opening.lease.id)? {
         None => Ok(()),
         Some(lease) if lease.state == LeaseState::Refused && lease.grant == opening.lease.grant => {
             tx.conn.prepare_cached("DELETE FROM leases WHERE id = ?1")?.execute([lease.id.to_string()])?;
