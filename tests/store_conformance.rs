@@ -277,6 +277,24 @@ async fn closing_a_run_is_all_or_nothing() {
 }
 
 #[tokio::test]
+async fn open_grants_are_counted_by_their_runs_agent() {
+    for scene in scenes().await {
+        let (own, nobody) = (scene.open(Phase::Observe, claim_key()).lease.agent, "nobody".parse().unwrap());
+        let counts = async || {
+            let (mine, theirs) = (scene.store.open_count(&own).await, scene.store.open_count(&nobody).await);
+            let (mine, theirs) = (mine.unwrap(), theirs.unwrap());
+            (mine.own, mine.all, theirs.own, theirs.all)
+        };
+        assert_eq!(counts().await, (0, 0, 0, 0));
+        scene.seal(&scene.sealed(claim_key())).await;
+        let grant = scene.approved_grant().await;
+        assert_eq!(counts().await, (2, 2, 0, 2));
+        scene.store.change_grant(grant_change(&grant, 1, GrantState::Cancelled)).await.unwrap();
+        assert_eq!(counts().await, (1, 1, 0, 1));
+    }
+}
+
+#[tokio::test]
 async fn what_falls_due_is_found_at_its_own_second() {
     for scene in scenes().await {
         let pending = scene.seal(&scene.sealed(claim_key())).await;

@@ -11,6 +11,7 @@ use phasebroker::domain::grant::SealedGrant;
 use phasebroker::domain::id::{GrantId, LeaseId, RunId};
 use phasebroker::domain::lease::{Lease, OpenedLease};
 use phasebroker::domain::phase::RunPhase;
+use phasebroker::domain::principal::AgentSlug;
 use phasebroker::domain::proposal::Evidence;
 use phasebroker::domain::run::Run;
 use phasebroker::domain::time::Timestamp;
@@ -125,6 +126,9 @@ impl Store for Disk {
     }
     async fn grant(&self, id: GrantId) -> Result<Option<GrantRecord>, StoreError> {
         self.read()?.grant(id).await
+    }
+    async fn open_count(&self, agent: &AgentSlug) -> Result<OpenCount, StoreError> {
+        self.read()?.open_count(agent).await
     }
     async fn open_grants(&self, run: Option<RunId>) -> Result<Vec<GrantRecord>, StoreError> {
         self.read()?.open_grants(run).await
