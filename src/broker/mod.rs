@@ -18,6 +18,7 @@ pub mod propose;
 pub mod recall;
 pub mod refusal;
 pub mod reload;
+pub mod reserved;
 pub mod revoke;
 pub mod rules;
 pub mod runs;
@@ -38,6 +39,7 @@ use live::LiveLeases;
 use metrics::Metrics;
 use ports::{Clock, CredentialProvider, HeadKeeper, Notifier, Store};
 use recall::HeldReplies;
+use reserved::ReservedKeys;
 use rules::Rules;
 
 /// What an operator sets.
@@ -90,6 +92,7 @@ pub struct Broker {
     gate: Gate,
     live: LiveLeases,
     replies: HeldReplies,
+    reserved: ReservedKeys,
     changed: tokio::sync::Notify,
     reloading: tokio::sync::Mutex<()>,
 }

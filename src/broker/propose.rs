@@ -5,15 +5,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::Broker;
-use super::ports::Notice;
+use super::ports::{LeaseFilter, Notice};
 use super::refusal::{Code, Refusal};
+use super::reserved::Aim;
 use super::rules::Rules;
 use crate::catalog;
 use crate::domain::approval::eligible;
 use crate::domain::decision::{Decision, Terms, Verdict};
 use crate::domain::digest::{Digest, encode};
 use crate::domain::event::{Event, EventKind};
-use crate::domain::grant::{Circumstances, GrantState, SealedGrant, Who};
+use crate::domain::grant::{Circumstances, Grant, GrantState, SealedGrant, Who};
 use crate::domain::id::{DecisionId, GrantId, LeaseId, RunId};
 use crate::domain::phase::{Phase, RunPhase};
 use crate::domain::plan::Plan;
@@ -120,7 +121,19 @@ impl Broker {
         let eligible = signers(&sealed, &rules)?;
         let proposed = proposed(&sealed, eligible);
         let event = sealed_event(&sealed, run.id, now);
-        self.store.seal(sealed, evidence, event).await.map_err(|e| self.gate.store_failed(&e))?;
+        self.claim_key_is_fresh(sealed.grant()).await?;
+        let key = sealed.grant().who.claim_key;
+        if !self.reserved.reserve(sealed.grant(), false) {
+            return Err(Refusal::new(
+                Code::KeyReused,
+                "another grant names this `claim_key`; make a fresh key for each claim",
+            ));
+        }
+        if let Err(error) = self.store.seal(sealed, evidence, event).await {
+            self.reserved.free(&key);
+            return Err(self.gate.store_failed(&error));
+        }
+        self.reserved.sealed(&key);
         self.gate.store_recorded(now);
         self.notifier.notify(Notice {
             kind: "approval_needed",
@@ -143,6 +156,24 @@ impl Broker {
                     decision.tier().name()
                 ),
             )),
+        }
+    }
+
+    /// A key that logs in, or that proved another phase, could never claim: said now, not after people signed.
+    async fn claim_key_is_fresh(&self, grant: &Grant) -> Result<(), Refusal> {
+        let key = grant.who.claim_key;
+        self.key_is_free(&key, Aim::Other).await?;
+        let used = LeaseFilter { run: Some(grant.who.run), ..LeaseFilter::default() };
+        let used = self.store.leases(used).await.map_err(|e| self.gate.store_failed(&e))?;
+        let rules = self.rules();
+        let agent = rules.directory.agent(&grant.who.claiming_agent);
+        let logs_in = agent.is_some_and(|agent| agent.keys.iter().any(|known| known.thumbprint() == key));
+        match logs_in || used.iter().any(|lease| lease.key == key) {
+            true => Err(Refusal::new(
+                Code::KeyReused,
+                "`claim_key` is a login key, or proved another phase of this run; make a fresh key for the claim",
+            )),
+            false => Ok(()),
         }
     }
 

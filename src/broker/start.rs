@@ -11,6 +11,7 @@ use super::phases::end_change;
 use super::ports::{ChangeRefused, Head, HeadError, LeaseChange, LeaseFilter, LeaseStep, StoreError};
 use super::recall::HeldReplies;
 use super::refusal::{Code, Refusal};
+use super::reserved::ReservedKeys;
 use super::{Broker, Parts};
 use crate::domain::event::{Event, EventKind};
 use crate::domain::lease::{EndReason, LeaseState, Revocation};
@@ -81,10 +82,12 @@ impl Broker {
             gate,
             live: LiveLeases::default(),
             replies: HeldReplies::default(),
+            reserved: ReservedKeys::default(),
             changed: tokio::sync::Notify::new(),
             reloading: tokio::sync::Mutex::new(()),
         });
         broker.recover().await?;
+        broker.load_reserved_keys().await?;
         if check != HeadCheck::NeedsFence {
             let head = broker.announce().await?;
             broker.heads.advance(head).await?;

@@ -24,6 +24,7 @@ impl Broker {
     pub async fn sweep(self: &Arc<Self>) {
         let now = self.gate.now();
         self.replies.sweep(now);
+        self.reserved.sweep(now);
         self.finish_stops().await;
         self.write_unwritten().await;
         self.starve_unknown(now).await;

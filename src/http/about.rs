@@ -2,6 +2,7 @@
 
 use tracing::Span;
 
+use crate::broker::reserved::Aim;
 use crate::domain::id::{GrantId, LeaseId, RunId};
 
 /// What the path names.
@@ -26,6 +27,17 @@ impl About {
             }
         }
         about
+    }
+
+    /// What the key of a request to `path` is proved for: a claim key opens its own claim and lease only.
+    pub(super) fn aim(&self, path: &str) -> Aim {
+        let verb = path.rsplit('/').next().unwrap_or_default();
+        match (verb, self.grant, self.lease) {
+            ("claim", Some(grant), _) => Aim::Claim(grant),
+            ("recall" | "complete" | "cancel", None, Some(lease)) => Aim::Lease(lease),
+            ("revoke", None, None) => Aim::OwnToken,
+            _ => Aim::Other,
+        }
     }
 
     /// Puts them into the log's span.
@@ -54,5 +66,24 @@ mod tests {
         assert_eq!(About::read(&format!("/v1/runs/{run}/close")).run, Some(run));
         assert_eq!(About::read("/v1/runs"), About::default());
         assert_eq!(About::read("/v1/grants/not-an-id/claim"), About::default());
+    }
+
+    #[test]
+    fn only_the_ends_of_its_own_grant_and_lease_are_what_a_claim_key_is_for() {
+        let aim = |path: &str| About::read(path).aim(path);
+        let at = Timestamp::from_seconds(1);
+        let (grant, lease) = (GrantId::generate(at), LeaseId::generate(at));
+        assert_eq!(aim(&format!("/v1/grants/{grant}/claim")), Aim::Claim(grant));
+        assert_eq!(aim(&format!("/v1/leases/{lease}/recall")), Aim::Lease(lease));
+        assert_eq!(aim("/revoke"), Aim::OwnToken);
+        for other in [
+            format!("/v1/grants/{grant}"),
+            format!("/v1/grants/{grant}/cancel"),
+            format!("/v1/leases/{lease}"),
+            "/v1/runs".into(),
+            "/token".into(),
+        ] {
+            assert_eq!(aim(&other), Aim::Other, "{other}");
+        }
     }
 }

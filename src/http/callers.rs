@@ -20,6 +20,7 @@ use crate::authn::AuthnError;
 use crate::authn::agent::LoginMethod;
 use crate::authn::dpop::{Expected, NonceRule};
 use crate::broker::refusal::{Code, Refusal};
+use crate::broker::reserved::Aim;
 use crate::domain::key::Thumbprint;
 use crate::domain::phase::Phase;
 use crate::domain::principal::{Actor, AgentSlug, PersonSlug, Role};
@@ -177,7 +178,8 @@ impl App {
         path: &str,
     ) -> Result<Caller, Problem> {
         let url = format!("{}{path}", self.broker.settings().issuer);
-        let seen = Seen { headers, method, url: &url, now: self.broker.gate().now() };
+        let aim = About::read(path).aim(path);
+        let seen = Seen { headers, method, url: &url, aim, now: self.broker.gate().now() };
         match access {
             Access::Open | Access::ClientAssertion | Access::ApprovalToken => Ok(Caller::Nobody),
             Access::Agent => self.agent(&seen, NonceRule::NotNeeded).await,
@@ -186,7 +188,7 @@ impl App {
                 self.agent(&seen, NonceRule::NotNeeded).await
             }
             Access::AgentOrPerson(roles) | Access::Person(roles) => self.person(&seen, roles),
-            Access::Token(phase) => self.token(&seen, phase),
+            Access::Token(phase) => self.token(&seen, phase).await,
         }
     }
 
@@ -195,7 +197,8 @@ impl App {
             unauthenticated("an agent logs in with a `Client-Assertion` header (RFC 7523) and a `DPoP` proof")
         })?;
         let proof = seen.proof()?;
-        self.agent_by(assertion, proof, seen.method, seen.url, nonce, seen.now).await.map(Caller::Agent)
+        let expected = Expected { method: seen.method, url: seen.url, access_token: None, nonce };
+        self.agent_by(assertion, proof, &expected, seen.aim, seen.now).await.map(Caller::Agent)
     }
 
     /// An agent by its assertion and a proof, wherever the two were found.
@@ -203,26 +206,26 @@ impl App {
         &self,
         assertion: &str,
         proof: &str,
-        method: &str,
-        url: &str,
-        nonce: NonceRule,
+        expected: &Expected<'_>,
+        aim: Aim,
         now: Timestamp,
     ) -> Result<AgentCaller, Problem> {
         let rules = self.broker.rules();
         let login = self.authn.agent_login(assertion, &rules.directory, now).await.map_err(refused)?;
         let actor = Actor::Agent(login.agent.clone());
-        let expected = Expected { method, url, access_token: None, nonce };
         let proof =
-            self.authn.dpop(proof, &expected, now).map_err(|error| refused(error.of(actor.clone())))?;
+            self.authn.dpop(proof, expected, now).map_err(|error| refused(error.of(actor.clone())))?;
         // SECURITY: a login key in a proof would tie every phase to one key.
         if login.method == LoginMethod::RegisteredKey(proof.key) {
             let why = "the DPoP key must be another than the login key; make a fresh one for each phase";
             return Err(Problem::from(Refusal::new(Code::InvalidDpopProof, why)).of(actor));
         }
+        let free = self.broker.key_is_free(&proof.key, aim).await;
+        free.map_err(|refusal| Problem::from(refusal).of(actor))?;
         Ok(AgentCaller { agent: login.agent, key: proof.key })
     }
 
-    fn token(&self, seen: &Seen<'_>, phase: Phase) -> Result<Caller, Problem> {
+    async fn token(&self, seen: &Seen<'_>, phase: Phase) -> Result<Caller, Problem> {
         let token = seen.authorization("DPoP")?.ok_or_else(|| {
             unauthenticated(format!("present the {phase} token as `Authorization: DPoP <token>`"))
         })?;
@@ -244,6 +247,11 @@ impl App {
             .map_err(|error| refused(error.of(actor.clone())))?;
         if self.broker.rules().directory.agent(&login.claims.client_id).is_none() {
             return Err(unauthenticated("the agent is not in the directory any more").of(actor));
+        }
+        // An execute token opens its own lease only; its key is the claim key.
+        if phase != Phase::Execute {
+            let free = self.broker.key_is_free(&login.claims.cnf.jkt, seen.aim).await;
+            free.map_err(|refusal| Problem::from(refusal).of(actor))?;
         }
         Ok(Caller::Token(Box::new(TokenCaller { claims: login.claims })))
     }
@@ -285,6 +293,7 @@ struct Seen<'a> {
     headers: &'a HeaderMap,
     method: &'a str,
     url: &'a str,
+    aim: Aim,
     now: Timestamp,
 }
 

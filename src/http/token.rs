@@ -9,10 +9,11 @@ use hyper::{HeaderMap, StatusCode};
 use serde::{Deserialize, Serialize};
 
 use super::App;
+use super::about::About;
 use super::body::{Form, ok};
 use super::callers::{AgentCaller, proof_of, unauthenticated};
 use super::problem::{OAuthProblem, Problem};
-use crate::authn::dpop::NonceRule;
+use crate::authn::dpop::{Expected, NonceRule};
 use crate::broker::phases::{PhaseGranted, ReadPhase};
 use crate::broker::refusal::{Code, Refusal};
 use crate::domain::id::{LeaseId, RunId};
@@ -137,7 +138,9 @@ async fn client(
     }
     let url = format!("{}{path}", app.broker.settings().issuer);
     let now = app.broker.gate().now();
-    let caller = app.agent_by(assertion, proof_of(headers)?, "POST", &url, NonceRule::NotNeeded, now).await?;
+    let expected = Expected { method: "POST", url: &url, access_token: None, nonce: NonceRule::NotNeeded };
+    let aim = About::default().aim(path);
+    let caller = app.agent_by(assertion, proof_of(headers)?, &expected, aim, now).await?;
     tracing::Span::current().record("caller", tracing::field::display(&caller.agent));
     Ok(caller)
 }
