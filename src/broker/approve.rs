@@ -12,6 +12,7 @@ use super::refusal::{Code, Refusal};
 use super::runs::conflict;
 use crate::domain::approval::{Answer, Approval, ApprovalError};
 use crate::domain::digest::Digest;
+use crate::domain::directory::Directory;
 use crate::domain::event::{Event, EventKind, SaltedText};
 use crate::domain::grant::GrantState;
 use crate::domain::id::GrantId;
@@ -58,7 +59,13 @@ pub struct AnswerTaken {
 impl Broker {
     /// Takes a person's token. No login: the token is the proof, and names the grant.
     pub async fn answer(self: &Arc<Self>, id: GrantId, answered: Answered) -> Result<AnswerTaken, Refusal> {
-        let record = self.record_of(id).await?;
+        let record = match self.record_of(id).await {
+            Ok(record) => record,
+            Err(refusal) => {
+                self.metrics.refused(refusal.code);
+                return Err(refusal);
+            }
+        };
         let run = record.sealed.grant().who.run;
         let outcome = self.try_answer(record, answered).await;
         if let Err(refusal) = &outcome {
@@ -73,8 +80,12 @@ impl Broker {
             let now = self.gate.now();
             let rules = self.rules();
             self.same_world(&record)?;
-            let approval =
-                Approval::verify(&answered.token, &record.sealed, &rules.directory, now).map_err(refusal)?;
+            // Posted again after a lost reply, it is what it was when it came first.
+            let approval = match received(&record.approvals, &answered.token, &record, &rules.directory) {
+                Some(known) => known.clone(),
+                None => Approval::verify(&answered.token, &record.sealed, &rules.directory, now)
+                    .map_err(refusal)?,
+            };
             check_reason(&approval, answered.reason.as_deref())?;
             let (state, approvals) = match self.next_state(&record, &approval)? {
                 Some(next) => next,
@@ -130,6 +141,10 @@ impl Broker {
             Some(old) if old.claims == new.claims => {
                 return match record.state {
                     GrantState::Claimed => Err(spent()),
+                    _ if taken_back(record, old) => Err(Refusal::new(
+                        Code::AlreadyAnswered,
+                        format!("`{person}` took this approval back; sign again to approve"),
+                    )),
                     _ => Ok(None),
                 };
             }
@@ -213,6 +228,26 @@ impl Broker {
             claim_until: record.claim_until,
         })
     }
+}
+
+/// The one of `approvals` that `token` spells: its signature verifies, and its claims are the same. The instant that
+/// counts is that of the first receipt.
+pub(super) fn received<'a>(
+    approvals: &'a [Approval],
+    token: &str,
+    record: &GrantRecord,
+    directory: &Directory,
+) -> Option<&'a Approval> {
+    let named = Approval::peek_id(token);
+    approvals.iter().filter(|known| named == Some(known.claims.jti)).find(|known| {
+        Approval::verify(token, &record.sealed, directory, known.received_at)
+            .is_ok_and(|new| new.claims == known.claims)
+    })
+}
+
+fn taken_back(record: &GrantRecord, old: &Approval) -> bool {
+    old.claims.decision == Answer::Approve
+        && !active(&record.approvals).iter().any(|counting| counting.claims.jti == old.claims.jti)
 }
 
 fn spent() -> Refusal {

@@ -58,11 +58,14 @@ impl Broker {
         key: Thumbprint,
         tokens: Vec<String>,
     ) -> Result<Arc<Claimed>, Refusal> {
-        let record = self.record_of(id).await?;
-        let run = record.sealed.grant().who.run;
-        let outcome = self.try_claim(record, agent, key, tokens).await;
+        let (run, outcome) = match self.record_of(id).await {
+            Ok(record) => {
+                (Some(record.sealed.grant().who.run), self.try_claim(record, agent, key, tokens).await)
+            }
+            Err(refusal) => (None, Err(refusal)),
+        };
         if let Err(refusal) = &outcome {
-            self.record_refusal(Actor::Agent(agent.clone()), Some(run), Some(id), refusal).await;
+            self.record_refusal(Actor::Agent(agent.clone()), run, Some(id), refusal).await;
         }
         outcome
     }
@@ -221,12 +224,7 @@ impl Broker {
         }
         let mut presented: Vec<Approval> = Vec::new();
         for token in &tokens {
-            // The instant that counts is the broker's receipt of the same `jti`.
-            let named = Approval::peek_id(token);
-            let received = counting.iter().filter(|known| named == Some(known.claims.jti)).find(|known| {
-                Approval::verify(token, &record.sealed, &rules.directory, known.received_at)
-                    .is_ok_and(|new| new.claims == known.claims)
-            });
+            let received = super::approve::received(&counting, token, record, &rules.directory);
             let Some(received) = received else {
                 let why = Approval::verify(token, &record.sealed, &rules.directory, self.gate.now());
                 return Err(match why {
