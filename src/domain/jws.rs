@@ -5,6 +5,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
+use super::canonical::MAX_SAFE_INTEGER;
 use super::digest::{decode, encode};
 use super::key::{Algorithm, Jwk, KeyError, PublicKey, SigningKey, Thumbprint};
 
@@ -67,7 +68,10 @@ impl Unverified {
         else {
             return Err(JwsError::Malformed);
         };
-        let part = |text: &str| decode(text).map_err(|_| JwsError::Malformed);
+        let part = |text: &str| match decode(text) {
+            Ok(bytes) if !bytes.is_empty() => Ok(bytes),
+            _ => Err(JwsError::Malformed),
+        };
         let (header, payload, signature) = (part(h)?, part(p)?, part(s)?);
         let header = strict_object(&header).map_err(JwsError::Header)?;
         // SECURITY: closed header. `jku`, `x5u`, `x5c`, `crit`, `b64` and any other member end here (RFC 8725 section 3).
@@ -184,11 +188,11 @@ pub(crate) fn strict_object(bytes: &[u8]) -> Result<Map<String, Value>, String> 
         fn visit_bool<E>(self, v: bool) -> Result<Value, E> {
             Ok(v.into())
         }
-        fn visit_i64<E>(self, v: i64) -> Result<Value, E> {
-            Ok(v.into())
+        fn visit_i64<E: serde::de::Error>(self, v: i64) -> Result<Value, E> {
+            safe(v.unsigned_abs()).map(|()| v.into())
         }
-        fn visit_u64<E>(self, v: u64) -> Result<Value, E> {
-            Ok(v.into())
+        fn visit_u64<E: serde::de::Error>(self, v: u64) -> Result<Value, E> {
+            safe(v).map(|()| v.into())
         }
         fn visit_str<E>(self, v: &str) -> Result<Value, E> {
             Ok(v.into())
@@ -211,6 +215,13 @@ pub(crate) fn strict_object(bytes: &[u8]) -> Result<Map<String, Value>, String> 
                 }
             }
             Ok(Value::Object(all))
+        }
+    }
+    // SECURITY: a larger number is another number to a reader that keeps them as doubles (RFC 8259 section 6).
+    fn safe<E: serde::de::Error>(magnitude: u64) -> Result<(), E> {
+        match magnitude <= MAX_SAFE_INTEGER {
+            true => Ok(()),
+            false => Err(E::custom("a number is beyond 2^53-1")),
         }
     }
     match serde_json::from_slice::<NoDuplicates>(bytes) {
@@ -278,7 +289,13 @@ mod tests {
         let key = SigningKey::generate().unwrap();
         let kid = key.public().thumbprint().to_string();
         let header = json!({"typ":"t+jwt","alg":"EdDSA","kid":kid});
-        for claims in [r#"{"iss":"a","iss":"a"}"#, r#"{"iss":"a","x":1}"#, r#"{"iss":1.5}"#, "[]"] {
+        for claims in [
+            r#"{"iss":"a","iss":"a"}"#,
+            r#"{"iss":"a","x":1}"#,
+            r#"{"iss":1.5}"#,
+            r#"{"iss":9007199254740992}"#,
+            "[]",
+        ] {
             assert!(matches!(
                 read(&token(header.clone(), claims, &key), key.public()),
                 Err(JwsError::Claims(_))
