@@ -70,6 +70,11 @@ impl fmt::Debug for Metrics {
 }
 
 impl Metrics {
+    /// The counter of requests whose sender nobody could name, for the listener, which refuses before anyone looks.
+    pub fn rubbish(&self) -> Counter<u64, AtomicU64> {
+        self.rubbish.clone()
+    }
+
     /// Everything at zero; every code and phase is there from the start, so that a first refusal is a change and not a birth.
     pub fn new() -> Self {
         let seconds = || Histogram::new(SECONDS);

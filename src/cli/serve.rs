@@ -141,7 +141,7 @@ pub async fn start(mut config: Config, listener: TcpListener) -> anyhow::Result<
     })
     .await?;
     let address = listener.local_addr()?;
-    let limits = limits(&config);
+    let limits = limits(&config, &broker);
     let app =
         App::new(broker.clone(), authn, Arc::new(move || config.reread_rules().map_err(|e| e.to_string())));
     let (stop, stopped) = watch::channel(false);
@@ -278,8 +278,9 @@ fn settings(config: &Config) -> Settings {
     }
 }
 
-fn limits(config: &Config) -> Limits {
+fn limits(config: &Config, broker: &Broker) -> Limits {
     Limits {
+        rubbish: broker.metrics().rubbish(),
         header_timeout: config.limits.header_timeout,
         body_timeout: config.limits.body_timeout,
         idle_timeout: config.limits.idle_timeout,

@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use axum::Router;
@@ -24,6 +25,7 @@ use hyper::service::service_fn;
 use hyper::{Request, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use prometheus_client::metrics::counter::Counter;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
@@ -57,6 +59,8 @@ pub struct Limits {
     pub headers: usize,
     /// Bytes of a request line with its headers.
     pub header_bytes: usize,
+    /// Counts requests that were refused before anyone looked at who sent them.
+    pub rubbish: Counter<u64, AtomicU64>,
 }
 
 impl Default for Limits {
@@ -71,6 +75,7 @@ impl Default for Limits {
             body_bytes: 64 * 1024,
             headers: 64,
             header_bytes: 32 * 1024,
+            rubbish: Counter::default(),
         }
     }
 }
@@ -221,7 +226,10 @@ async fn answer(
     let (mut parts, body) = request.into_parts();
     let body = match whole_body(&parts.headers, body, limits).await {
         Ok(bytes) => Body::from(bytes),
-        Err(problem) => return closing(problem),
+        Err(problem) => {
+            limits.rubbish.inc();
+            return closing(problem);
+        }
     };
     parts.extensions.insert(ConnectInfo(peer));
     let changes = !parts.method.is_safe();
