@@ -182,7 +182,8 @@ impl TestBroker {
         let app = App::new(broker.clone(), Arc::new(authn), Arc::new(move || read.lock().unwrap().rules()));
         let (stop, mut stopped) = watch::channel(false);
         let until = async move { drop(stopped.wait_for(|stop| *stop).await) };
-        let server = tokio::spawn(listen::serve(listener, None, router(app), setup.limits.clone(), until));
+        let limits = Limits { rubbish: broker.metrics().rubbish(), ..setup.limits.clone() };
+        let server = tokio::spawn(listen::serve(listener, None, router(app), limits, until));
         Self {
             clock,
             disk,
