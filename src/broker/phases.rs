@@ -253,6 +253,10 @@ pub(super) fn end_change(
     now: Timestamp,
 ) -> LeaseChange {
     let revocation = match lease.provider {
+        // Asked for since nobody knew; what came of it stays.
+        _ if lease.state == LeaseState::Unknown && lease.revocation != Revocation::NotNeeded => {
+            lease.revocation
+        }
         _ if lease.not_after.has_passed(now) => Revocation::NotNeeded,
         // Our own tokens: introspection answers from this very record.
         ProviderKind::Jwt if lease.revocability == Revocability::Immediate => {

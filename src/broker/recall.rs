@@ -9,7 +9,7 @@ use super::refusal::{Code, Refusal};
 use crate::domain::event::{Event, EventKind};
 use crate::domain::id::LeaseId;
 use crate::domain::key::Thumbprint;
-use crate::domain::lease::EndReason;
+use crate::domain::lease::{EndReason, LeaseState};
 use crate::domain::phase::Phase;
 use crate::domain::principal::{Actor, AgentSlug};
 use crate::domain::time::Timestamp;
@@ -82,7 +82,10 @@ impl Broker {
         if let Ok(head) = self.store.record(vec![event("credential_lost")]).await {
             self.gate.committed(head);
         }
-        self.end_lease(lease, EndReason::Cancelled, None, &actor, None).await?;
+        // An UNKNOWN one is being starved already, and counts as existing until its hard end.
+        if lease.state != LeaseState::Unknown {
+            self.end_lease(lease, EndReason::Cancelled, None, &actor, None).await?;
+        }
         Err(Refusal::new(
             Code::CredentialLost,
             "the reply is not held any more: the lease is revoked and the grant stays spent; propose again",

@@ -19,6 +19,8 @@ impl Broker {
     pub(super) async fn try_revoke(self: &Arc<Self>, lease: Lease, now: Timestamp) -> Lease {
         let Revocation::Pending { attempts, .. } = lease.revocation else { return lease };
         let outcome = match self.provider(lease.provider) {
+            // INVARIANT: honest-revocation. What a provider takes from here on ends nothing.
+            _ if lease.hard_end.has_passed(now) => Err("the credential's own end came first".to_owned()),
             Ok(provider) => match tokio::time::timeout(INLINE_REVOKE, provider.revoke(&lease, now)).await {
                 Ok(Ok(done)) => Ok(done),
                 Ok(Err(failed)) => Err(failed.0),

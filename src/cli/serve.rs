@@ -61,9 +61,12 @@ pub async fn run(args: Args, _output: Output) -> anyhow::Result<ExitCode> {
     };
     logs::start(format, &config.log.level.parse()?);
     let signals = Signals::watch()?;
-    let listener = TcpListener::bind(config.listen)
-        .await
-        .with_context(|| format!("cannot listen on {}", config.listen))?;
+    let listener = TcpListener::bind(config.listen).await;
+    if listener.is_err() && database(&config).exists() {
+        // Most often the same broker started twice: the lock of its store names it.
+        drop(SqliteStore::open(&database(&config))?);
+    }
+    let listener = listener.with_context(|| format!("cannot listen on {}", config.listen))?;
     start(config, listener).await?.until_signalled(signals).await?;
     Ok(Exit::Done.into())
 }
@@ -72,6 +75,11 @@ pub async fn run(args: Args, _output: Output) -> anyhow::Result<ExitCode> {
 pub fn read(path: &Path) -> anyhow::Result<Config> {
     Config::read(path)
         .map_err(|errors| Exit::Usage.because(format!("the configuration cannot be used:\n{errors}")))
+}
+
+/// The file of the store.
+pub fn database(config: &Config) -> PathBuf {
+    config.data_dir.join("phasebroker.sqlite")
 }
 
 /// The signals a broker obeys, from the moment they are watched: one that comes while it starts kills nothing.
@@ -113,7 +121,7 @@ pub async fn start(mut config: Config, listener: TcpListener) -> anyhow::Result<
     if let Some(parent) = config.head_file.parent() {
         private_dir(parent)?;
     }
-    let database = config.data_dir.join("phasebroker.sqlite");
+    let database = database(&config);
     let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&database)?);
     let signer = Arc::new(TokenSigner::new(config.issuer.clone(), token_key(&config.data_dir)?));
     let metrics = Arc::new(Metrics::new());

@@ -36,7 +36,7 @@ pub struct Args {
 pub async fn run(command: Command, output: Output) -> anyhow::Result<ExitCode> {
     let Command::Fence(args) = command;
     let config = super::serve::read(&args.config)?;
-    let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&config.data_dir.join("phasebroker.sqlite"))?);
+    let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&super::serve::database(&config))?);
     let heads = HeadFile::at(&config.head_file);
     let before = store.head().await?;
     let known = heads.known().await.map_or_else(

@@ -1,6 +1,6 @@
 //! Steps of leases, changes of grants, and the end of a run: each compares what it read with what stands.
 
-use rusqlite::{OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, params};
 
 use super::fault::{Abort, Fault};
 use super::ledger::Tx;
@@ -189,4 +189,11 @@ pub(super) fn hold_writer(
         )?
         .execute(params![name, holder, generation, until.seconds()])?;
     Ok(Some(count(generation)?))
+}
+
+/// Who held the right to write before this process opened the store is gone: the lock beside the file says so. What it
+/// left undone, revocations above all, must not wait for its right to run out.
+pub(super) fn release_writers(conn: &Connection) -> Result<(), Fault> {
+    conn.execute("UPDATE writers SET until = 0 WHERE until > 0", []).map_err(Fault::Sql)?;
+    Ok(())
 }

@@ -89,6 +89,7 @@ impl SqliteStore {
         };
         let conn = schema::writer(&path, options.max_bytes).map_err(unusable)?;
         ledger::check(&conn).map_err(unusable)?;
+        changes::release_writers(&conn).map_err(unusable)?;
         let readers = Readers::open(&path).map_err(unusable)?;
         let quiet = readers::checkpointer(&path).map_err(unusable)?;
         let writer = Writer::start(conn, quiet).map_err(|e| unusable(Fault::Unstorable(e.to_string())))?;
