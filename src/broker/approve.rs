@@ -68,11 +68,19 @@ impl Broker {
         };
         let run = record.sealed.grant().who.run;
         let outcome = self.try_answer(record, answered).await;
-        if let Err(refusal) = &outcome {
-            // The caller knew the id of a grant: that is worth a record.
-            self.record_refusal(Actor::Broker, Some(run), Some(id), refusal).await;
+        // The caller knew the id of a grant: that is worth a record, but not without limit.
+        match outcome {
+            Err(refusal) if !self.record_refusal(Actor::Broker, Some(run), Some(id), &refusal).await => {
+                Err(Refusal::new(
+                    Code::LimitReached,
+                    format!(
+                        "too many answers to this grant were refused lately; this one was too: {refusal}"
+                    ),
+                )
+                .retry_after(10))
+            }
+            outcome => outcome,
         }
-        outcome
     }
 
     async fn try_answer(&self, mut record: GrantRecord, answered: Answered) -> Result<AnswerTaken, Refusal> {

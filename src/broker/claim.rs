@@ -274,19 +274,31 @@ impl Broker {
         Ok((approved, grant.time.work_seconds.min(terms.work_seconds)))
     }
 
-    /// Records that a known caller was refused; a store that cannot record does not hide the refusal.
+    /// Records that a known caller was refused; a store that cannot record does not hide the refusal. False when too
+    /// many were recorded lately and this one was only counted.
     pub async fn record_refusal(
         &self,
         actor: Actor,
         run: Option<RunId>,
         grant: Option<GrantId>,
         refusal: &Refusal,
-    ) {
+    ) -> bool {
         self.metrics.refused(refusal.code);
         if matches!(refusal.code, Code::StoreUnavailable | Code::FenceNeeded) {
-            return;
+            return true;
         }
-        let mut event = Event::new(EventKind::Refused, actor, self.gate.now())
+        let now = self.gate.now();
+        // SECURITY: a record costs a flush of the disk. Nobody may cause them without limit, least of all somebody who
+        // needs no login but only the id of a grant.
+        let left = match (&actor, grant) {
+            (Actor::Broker, Some(grant)) => self.refused_answers.take(&grant.to_string(), now),
+            (known, _) => self.refused_callers.take(&known.to_string(), now),
+        };
+        if !left {
+            self.metrics.refusal_not_recorded();
+            return false;
+        }
+        let mut event = Event::new(EventKind::Refused, actor, now)
             .fact("code", refusal.code.name())
             // Beside the ledger: it may quote what an agent wrote, and must stay erasable.
             .text(SaltedText::new("why", ascii(&refusal.message)));
@@ -302,6 +314,7 @@ impl Broker {
                 self.gate.store_failed(&error);
             }
         }
+        true
     }
 }
 

@@ -47,6 +47,7 @@ pub struct Metrics {
     issued: Family<Labels<2>, Counter<u64, AtomicU64>>,
     refused: Family<Labels<1>, Counter<u64, AtomicU64>>,
     rubbish: Counter<u64, AtomicU64>,
+    not_recorded: Counter<u64, AtomicU64>,
     live: Family<Labels<1>, Count>,
     to_approval: Histogram,
     to_claim: Histogram,
@@ -83,6 +84,7 @@ impl Metrics {
             issued: Family::default(),
             refused: Family::default(),
             rubbish: Counter::default(),
+            not_recorded: Counter::default(),
             live: Family::default(),
             to_approval: seconds(),
             to_claim: seconds(),
@@ -107,6 +109,11 @@ impl Metrics {
         r.register("issued", "Credentials released", self.issued.clone());
         r.register("refused", "Refusals of known callers and of requests, by code", self.refused.clone());
         r.register("unauthenticated", "Requests whose sender nobody could name", self.rubbish.clone());
+        r.register(
+            "refusals_not_recorded",
+            "Refusals beyond what is written down in a minute",
+            self.not_recorded.clone(),
+        );
         r.register("live_leases", "Credentials that exist or may exist", self.live.clone());
         r.register_with_unit(
             "proposal_to_approval",
@@ -153,6 +160,11 @@ impl Metrics {
     /// Somebody whom nobody knows sent something that proves nothing.
     pub fn unauthenticated(&self) {
         self.rubbish.inc();
+    }
+
+    /// A refusal was only counted: too many of the same origin were written down lately.
+    pub fn refusal_not_recorded(&self) {
+        self.not_recorded.inc();
     }
 
     /// So many credentials of `phase` exist or may exist.

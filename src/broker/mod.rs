@@ -3,6 +3,7 @@
 //! One action, in the order it happens: `runs` opens, `phases` observes and decides, `propose` seals, `approve`
 //! collects signatures, `claim` consumes and mints, `end`, `stop` and `revoke` end it, `sweep` does what time demands.
 
+pub mod allowance;
 pub mod approve;
 pub mod claim;
 pub mod end;
@@ -34,6 +35,7 @@ use arc_swap::ArcSwap;
 
 use crate::domain::plan::ProviderKind;
 use crate::domain::token::TokenSigner;
+use allowance::Allowance;
 use gate::Gate;
 use live::LiveLeases;
 use metrics::Metrics;
@@ -93,6 +95,8 @@ pub struct Broker {
     live: LiveLeases,
     replies: HeldReplies,
     reserved: ReservedKeys,
+    refused_answers: Allowance,
+    refused_callers: Allowance,
     changed: tokio::sync::Notify,
     reloading: tokio::sync::Mutex<()>,
 }

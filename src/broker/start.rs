@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
+use super::allowance::{Allowance, PER_CALLER, PER_GRANT};
 use super::gate::Gate;
 use super::live::LiveLeases;
 use super::phases::end_change;
@@ -83,6 +84,8 @@ impl Broker {
             live: LiveLeases::default(),
             replies: HeldReplies::default(),
             reserved: ReservedKeys::default(),
+            refused_answers: Allowance::new(PER_GRANT),
+            refused_callers: Allowance::new(PER_CALLER),
             changed: tokio::sync::Notify::new(),
             reloading: tokio::sync::Mutex::new(()),
         });
