@@ -14,6 +14,8 @@ mod approval_form;
 mod claims;
 #[path = "bad_input/exceptions.rs"]
 mod exceptions;
+#[path = "bad_input/logins.rs"]
+mod logins;
 #[path = "bad_input/lying_server.rs"]
 mod lying_server;
 #[path = "bad_input/proposals.rs"]
