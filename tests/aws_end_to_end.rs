@@ -279,7 +279,7 @@ fn observing_needs_no_signature_and_the_childs_exit_code_is_passed_on() {
     assert_eq!(output.status.code(), Some(7), "{out}\n{said}");
     assert!(out.contains("assumed-role/phasebroker-observe/observe-"), "{out}\n{said}");
     // Closing a run answers before the provider has: the sentence says which of the two it was.
-    assert!(said.contains("revoked: written") || said.contains("revocation is being retried"), "{said}");
+    assert!(said.contains("revoked: written") || said.contains("revocation is under way"), "{said}");
 }
 
 #[test]
