@@ -120,6 +120,9 @@ impl Broker {
                         self.metrics.proposal_to_approval(now.since(grant.time.sealed_at));
                     }
                     self.changed.notify_waiters();
+                    if approval.claims.decision != Answer::Approve {
+                        self.keep_head().await;
+                    }
                     return Ok(AnswerTaken {
                         grant: grant.id,
                         state,

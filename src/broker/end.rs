@@ -112,6 +112,7 @@ impl Broker {
             Ok(()) => {
                 self.gate.store_recorded(now);
                 self.changed.notify_waiters();
+                self.keep_head().await;
                 Ok(GrantState::Cancelled)
             }
             Err(ChangeRefused::Store(error)) => Err(self.gate.store_failed(&error)),

@@ -10,6 +10,7 @@ pub mod end;
 pub mod gate;
 pub mod grants;
 pub mod introspect;
+pub mod kept;
 pub mod live;
 pub mod metrics;
 pub mod outcome;
@@ -99,6 +100,8 @@ pub struct Broker {
     refused_callers: Allowance,
     changed: tokio::sync::Notify,
     reloading: tokio::sync::Mutex<()>,
+    needs_fence: bool,
+    keeping: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Broker {

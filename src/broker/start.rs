@@ -14,6 +14,7 @@ use super::recall::HeldReplies;
 use super::refusal::{Code, Refusal};
 use super::reserved::ReservedKeys;
 use super::{Broker, Parts};
+use crate::domain::canonical::MAX_SAFE_INTEGER;
 use crate::domain::event::{Event, EventKind};
 use crate::domain::lease::{EndReason, LeaseState, Revocation};
 use crate::domain::principal::Actor;
@@ -58,7 +59,8 @@ impl Broker {
     /// Starts a broker over its parts. When the store is behind, it starts all the same, to end and revoke, and issues nothing.
     pub async fn start(parts: Parts) -> Result<Arc<Self>, StartError> {
         let head = parts.store.head().await?;
-        let check = check_head(&head, parts.heads.known().await?.as_ref());
+        let known = parts.heads.known().await?;
+        let check = check_head(&head, known.as_ref());
         let gate = Gate::new(parts.clock, head);
         if check == HeadCheck::NeedsFence {
             tracing::error!(
@@ -70,6 +72,12 @@ impl Broker {
                 Code::FenceNeeded,
                 "the broker's store is behind the head kept outside it (was a backup restored?); an operator must run `phasebroker store fence`",
             ));
+        }
+        if let (HeadCheck::NeedsFence, Some(known)) = (check, known) {
+            // What this life records must not let the next one pass for current: only a fence brings this back.
+            if let Err(error) = parts.heads.advance(Head { size: MAX_SAFE_INTEGER, ..known }).await {
+                tracing::error!(error = %error, "fence the store before the next restart, which might not ask for it");
+            }
         }
         let broker = Arc::new(Self {
             settings: parts.settings,
@@ -88,6 +96,8 @@ impl Broker {
             refused_callers: Allowance::new(PER_CALLER),
             changed: tokio::sync::Notify::new(),
             reloading: tokio::sync::Mutex::new(()),
+            needs_fence: check == HeadCheck::NeedsFence,
+            keeping: Arc::default(),
         });
         broker.recover().await?;
         broker.load_reserved_keys().await?;

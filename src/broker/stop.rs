@@ -118,6 +118,7 @@ impl Broker {
         if recorded {
             self.live.finish_stop(&stop);
         }
+        self.keep_head().await;
         let recorded = recorded && read && !self.live.has_unwritten();
         Ok(Stopped { leases: stopped, grants, effective_by, unknown, recorded })
     }

@@ -48,6 +48,7 @@ impl Broker {
         for phase in [Phase::Observe, Phase::Decide, Phase::Execute] {
             self.metrics.live_leases(phase, self.live.count(phase));
         }
+        self.keep_head_soon().await;
     }
 
     /// Whether a provider must still be told of an end.

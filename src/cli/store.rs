@@ -10,6 +10,7 @@ use super::clock::SystemClock;
 use super::exit::Exit;
 use super::terminal::{Output, ask_for_word};
 use crate::broker::ports::{Clock as _, HeadKeeper as _, Store};
+use crate::domain::canonical::MAX_SAFE_INTEGER;
 use crate::domain::event::{Event, EventKind};
 use crate::domain::principal::Actor;
 use crate::store::{HeadFile, SqliteStore};
@@ -42,6 +43,9 @@ pub async fn run(command: Command, output: Output) -> anyhow::Result<ExitCode> {
     let known = heads.known().await.map_or_else(
         |e| e.to_string(),
         |known| match known {
+            Some(known) if known.size == MAX_SAFE_INTEGER => {
+                format!("epoch {}, and that the store was behind it", known.epoch)
+            }
             Some(known) => format!("epoch {}, {} events", known.epoch, known.size),
             None => "none".to_owned(),
         },

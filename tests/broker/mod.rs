@@ -106,12 +106,35 @@ impl TestBroker {
     }
 
     /// The same broker in a new process: what was in memory is gone; store, keys, rules, port and clock stay.
-    pub async fn restart(mut self) -> Self {
+    pub async fn restart(self) -> Self {
+        self.restart_after(|_| {}).await
+    }
+
+    /// A copy of the store as it is now.
+    pub fn backup(&self) -> Vec<(&'static str, Vec<u8>)> {
+        let read = |name| std::fs::read(self.folder.path().join(name)).unwrap();
+        ["store.sqlite", "store.sqlite-wal"].map(|name| (name, read(name))).into()
+    }
+
+    /// Stops, puts a copy of the store in its place, and starts again.
+    pub async fn restored(self, backup: Vec<(&'static str, Vec<u8>)>) -> Self {
+        self.restart_after(move |folder| {
+            drop(std::fs::remove_file(folder.join("store.sqlite-shm")));
+            for (name, bytes) in backup {
+                std::fs::write(folder.join(name), bytes).unwrap();
+            }
+        })
+        .await
+    }
+
+    /// A restart with something done to the folder while nothing runs.
+    pub async fn restart_after(mut self, between: impl FnOnce(&std::path::Path)) -> Self {
         self.shut().await;
         let setup = std::mem::take(&mut self.setup);
         let (clock, keys, written) = (self.clock.clone(), self.keys.clone(), self.written.clone());
         let (folder, address) = (self.folder.clone(), self.address);
         drop(self);
+        between(folder.path());
         let listener = TcpListener::bind(address).await.unwrap();
         Self::over(setup, listener, clock, keys, written, folder).await
     }
