@@ -6,7 +6,6 @@ mod broker;
 use broker::TestBroker;
 use phasebroker::domain::approval::Answer;
 use phasebroker::domain::grant::GrantState;
-use serde_json::json;
 
 /// Whether the broker asks for a fence.
 async fn needs_fence(broker: &TestBroker) -> bool {

@@ -1,7 +1,7 @@
 //! Clocks, and whether anything may be issued. Refusing is the safe side for issuing, never for ending.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use arc_swap::ArcSwapOption;
 
@@ -18,7 +18,7 @@ pub struct Gate {
     floor: AtomicI64,
     epoch: AtomicI64,
     closed: ArcSwapOption<Refusal>,
-    unwritable: ArcSwapOption<String>,
+    failing: AtomicBool,
 }
 
 impl Gate {
@@ -29,7 +29,7 @@ impl Gate {
             floor: AtomicI64::new(head.at.seconds()),
             epoch: AtomicI64::new(i64::try_from(head.epoch).unwrap_or(i64::MAX)),
             closed: ArcSwapOption::empty(),
-            unwritable: ArcSwapOption::empty(),
+            failing: AtomicBool::new(false),
         }
     }
 
@@ -73,23 +73,26 @@ impl Gate {
     /// A commit happened: time and epoch move on, and the store can record.
     pub fn committed(&self, head: Head) {
         self.floor.fetch_max(head.at.seconds(), Ordering::AcqRel);
-        if self.unwritable.load().is_some() {
-            self.unwritable.store(None);
-        }
+        self.recovered();
     }
 
     /// A write of an event of `at` succeeded: time moves on with it, and the store can record.
     pub fn store_recorded(&self, at: Timestamp) {
         self.floor.fetch_max(at.seconds(), Ordering::AcqRel);
-        if self.unwritable.load().is_some() {
-            self.unwritable.store(None);
+        self.recovered();
+    }
+
+    /// Looked at first, so that the common case writes no shared memory.
+    fn recovered(&self) {
+        if self.failing.load(Ordering::Acquire) {
+            self.failing.store(false, Ordering::Release);
         }
     }
 
     /// The store failed; `/readyz` goes red until a write succeeds.
     pub fn store_failed(&self, error: &StoreError) -> Refusal {
         tracing::error!(error = %error, "the store failed");
-        self.unwritable.store(Some(Arc::new(error.to_string())));
+        self.failing.store(true, Ordering::Release);
         Refusal::new(
             Code::StoreUnavailable,
             "the broker cannot record right now, so nothing is issued; stopping and revoking still work. Try again, or ask its operator",
@@ -102,6 +105,39 @@ impl Gate {
         if let Err(refusal) = self.may_issue() {
             return Some(refusal.to_string());
         }
-        self.unwritable.load().as_ref().map(|why| why.to_string())
+        // The store's own text goes to the log alone: anyone may ask this.
+        self.failing
+            .load(Ordering::Acquire)
+            .then(|| "the store cannot record or cannot be read; the broker's log says why".to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::digest::Digest;
+
+    struct Still;
+
+    impl Clock for Still {
+        fn wall(&self) -> Timestamp {
+            Timestamp::from_seconds(100)
+        }
+        fn since_boot(&self) -> i64 {
+            0
+        }
+    }
+
+    #[test]
+    fn readiness_never_quotes_the_store_and_comes_back_with_the_next_write() {
+        let at = Timestamp::from_seconds(100);
+        let head = Head { epoch: 1, size: 1, at, last: Digest::of(b"x") };
+        let gate = Gate::new(Arc::new(Still), head);
+        assert_eq!(gate.not_ready(), None);
+        gate.store_failed(&StoreError::Unwritable("/var/secret: SQLITE_FULL".into()));
+        let why = gate.not_ready().unwrap();
+        assert!(why.contains("cannot record") && !why.contains("SQLITE") && !why.contains("/var"), "{why}");
+        gate.store_recorded(at);
+        assert_eq!(gate.not_ready(), None);
     }
 }

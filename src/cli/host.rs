@@ -1,7 +1,7 @@
 //! What the process asks of its host: no core dumps, private folders, and the token key in a file only it can read.
 
 use std::fs;
-use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::Path;
 
 use anyhow::Context as _;
@@ -18,14 +18,27 @@ pub fn harden() -> anyhow::Result<()> {
     set_dumpable_behavior(DumpableBehavior::NotDumpable).context("cannot make the process not dumpable")
 }
 
-/// Creates a folder that only its owner can enter; one that others can enter is refused.
+/// Creates a folder that only this user can enter; one that others own or can enter is refused.
 pub fn private_dir(path: &Path) -> anyhow::Result<()> {
     fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
         .create(path)
         .with_context(|| path.display().to_string())?;
-    let mode = fs::metadata(path).with_context(|| path.display().to_string())?.permissions().mode() & 0o777;
+    let found = fs::metadata(path).with_context(|| path.display().to_string())?;
+    private(path, found.uid(), found.mode(), rustix::process::geteuid().as_raw())
+}
+
+/// Whoever owns a folder can open it to others at any time.
+fn private(path: &Path, owner: u32, mode: u32, user: u32) -> anyhow::Result<()> {
+    if owner != user {
+        return Err(Exit::Usage.because(format!(
+            "{} belongs to user {owner}, and this process runs as user {user}; `chown {user} {}`, or run as its owner",
+            path.display(),
+            path.display()
+        )));
+    }
+    let mode = mode & 0o777;
     if mode & 0o077 != 0 {
         return Err(Exit::Usage.because(format!(
             "{} is open to others (mode {mode:o}); `chmod 700 {}`",
@@ -44,4 +57,25 @@ pub fn token_key(data_dir: &Path) -> anyhow::Result<SigningKey> {
         tracing::info!(key = %public.thumbprint(), "made a token key");
     }
     read_agent_key(&path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_of_another_user_or_open_to_others_is_not_private() {
+        let folder = Path::new("/data");
+        private(folder, 7, 0o40700, 7).unwrap();
+        let other = private(folder, 0, 0o40700, 7).unwrap_err().to_string();
+        assert!(other.contains("belongs to user 0"), "{other}");
+        let open = private(folder, 7, 0o40710, 7).unwrap_err().to_string();
+        assert!(open.contains("mode 710"), "{open}");
+    }
+
+    #[test]
+    fn a_folder_made_here_is_private() {
+        let dir = tempfile::tempdir().unwrap();
+        private_dir(&dir.path().join("new/folder")).unwrap();
+    }
 }
