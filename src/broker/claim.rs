@@ -8,6 +8,7 @@ use super::outcome::Recorded;
 use super::phases::{ascii, intent, intent_event, mint_lost};
 use super::ports::{CredentialSecret, GrantRecord, Opening};
 use super::propose::decide;
+use super::recall::UnderWay;
 use super::refusal::{Code, Refusal};
 use super::rules::Rules;
 use crate::catalog;
@@ -126,6 +127,7 @@ impl Broker {
             events: vec![entered.fact("from", run.phase.name()).fact("to", "execute"), intent],
             lease,
         };
+        let under_way = UnderWay::begin(self, grant.time.lease);
         // INVARIANT: one-use. Consume and INTENT are one transaction; whoever loses it gets nothing.
         let opened = self.store.open_lease(opening).await.map_err(|e| self.open_refused(e))?;
         self.gate.committed(opened.head);
@@ -135,7 +137,9 @@ impl Broker {
         let rest = tokio::spawn(async move {
             broker.after_ends(left, EndReason::PhaseLeft, now).await;
             let head = opened.head;
-            broker.mint_execute(opened.value, authority, head, now).await
+            let answer = broker.mint_execute(opened.value, authority, head, now).await;
+            drop(under_way);
+            answer
         });
         rest.await.map_err(|_| mint_lost())?
     }

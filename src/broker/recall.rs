@@ -1,7 +1,7 @@
 //! A lost reply is a state: the answer is held in memory for at most a minute and given again only to the same key.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::Broker;
 use super::claim::Claimed;
@@ -16,32 +16,62 @@ use crate::domain::time::Timestamp;
 
 /// Answers held for a lost reply.
 #[derive(Default)]
-pub struct HeldReplies(Mutex<HashMap<LeaseId, (Thumbprint, Arc<Claimed>)>>);
+pub struct HeldReplies {
+    held: Mutex<HashMap<LeaseId, (Thumbprint, Arc<Claimed>)>>,
+    /// Claims that have not come to their answer yet, by lease.
+    under_way: Mutex<HashMap<LeaseId, usize>>,
+}
 
 impl HeldReplies {
     /// Holds an answer until its `recall_until`.
     pub fn hold(&self, key: Thumbprint, claimed: Arc<Claimed>) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(claimed.lease, (key, claimed));
+        lock(&self.held).insert(claimed.lease, (key, claimed));
     }
 
     /// The answer, for the same key and in time.
     pub fn again(&self, lease: LeaseId, key: Thumbprint, now: Timestamp) -> Option<Arc<Claimed>> {
-        let held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let held = lock(&self.held);
         let (owner, claimed) = held.get(&lease)?;
         (*owner == key && !claimed.recall_until.has_passed(now)).then(|| claimed.clone())
     }
 
     /// Wipes an answer.
     pub fn forget(&self, lease: LeaseId) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&lease);
+        lock(&self.held).remove(&lease);
     }
 
     /// Wipes every answer whose time is over.
     pub fn sweep(&self, now: Timestamp) {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .retain(|_, (_, c)| !c.recall_until.has_passed(now));
+        lock(&self.held).retain(|_, (_, c)| !c.recall_until.has_passed(now));
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A claim under way, until it is dropped: its answer is not lost, only not there yet.
+pub struct UnderWay {
+    broker: Arc<Broker>,
+    lease: LeaseId,
+}
+
+impl UnderWay {
+    /// From before the intent until the answer is held.
+    pub(super) fn begin(broker: &Arc<Broker>, lease: LeaseId) -> Self {
+        *lock(&broker.replies.under_way).entry(lease).or_default() += 1;
+        Self { broker: broker.clone(), lease }
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        let mut under_way = lock(&self.broker.replies.under_way);
+        let claims = under_way.get(&self.lease).copied().unwrap_or_default();
+        match claims {
+            0 | 1 => drop(under_way.remove(&self.lease)),
+            more => drop(under_way.insert(self.lease, more - 1)),
+        }
     }
 }
 
@@ -64,6 +94,11 @@ impl Broker {
                 .lease(id)
                 .fact("outcome", outcome)
         };
+        if lock(&self.replies.under_way).contains_key(&id) {
+            // Looked at first: what is no longer under way is held. Ending it now would throw away what is about to come.
+            let wait = "the claim is still under way; ask again in a second";
+            return Err(Refusal::new(Code::Conflict, wait).retry_after(1));
+        }
         if self.live.usable(id, now, self.gate.since_boot()).is_some()
             && let Some(claimed) = self.replies.again(id, key, now)
         {

@@ -214,6 +214,8 @@ impl AgentClient {
                 tokio::time::sleep(RECALL_PAUSE).await;
                 match self.recall(lease, key).await {
                     Err(error) if error.is_lost_reply() => {}
+                    // The broker is still at it.
+                    Err(error) if error.code() == Some("conflict") => {}
                     // The claim may still be on its way to the broker: its own transaction decides which one wins.
                     Err(error) if error.code() == Some("not_found") => break,
                     certain => return certain,
