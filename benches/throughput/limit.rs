@@ -25,7 +25,7 @@ use phasebroker::domain::principal::Actor;
 use phasebroker::domain::time::Timestamp;
 use phasebroker::domain::token::{TokenClaims, TokenSigner};
 use phasebroker::providers::jwt::JwtProvider;
-use phasebroker::store::{HeadFile, SqliteStore};
+use phasebroker::store::{EndFile, HeadFile, SqliteStore};
 
 use super::measure::Side;
 use super::world::{Agent, ENVIRONMENT, OBSERVE_SET, World, now, proposal};
@@ -74,6 +74,7 @@ impl Limit {
             },
             store: store.clone(),
             heads: heads.clone(),
+            journal: Arc::new(EndFile::at(world.dir.join("head/limit.ends"))),
             clock: Arc::new(SystemClock),
             providers: vec![Arc::new(JwtProvider::new(signer.clone()))],
             signer,

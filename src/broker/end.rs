@@ -175,12 +175,15 @@ impl Broker {
         if let LeaseStep::Ended { ended, revocation } = &change.step {
             (lease.ended, lease.revocation) = (Some(*ended), *revocation);
         }
-        self.live.keep_unwritten(change);
         lease.state = LeaseState::Ended;
-        if matches!(lease.revocation, Revocation::Pending { .. })
-            && let Ok(provider) = self.provider(lease.provider)
-            && let Ok(Ok(done)) = tokio::time::timeout(INLINE_REVOKE, provider.revoke(&lease, now)).await
-        {
+        let revoke = async {
+            let Revocation::Pending { .. } = lease.revocation else { return None };
+            let provider = self.provider(lease.provider).ok()?;
+            tokio::time::timeout(INLINE_REVOKE, provider.revoke(&lease, now)).await.ok()?.ok()
+        };
+        // The provider waits for no file, and the file for no provider.
+        let (done, ()) = tokio::join!(revoke, self.keep_end(change));
+        if let Some(done) = done {
             lease.revocation = Revocation::Done { at: done.at, effective_by: done.effective_by };
         }
         Ok(EndView::of(&lease, reason, now))

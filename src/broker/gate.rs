@@ -12,6 +12,9 @@ use crate::domain::time::Timestamp;
 /// Seconds the wall clock may stand behind the ledger before issuance stops.
 pub const MAX_BEHIND_SECONDS: i64 = 5;
 
+/// What `/readyz` says of a failing store.
+const STORE_FAILS: &str = "the store cannot record or cannot be read; the broker's log says why. Make room or mend the disk; if it stays so, restart the broker";
+
 /// The gate every issuance passes.
 pub struct Gate {
     clock: Arc<dyn Clock>,
@@ -106,9 +109,7 @@ impl Gate {
             return Some(refusal.to_string());
         }
         // The store's own text goes to the log alone: anyone may ask this.
-        self.failing
-            .load(Ordering::Acquire)
-            .then(|| "the store cannot record or cannot be read; the broker's log says why".to_owned())
+        self.failing.load(Ordering::Acquire).then(|| STORE_FAILS.to_owned())
     }
 }
 

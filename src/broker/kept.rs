@@ -1,20 +1,21 @@
-//! The head kept outside the store, kept up with what people and requesters said no to, so that a store restored to
-//! before it is noticed. Nobody waits long for it, and what ends never depends on it.
+//! What is kept outside the store: its head, so that a restore to before somebody said no is noticed, and the ends
+//! that it could not take, so that a restart does not forget them. Nobody waits long, and no end depends on it.
 
 use std::time::Duration;
 
 use super::Broker;
 use super::end::in_time;
-use super::ports::{Head, HeadError};
+use super::ports::{Head, HeadError, JournalError, KeptEnds, LeaseChange, LeaseStep};
+use crate::domain::lease::{Lease, LeaseState};
 
-/// How long an answer waits for the head file; what it could not keep, the next sweep keeps.
-const HEAD_PATIENCE: Duration = Duration::from_secs(2);
+/// How long an answer waits for these files; what they could not keep, the next sweep keeps.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 impl Broker {
     /// After a refusal by people: a store restored to before it needs a fence.
     pub(super) async fn keep_head(&self) {
         let Some(head) = self.head_to_keep().await else { return };
-        match tokio::time::timeout(HEAD_PATIENCE, self.heads.advance(head)).await {
+        match tokio::time::timeout(PATIENCE, self.heads.advance(head)).await {
             Ok(kept) => told(kept),
             Err(_) => told(Err(HeadError("its file does not answer".into()))),
         }
@@ -31,6 +32,60 @@ impl Broker {
         });
     }
 
+    /// INVARIANT: stop-always-works. An end that the store could not take: written when it can, and kept through a restart.
+    pub(super) async fn keep_end(&self, change: LeaseChange) {
+        if matches!(change.step, LeaseStep::Ended { .. }) {
+            self.live.mark_unrecorded(change.id);
+        }
+        self.live.keep_unwritten(change);
+        self.keep_journal().await;
+    }
+
+    /// Brings the journal up to what the store could not take. A journal that fails is tried again by the sweep.
+    pub(super) async fn keep_journal(&self) {
+        let kept = async {
+            // One at a time, and each writes what is true by then.
+            let mut journaled = self.journaled.lock().await;
+            let ends = KeptEnds { leases: self.live.unrecorded(), all: false };
+            if journaled.as_ref() != Some(&ends) {
+                *journaled = None;
+                self.journal.keep(ends.clone()).await?;
+                *journaled = Some(ends);
+            }
+            Ok::<(), JournalError>(())
+        };
+        let late = || Err(JournalError("its file does not answer".into()));
+        if let Err(error) = tokio::time::timeout(PATIENCE, kept).await.unwrap_or_else(|_| late()) {
+            tracing::error!(error = %error, "ends that the store could not take would be forgotten by a restart");
+        }
+    }
+
+    /// The leases that the former life ended without a record. What cannot be read ends every one that may be in use.
+    pub(super) async fn ended_before(&self, open: &[Lease]) -> Vec<Lease> {
+        let released = || open.iter().filter(|lease| lease.state == LeaseState::Released);
+        let ends = match self.journal.kept().await {
+            Ok(Some(ends)) => {
+                *self.journaled.lock().await = Some(ends.clone());
+                ends
+            }
+            Ok(None) if released().next().is_none() => KeptEnds::default(),
+            Ok(None) => unreadable("it is not there"),
+            Err(error) => unreadable(&error.to_string()),
+        };
+        released().filter(|lease| ends.all || ends.leases.contains(&lease.id)).cloned().collect()
+    }
+
+    /// Everything of the former life is recorded. The journal is made while there is room: from here on a full disk does
+    /// not keep an end from being remembered.
+    pub(super) async fn empty_journal(&self) -> Result<(), JournalError> {
+        let mut journaled = self.journaled.lock().await;
+        if journaled.as_ref() != Some(&KeptEnds::default()) {
+            self.journal.keep(KeptEnds::default()).await?;
+            *journaled = Some(KeptEnds::default());
+        }
+        Ok(())
+    }
+
     /// A store that needs a fence is never called the newest.
     async fn head_to_keep(&self) -> Option<Head> {
         if self.needs_fence {
@@ -44,6 +99,15 @@ impl Broker {
             }
         }
     }
+}
+
+/// INVARIANT: unknown-is-no. Whoever was stopped in a former life is not let live because nobody can read that.
+fn unreadable(why: &str) -> KeptEnds {
+    tracing::error!(
+        why,
+        "the journal of unrecorded ends cannot be read: every credential issued before this start is ended"
+    );
+    KeptEnds { all: true, ..KeptEnds::default() }
 }
 
 fn told(kept: Result<(), HeadError>) {

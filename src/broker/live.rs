@@ -1,6 +1,6 @@
 //! The live leases, in memory: what introspection asks, and what still ends when the store cannot be read or written.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::domain::id::LeaseId;
@@ -27,6 +27,7 @@ pub struct LiveLeases {
     ending: Mutex<HashSet<LeaseId>>,
     stopped: Mutex<HashSet<LeaseId>>,
     unwritten: Mutex<Vec<LeaseChange>>,
+    unrecorded: Mutex<BTreeSet<LeaseId>>,
     stops: Mutex<Vec<Arc<UnfinishedStop>>>,
 }
 
@@ -40,6 +41,7 @@ impl LiveLeases {
             if lease.state == LeaseState::Ended {
                 lock(&self.stopped).remove(&lease.id);
             }
+            lock(&self.unrecorded).remove(&lease.id);
             return;
         }
         let left = lease.not_after.since(now).max(0);
@@ -98,6 +100,16 @@ impl LiveLeases {
     /// INVARIANT: stop-always-works. An end that could not be written, to be written when it can.
     pub fn keep_unwritten(&self, change: LeaseChange) {
         lock(&self.unwritten).push(change);
+    }
+
+    /// A lease whose end the store could not take; remembered until its record says that it is over.
+    pub fn mark_unrecorded(&self, id: LeaseId) {
+        lock(&self.unrecorded).insert(id);
+    }
+
+    /// The leases whose ends the store could not take.
+    pub fn unrecorded(&self) -> BTreeSet<LeaseId> {
+        lock(&self.unrecorded).clone()
     }
 
     /// Whether an end waits to be written.

@@ -40,7 +40,7 @@ use allowance::Allowance;
 use gate::Gate;
 use live::LiveLeases;
 use metrics::Metrics;
-use ports::{Clock, CredentialProvider, HeadKeeper, Notifier, Store};
+use ports::{Clock, CredentialProvider, EndJournal, HeadKeeper, KeptEnds, Notifier, Store};
 use recall::HeldReplies;
 use reserved::ReservedKeys;
 use rules::Rules;
@@ -68,6 +68,8 @@ pub struct Parts {
     pub store: Arc<dyn Store>,
     /// The head kept outside it.
     pub heads: Arc<dyn HeadKeeper>,
+    /// Ends that it could not take.
+    pub journal: Arc<dyn EndJournal>,
     /// Clocks.
     pub clock: Arc<dyn Clock>,
     /// Providers.
@@ -87,6 +89,8 @@ pub struct Broker {
     settings: Settings,
     store: Arc<dyn Store>,
     heads: Arc<dyn HeadKeeper>,
+    journal: Arc<dyn EndJournal>,
+    journaled: tokio::sync::Mutex<Option<KeptEnds>>,
     providers: BTreeMap<ProviderKind, Arc<dyn CredentialProvider>>,
     signer: Arc<TokenSigner>,
     notifier: Arc<dyn Notifier>,

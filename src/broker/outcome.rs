@@ -49,10 +49,14 @@ impl Broker {
                 self.end_if_stopped(&held).await?;
                 let step =
                     change(LeaseStep::Released, LeaseState::Minted, vec![event(EventKind::LeaseReleased)]);
-                let released = self.step(step, now).await.inspect_err(|_| {
-                    let end = end_change(&held, EndReason::Withheld, None, &Actor::Broker, self.gate.now());
-                    self.live.keep_unwritten(end);
-                })?;
+                let released = match self.step(step, now).await {
+                    Ok(released) => released,
+                    Err(refusal) => {
+                        let at = self.gate.now();
+                        self.keep_end(end_change(&held, EndReason::Withheld, None, &Actor::Broker, at)).await;
+                        return Err(refusal);
+                    }
+                };
                 self.end_if_stopped(&released).await?;
                 Ok(Recorded::Minted(minted))
             }

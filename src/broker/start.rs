@@ -9,7 +9,9 @@ use super::allowance::{Allowance, PER_CALLER, PER_GRANT};
 use super::gate::Gate;
 use super::live::LiveLeases;
 use super::phases::end_change;
-use super::ports::{ChangeRefused, Head, HeadError, LeaseChange, LeaseFilter, LeaseStep, StoreError};
+use super::ports::{
+    ChangeRefused, Head, HeadError, JournalError, LeaseChange, LeaseFilter, LeaseStep, StoreError,
+};
 use super::recall::HeldReplies;
 use super::refusal::{Code, Refusal};
 use super::reserved::ReservedKeys;
@@ -28,6 +30,9 @@ pub enum StartError {
     /// The head kept outside the store cannot be read or written.
     #[error(transparent)]
     Head(#[from] HeadError),
+    /// The journal of unrecorded ends cannot be written.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
     /// A lease of the former life could not be resolved.
     #[error("a lease of the former life could not be resolved: {0}")]
     Recovery(#[from] ChangeRefused),
@@ -83,6 +88,8 @@ impl Broker {
             settings: parts.settings,
             store: parts.store,
             heads: parts.heads,
+            journal: parts.journal,
+            journaled: tokio::sync::Mutex::default(),
             providers: parts.providers.into_iter().map(|p| (p.kind(), p)).collect::<BTreeMap<_, _>>(),
             signer: parts.signer,
             notifier: parts.notifier,
@@ -100,6 +107,7 @@ impl Broker {
             keeping: Arc::default(),
         });
         broker.recover().await?;
+        broker.empty_journal().await?;
         broker.load_reserved_keys().await?;
         if check != HeadCheck::NeedsFence {
             let head = broker.announce().await?;
@@ -108,11 +116,16 @@ impl Broker {
         Ok(broker)
     }
 
-    /// After a restart INTENT becomes UNKNOWN, MINTED is revoked and ENDED; RELEASED lives on to its deadline.
+    /// After a restart INTENT becomes UNKNOWN, MINTED is revoked and ENDED; RELEASED lives on to its deadline,
+    /// unless the former life had ended it.
     async fn recover(self: &Arc<Self>) -> Result<(), StartError> {
         let now = self.gate.now();
         let open = self.store.leases(LeaseFilter { open: true, ..LeaseFilter::default() }).await?;
-        for lease in open {
+        for lease in self.ended_before(&open).await {
+            let end = end_change(&lease, EndReason::Unrecorded, None, &Actor::Broker, now);
+            self.store.change_lease(end).await?;
+        }
+        for lease in self.store.leases(LeaseFilter { open: true, ..LeaseFilter::default() }).await? {
             match lease.state {
                 LeaseState::Intent => {
                     let event = Event::new(EventKind::LeaseUnknown, Actor::Broker, now)

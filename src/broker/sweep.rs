@@ -48,6 +48,7 @@ impl Broker {
         for phase in [Phase::Observe, Phase::Decide, Phase::Execute] {
             self.metrics.live_leases(phase, self.live.count(phase));
         }
+        self.keep_journal().await;
         self.keep_head_soon().await;
     }
 
@@ -158,6 +159,9 @@ impl Broker {
             Err(ChangeRefused::Store(error)) => {
                 self.gate.store_failed(&error);
                 self.live.kill(lease.id);
+                if !lease.not_after.has_passed(now) {
+                    self.live.mark_unrecorded(lease.id);
+                }
             }
             Err(_) => {
                 self.look_again(lease.id).await;

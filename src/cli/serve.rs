@@ -31,7 +31,7 @@ use crate::http::tls::ReloadableTls;
 use crate::http::{App, router};
 use crate::providers::aws::{AwsProvider, AwsSettings, Identity, forbidden_endpoint_variables};
 use crate::providers::jwt::JwtProvider;
-use crate::store::{HeadFile, SqliteStore};
+use crate::store::{EndFile, HeadFile, SqliteStore};
 
 /// How often time is looked at.
 const SWEEP: Duration = Duration::from_millis(500);
@@ -139,6 +139,7 @@ pub async fn start(mut config: Config, listener: TcpListener) -> anyhow::Result<
     let broker = Broker::start(Parts {
         settings: settings(&config),
         heads: Arc::new(HeadFile::at(&config.head_file)),
+        journal: Arc::new(EndFile::at(beside(&config.head_file))),
         providers: providers(&config, &signer, &store, &clock).await?,
         notifier: notifier(&config, &metrics)?,
         store,
@@ -224,6 +225,13 @@ async fn sweep(broker: Arc<Broker>, database: PathBuf, stopped: watch::Receiver<
             () = &mut stopped => return,
         }
     }
+}
+
+/// The journal of unrecorded ends lies beside the head file, outside the store.
+fn beside(head_file: &Path) -> PathBuf {
+    let mut name = head_file.as_os_str().to_owned();
+    name.push(".ends");
+    name.into()
 }
 
 async fn until(mut stopped: watch::Receiver<bool>) {

@@ -102,11 +102,13 @@ pub enum EndReason {
     Unknown,
     /// Its release could not be recorded, so it never left.
     Withheld,
+    /// It was over before a restart, and the store could not be told then.
+    Unrecorded,
 }
 
 impl EndReason {
     /// Every reason.
-    pub const ALL: [EndReason; 10] = [
+    pub const ALL: [EndReason; 11] = [
         Self::Completed,
         Self::Cancelled,
         Self::Expired,
@@ -117,6 +119,7 @@ impl EndReason {
         Self::Restarted,
         Self::Unknown,
         Self::Withheld,
+        Self::Unrecorded,
     ];
 
     /// The spelling used everywhere.
@@ -132,6 +135,7 @@ impl EndReason {
             Self::Restarted => "restarted",
             Self::Unknown => "unknown",
             Self::Withheld => "withheld",
+            Self::Unrecorded => "unrecorded",
         }
     }
 

@@ -1,8 +1,11 @@
-//! Durable state: a SQLite file behind `broker::ports::Store`, and the ledger's head kept outside it.
+//! Durable state: a SQLite file behind `broker::ports::Store`, and what is kept outside it: the ledger's head,
+//! and the ends that it could not take.
 //! Nothing here decides anything; every method is one transaction that holds whole or not at all.
 
+pub mod end_journal;
 pub mod head_file;
 pub mod sqlite;
 
+pub use end_journal::EndFile;
 pub use head_file::HeadFile;
 pub use sqlite::{OpenError, Options, SqliteStore};

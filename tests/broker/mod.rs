@@ -28,7 +28,7 @@ use phasebroker::http::listen::{self, Limits};
 use phasebroker::http::{App, router};
 use phasebroker::providers::aws::{AwsProvider, AwsSettings};
 use phasebroker::providers::jwt::JwtProvider;
-use phasebroker::store::{HeadFile, SqliteStore};
+use phasebroker::store::{EndFile, HeadFile, SqliteStore};
 use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -108,6 +108,11 @@ impl TestBroker {
     /// The same broker in a new process: what was in memory is gone; store, keys, rules, port and clock stay.
     pub async fn restart(self) -> Self {
         self.restart_after(|_| {}).await
+    }
+
+    /// The bytes of a file in its folder.
+    pub fn file(&self, name: &str) -> Vec<u8> {
+        std::fs::read(self.folder.path().join(name)).unwrap()
     }
 
     /// A copy of the store as it is now.
@@ -192,6 +197,7 @@ impl TestBroker {
             },
             store,
             heads: Arc::new(HeadFile::at(folder.path().join("head.json"))),
+            journal: Arc::new(EndFile::at(folder.path().join("ends"))),
             clock: shared,
             providers,
             signer,

@@ -32,6 +32,7 @@ use phasebroker::domain::token::TokenSigner;
 use phasebroker::http::{App, router};
 use phasebroker::policy::PolicySet;
 use phasebroker::providers::jwt::JwtProvider;
+use phasebroker::store::end_journal::EndFile;
 use phasebroker::store::head_file::HeadFile;
 use phasebroker::store::sqlite::SqliteStore;
 use serde_json::{Value, json};
@@ -128,6 +129,7 @@ impl World {
             },
             store: store.clone(),
             heads: Arc::new(HeadFile::at(dir.path().join("head"))),
+            journal: Arc::new(EndFile::at(dir.path().join("ends"))),
             clock: clock.clone(),
             providers: vec![wrap(JwtProvider::new(signer.clone()))],
             signer,

@@ -1,9 +1,12 @@
-//! The rest of the world: the head kept outside the store, clocks, and people to tell.
+//! The rest of the world: what is kept outside the store, clocks, and people to tell.
+
+use std::collections::BTreeSet;
 
 use async_trait::async_trait;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::store::Head;
+use crate::domain::id::LeaseId;
 use crate::domain::time::Timestamp;
 
 /// The head kept outside the store could not be read or advanced.
@@ -20,6 +23,30 @@ pub trait HeadKeeper: Send + Sync {
     async fn advance(&self, head: Head) -> Result<(), HeadError>;
     /// Replaces whatever is kept, after a fence.
     async fn replace(&self, head: Head) -> Result<(), HeadError>;
+}
+
+/// The journal of unrecorded ends could not be read or written.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the journal of unrecorded ends: {0}")]
+pub struct JournalError(pub String);
+
+/// Leases that were ended while the store could not be told.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeptEnds {
+    /// These.
+    pub leases: BTreeSet<LeaseId>,
+    /// There were more than could be kept: every one.
+    pub all: bool,
+}
+
+/// Keeps, outside the store, which leases were ended while it could not be told, so that a restart ends them first.
+#[async_trait]
+pub trait EndJournal: Send + Sync {
+    /// What is kept; `None` when nothing ever was. Unreadable is an error, never `None`.
+    async fn kept(&self) -> Result<Option<KeptEnds>, JournalError>;
+    /// Durably replaces what is kept; a full disk is no reason to fail.
+    async fn keep(&self, ends: KeptEnds) -> Result<(), JournalError>;
 }
 
 /// Reads clocks; the only place that does.
