@@ -189,6 +189,53 @@ async fn an_idle_connection_is_kept_for_the_idle_time_and_then_closed() {
 }
 
 #[tokio::test]
+async fn a_new_connection_is_taken_when_all_others_are_idle_or_silent() {
+    // Nothing here is closed for its time.
+    let long = Duration::from_secs(600);
+    let limits = Limits {
+        header_timeout: long,
+        idle_timeout: long,
+        connections: 16,
+        connections_reserved: 4,
+        ..Limits::default()
+    };
+    let server = start(limits, None).await;
+    let mut kept = Vec::new();
+    for number in 0..50 {
+        let mut stream = TcpStream::connect(server.address).await.unwrap();
+        if number % 2 == 0 {
+            stream.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+            let read = tokio::time::timeout(Duration::from_secs(8), stream.read(&mut [0; 512])).await;
+            assert!(read.expect("each new connection is answered").unwrap() > 0);
+        }
+        kept.push(stream);
+    }
+    assert_eq!(rest(&mut kept[0]).await, "", "the oldest idle one went");
+    assert!(
+        talk(server.address, "POST /stop HTTP/1.1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+            .await
+            .starts_with("HTTP/1.1 200")
+    );
+}
+
+#[tokio::test]
+async fn a_connection_with_room_beside_it_is_kept() {
+    let limits = Limits { connections: 16, connections_reserved: 4, ..quick() };
+    let server = start(limits, None).await;
+    let mut streams = Vec::new();
+    for _ in 0..8 {
+        streams.push(TcpStream::connect(server.address).await.unwrap());
+    }
+    for stream in &mut streams {
+        let mut answer = [0; 512];
+        stream.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+        let read = stream.read(&mut answer).await.unwrap();
+        let text = String::from_utf8_lossy(&answer[..read]).to_lowercase();
+        assert!(text.ends_with("hello") && !text.contains("connection: close"), "{text}");
+    }
+}
+
+#[tokio::test]
 async fn a_panic_is_one_500_and_harms_no_other_connection() {
     let server = start(quick(), None).await;
     for method in ["GET", "POST"] {

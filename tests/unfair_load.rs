@@ -3,7 +3,7 @@
 
 mod broker;
 
-use broker::TestBroker;
+use broker::{Setup, TestBroker, fresh};
 use phasebroker::broker::allowance::PER_GRANT;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -25,4 +25,32 @@ async fn bad_answers_to_a_grant_beyond_the_allowance_cost_no_ledger_write_and_go
     b.answer(&other, "rubbish").await.refused(422, "approval_invalid", "");
     let approved = b.approve(attacked, &["bob"]).await;
     b.claim(&approved).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wait_beyond_the_agents_share_is_answered_at_once_with_the_state() {
+    let b = TestBroker::with(Setup { waits_per_agent: 0, ..Setup::default() }).await;
+    let pending = b.run_to_pending().await;
+    let path = format!("/v1/grants/{}?wait=60", pending.grant);
+    let full = b.by_agent("fixer", &fresh(), "GET", &path, None).await;
+    assert_eq!(full.headers["retry-after"], "5");
+    assert_eq!(full.good()["state"], "pending");
+    let approved = b.approve(pending, &["bob"]).await;
+    let path = format!("/v1/grants/{}?wait=60", approved.grant);
+    let settled = b.by_agent("fixer", &fresh(), "GET", &path, None).await;
+    assert!(!settled.headers.contains_key("retry-after"), "nothing to wait for");
+    assert_eq!(settled.good()["state"], "approved");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wait_ends_with_the_signature_it_waits_for() {
+    let b = TestBroker::with(Setup { waits_per_agent: 1, ..Setup::default() }).await;
+    let pending = b.run_to_pending().await;
+    let path = format!("/v1/grants/{}?wait=60", pending.grant);
+    let key = fresh();
+    let (waited, _) = tokio::join!(b.by_agent("fixer", &key, "GET", &path, None), async {
+        let token = b.approval("bob", &pending.sealed);
+        b.answer(&pending, &token).await.good()
+    });
+    assert_eq!(waited.good()["state"], "approved");
 }

@@ -71,6 +71,8 @@ impl Limit {
                 open_per_agent: config.limits.open_per_agent,
                 open_in_all: config.limits.open_in_all,
                 reply_seconds: config.tokens.reply_seconds,
+                waits_per_agent: 16,
+                waits_in_all: 512,
             },
             store: store.clone(),
             heads: heads.clone(),

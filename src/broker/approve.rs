@@ -119,7 +119,7 @@ impl Broker {
                     if complete {
                         self.metrics.proposal_to_approval(now.since(grant.time.sealed_at));
                     }
-                    self.changed.notify_waiters();
+                    self.waits.wake(grant.id);
                     if approval.claims.decision != Answer::Approve {
                         self.keep_head().await;
                     }

@@ -111,7 +111,7 @@ impl Broker {
         match self.store.change_grant(change).await {
             Ok(()) => {
                 self.gate.store_recorded(now);
-                self.changed.notify_waiters();
+                self.waits.wake(id);
                 self.keep_head().await;
                 Ok(GrantState::Cancelled)
             }

@@ -20,6 +20,9 @@ use crate::domain::principal::{AgentSlug, GroupSlug, PersonSlug};
 use crate::domain::proposal::Story;
 use crate::domain::time::Timestamp;
 
+/// When an agent that could not wait asks again.
+const POLL_AGAIN_SECONDS: u32 = 5;
+
 /// An open grant in a list for people.
 #[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ApprovalLine {
@@ -141,6 +144,14 @@ pub struct GrantStatus {
     pub denied_by: Option<PersonSlug>,
 }
 
+/// The answer to an agent that asks where a grant stands.
+pub struct Polled {
+    /// Where it stands.
+    pub status: GrantStatus,
+    /// It could not wait here; asking again makes sense after so many seconds.
+    pub retry_after: Option<u32>,
+}
+
 /// The approvals that count: approve tokens whose person has not taken them back since.
 pub(super) fn active(approvals: &[Approval]) -> Vec<Approval> {
     let later_withdrawn = |at: usize, person: &PersonSlug| {
@@ -199,29 +210,42 @@ impl Broker {
         })
     }
 
-    /// A grant as its proposing or claiming agent sees it; waits up to `wait` for a change while it is pending.
+    /// A grant as its proposing or claiming agent sees it; waits up to `wait` for a change while it is pending, and not
+    /// at all where too many wait already.
     pub async fn grant_status(
         &self,
         id: GrantId,
         agent: &AgentSlug,
         wait: Duration,
-    ) -> Result<GrantStatus, Refusal> {
+    ) -> Result<Polled, Refusal> {
         let until = tokio::time::Instant::now() + wait.min(Duration::from_secs(60));
-        let mut seen = None;
+        let first = self.record_of_agent(id, agent).await?;
+        if first.state != GrantState::Pending || wait.is_zero() {
+            return Ok(Polled { status: self.status(&first).await?, retry_after: None });
+        }
+        // SECURITY: who waits holds a connection; without a bound, waiting agents would keep a stop out.
+        let Some(waiting) = self.waits.seat(agent, id) else {
+            let retry_after = Some(POLL_AGAIN_SECONDS);
+            return Ok(Polled { status: self.status(&first).await?, retry_after });
+        };
         loop {
-            let changed = self.changed.notified();
-            let record = self.record_of(id).await?;
-            let who = &record.sealed.grant().who;
-            if who.proposing_agent != *agent && who.claiming_agent != *agent {
-                return Err(Refusal::new(Code::NotFound, format!("no grant `{id}` of yours")));
-            }
-            let first = *seen.get_or_insert(record.revision);
-            let settled = record.state != GrantState::Pending || record.revision != first;
+            let changed = waiting.changed();
+            let record = self.record_of_agent(id, agent).await?;
+            let settled = record.state != GrantState::Pending || record.revision != first.revision;
             if settled || tokio::time::Instant::now() >= until {
-                return self.status(&record).await;
+                return Ok(Polled { status: self.status(&record).await?, retry_after: None });
             }
             let _ = tokio::time::timeout_at(until, changed).await;
         }
+    }
+
+    async fn record_of_agent(&self, id: GrantId, agent: &AgentSlug) -> Result<GrantRecord, Refusal> {
+        let record = self.record_of(id).await?;
+        let who = &record.sealed.grant().who;
+        if who.proposing_agent != *agent && who.claiming_agent != *agent {
+            return Err(Refusal::new(Code::NotFound, format!("no grant `{id}` of yours")));
+        }
+        Ok(record)
     }
 
     /// The directory in force when the grant was sealed.

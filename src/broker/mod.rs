@@ -28,6 +28,7 @@ pub mod start;
 pub mod stop;
 pub mod sweep;
 pub mod views;
+mod waits;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -44,6 +45,7 @@ use ports::{Clock, CredentialProvider, EndJournal, HeadKeeper, KeptEnds, Notifie
 use recall::HeldReplies;
 use reserved::ReservedKeys;
 use rules::Rules;
+use waits::Waits;
 
 /// What an operator sets.
 #[derive(Debug, Clone)]
@@ -58,6 +60,10 @@ pub struct Settings {
     pub open_in_all: usize,
     /// Seconds a lost reply can be asked for again; at most 60.
     pub reply_seconds: u32,
+    /// Requests of one agent that may wait for grants at a time; more are answered at once.
+    pub waits_per_agent: usize,
+    /// The same, of all agents together.
+    pub waits_in_all: usize,
 }
 
 /// The parts a broker is put together from.
@@ -102,7 +108,7 @@ pub struct Broker {
     reserved: ReservedKeys,
     refused_answers: Allowance,
     refused_callers: Allowance,
-    changed: tokio::sync::Notify,
+    waits: Waits,
     reloading: tokio::sync::Mutex<()>,
     needs_fence: bool,
     keeping: Arc<tokio::sync::Mutex<()>>,

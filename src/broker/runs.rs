@@ -209,7 +209,7 @@ impl Broker {
             Err(ChangeRefused::Store(error)) => return Err(self.gate.store_failed(&error)),
             Err(_) => return Err(conflict()),
         }
-        self.changed.notify_waiters();
+        open.iter().for_each(|record| self.waits.wake(record.sealed.grant().id));
         let ended = self.after_ends(leases, EndReason::PhaseLeft, now).await;
         Ok(ClosedRun { run: id, phase: RunPhase::Closed, ended })
     }

@@ -15,6 +15,7 @@ use super::ports::{
 use super::recall::HeldReplies;
 use super::refusal::{Code, Refusal};
 use super::reserved::ReservedKeys;
+use super::waits::Waits;
 use super::{Broker, Parts};
 use crate::domain::canonical::MAX_SAFE_INTEGER;
 use crate::domain::event::{Event, EventKind};
@@ -84,6 +85,7 @@ impl Broker {
                 tracing::error!(error = %error, "fence the store before the next restart, which might not ask for it");
             }
         }
+        let waits = Waits::new(parts.settings.waits_per_agent, parts.settings.waits_in_all);
         let broker = Arc::new(Self {
             settings: parts.settings,
             store: parts.store,
@@ -101,7 +103,7 @@ impl Broker {
             reserved: ReservedKeys::default(),
             refused_answers: Allowance::new(PER_GRANT),
             refused_callers: Allowance::new(PER_CALLER),
-            changed: tokio::sync::Notify::new(),
+            waits,
             reloading: tokio::sync::Mutex::new(()),
             needs_fence: check == HeadCheck::NeedsFence,
             keeping: Arc::default(),

@@ -173,7 +173,7 @@ impl Broker {
                 }
             }
         }
-        self.changed.notify_waiters();
+        cancelled.iter().for_each(|id| self.waits.wake(*id));
         (cancelled, done)
     }
 

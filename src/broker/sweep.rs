@@ -183,7 +183,7 @@ impl Broker {
         match self.store.change_grant(change).await {
             Ok(()) => {
                 self.gate.store_recorded(now);
-                self.changed.notify_waiters();
+                self.waits.wake(grant.id);
                 self.notifier.notify(Notice {
                     kind: "grant_lapsed",
                     id: grant.id.to_string(),

@@ -35,6 +35,8 @@ use crate::store::{EndFile, HeadFile, SqliteStore};
 
 /// How often time is looked at.
 const SWEEP: Duration = Duration::from_millis(500);
+/// Requests of one agent that may wait for signatures at a time.
+const WAITS_PER_AGENT: usize = 16;
 /// How long a shutdown goes on revoking.
 const REVOKE_PATIENCE: Duration = Duration::from_secs(20);
 
@@ -291,6 +293,9 @@ fn settings(config: &Config) -> Settings {
         open_per_agent: config.limits.open_per_agent,
         open_in_all: config.limits.open_in_all,
         reply_seconds: config.tokens.reply_seconds,
+        waits_per_agent: WAITS_PER_AGENT,
+        // The other half is for everybody who does not wait.
+        waits_in_all: config.limits.connections / 2,
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::response::Response;
+use hyper::header::{HeaderValue, RETRY_AFTER};
 use serde::{Deserialize, Serialize};
 
 use super::App;
@@ -150,7 +151,12 @@ pub(super) async fn wait(
         Some(status) => status,
         None => app.broker.grant_status(grant, &caller.agent, seconds(None)).await,
     };
-    Ok(ok(&status?))
+    let polled = status?;
+    let mut response = ok(&polled.status);
+    if let Some(seconds) = polled.retry_after {
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    Ok(response)
 }
 
 /// POST /v1/grants/{grant}/cancel

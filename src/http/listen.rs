@@ -28,7 +28,7 @@ use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use prometheus_client::metrics::counter::Counter;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout, timeout_at};
 use tower::ServiceExt;
@@ -36,6 +36,7 @@ use tower::ServiceExt;
 use super::patience::{Patience, Watched};
 use super::peers::Peers;
 use super::problem::Problem;
+use super::room::Room;
 use super::tls::ReloadableTls;
 
 /// What a peer may cost us.
@@ -51,6 +52,8 @@ pub struct Limits {
     pub drain_timeout: Duration,
     /// Connections at a time; more wait in the kernel's queue.
     pub connections: usize,
+    /// Of `connections`, kept free by closing idle ones (at most a quarter): a new one, which may be a stop, gets in.
+    pub connections_reserved: usize,
     /// Connections at a time of one peer (IPv6: one /64) that is not loopback.
     pub connections_per_peer: usize,
     /// Bytes of a body.
@@ -71,6 +74,7 @@ impl Default for Limits {
             idle_timeout: Duration::from_secs(30),
             drain_timeout: Duration::from_secs(20),
             connections: 1024,
+            connections_reserved: 32,
             connections_per_peer: 256,
             body_bytes: 64 * 1024,
             headers: 64,
@@ -89,7 +93,7 @@ pub async fn serve(
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<()> {
     let mut shutdown = pin!(shutdown);
-    let slots = Arc::new(Semaphore::new(limits.connections));
+    let room = Arc::new(Room::new(limits.connections, limits.connections_reserved));
     let peers = Peers::new(limits.connections_per_peer);
     let limits = Arc::new(limits);
     let graceful = GracefulShutdown::new();
@@ -99,15 +103,19 @@ pub async fn serve(
         let (stream, peer, slot) = tokio::select! {
             () = &mut shutdown => break,
             Some(_) = tasks.join_next() => continue,
-            accepted = accept(&listener, &slots) => accepted?,
+            accepted = accept(&listener, &room) => accepted?,
         };
         // SECURITY: one peer cannot take every slot. Loopback is where a proxy or the only host's agents come from.
         let Some(seat) = peers.seat(peer.ip()) else {
             tracing::debug!(peer.address = %peer.ip(), "too many connections of one peer");
             continue;
         };
+        let patience = Arc::new(Patience::new(limits.header_timeout, limits.idle_timeout));
+        room.admit(&patience);
         let connection = Connection {
             peer,
+            patience,
+            room: room.clone(),
             limits: limits.clone(),
             app: app.clone(),
             watcher: graceful.watcher(),
@@ -136,9 +144,9 @@ pub async fn serve(
 /// Waits for a slot first, so that the kernel's queue holds back what we cannot serve.
 async fn accept(
     listener: &TcpListener,
-    slots: &Arc<Semaphore>,
+    room: &Room,
 ) -> io::Result<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
-    let slot = slots.clone().acquire_owned().await.map_err(io::Error::other)?;
+    let slot = room.slot().await.map_err(io::Error::other)?;
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => return Ok((stream, peer, slot)),
@@ -163,6 +171,8 @@ struct Busy(#[expect(dead_code, reason = "held, not read")] mpsc::Sender<Infalli
 
 struct Connection {
     peer: SocketAddr,
+    patience: Arc<Patience>,
+    room: Arc<Room>,
     limits: Arc<Limits>,
     app: Router,
     watcher: Watcher,
@@ -175,26 +185,37 @@ impl Connection {
         let _ = stream.set_nodelay(true);
         match tls {
             None => self.speak(stream).await,
-            Some(tls) => match timeout(self.limits.header_timeout, tls.acceptor().accept(stream)).await {
-                Ok(Ok(stream)) => self.speak(stream).await,
-                Ok(Err(error)) => tracing::debug!(peer.address = %self.peer, %error, "no TLS"),
-                Err(_) => tracing::debug!(peer.address = %self.peer, "the TLS handshake took too long"),
-            },
+            Some(tls) => {
+                let patience = self.patience.clone();
+                tokio::select! {
+                    shaken = tls.acceptor().accept(stream) => match shaken {
+                        Ok(stream) => {
+                            patience.shook_hands();
+                            self.speak(stream).await;
+                        }
+                        Err(error) => tracing::debug!(peer.address = %self.peer, %error, "no TLS"),
+                    },
+                    () = patience.ends() => tracing::debug!("the TLS handshake took too long"),
+                }
+            }
         }
     }
 
     async fn speak<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(self, stream: S) {
-        let Self { peer, limits, app, watcher, busy } = self;
-        let patience = Arc::new(Patience::new(limits.header_timeout, limits.idle_timeout));
+        let Self { peer, patience, room, limits, app, watcher, busy } = self;
         let io = TokioIo::new(Watched::new(stream, patience.clone()));
         let service = {
             let (limits, patience) = (limits.clone(), patience.clone());
             service_fn(move |request| {
                 let (app, limits, patience) = (app.clone(), limits.clone(), patience.clone());
-                let busy = busy.clone();
+                let (busy, room) = (busy.clone(), room.clone());
                 async move {
                     let _asked = patience.asked();
-                    Ok::<_, Infallible>(answer(request, peer, app, &limits, busy).await)
+                    let mut response = answer(request, peer, app, &limits, busy).await;
+                    if room.is_scarce() {
+                        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                    }
+                    Ok::<_, Infallible>(response)
                 }
             })
         };

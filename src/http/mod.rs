@@ -15,6 +15,7 @@ mod peers;
 mod people;
 pub mod problem;
 mod proposals;
+mod room;
 mod route;
 mod runs;
 pub mod tls;

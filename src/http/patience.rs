@@ -20,6 +20,8 @@ enum Waiting {
     Idle(Instant),
     /// Nothing of the peer's: a request is being answered.
     Answering,
+    /// Nothing: its place is needed.
+    Over,
 }
 
 /// The clock of one connection.
@@ -40,6 +42,27 @@ impl Patience {
         Self { header, idle, waiting, changed: Notify::new() }
     }
 
+    /// Since when the peer has had nothing of us to wait for, idle ones before those that have begun to ask.
+    pub(super) fn dispensable(&self) -> Option<(bool, Instant)> {
+        match self.waiting() {
+            Waiting::Idle(since) => Some((false, since)),
+            Waiting::Header(since) => Some((true, since)),
+            Waiting::Answering | Waiting::Over => None,
+        }
+    }
+
+    /// Ends the connection, unless a request is being answered by now.
+    pub(super) fn make_room(&self) {
+        if self.dispensable().is_some() {
+            self.set(Waiting::Over);
+        }
+    }
+
+    /// The handshake is done; a header is expected from now on.
+    pub(super) fn shook_hands(&self) {
+        self.set(Waiting::Header(Instant::now()));
+    }
+
     /// A whole header has arrived.
     pub(super) fn asked(&self) -> Asked<'_> {
         self.set(Waiting::Answering);
@@ -53,6 +76,7 @@ impl Patience {
             let deadline = match self.waiting() {
                 Waiting::Header(since) => since + self.header,
                 Waiting::Idle(since) => since + self.idle,
+                Waiting::Over => return,
                 Waiting::Answering => {
                     changed.await;
                     continue;

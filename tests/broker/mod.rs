@@ -51,6 +51,8 @@ pub struct Setup {
     pub limits: Limits,
     /// Seconds a lost reply can be asked for again.
     pub reply_seconds: u32,
+    /// Requests of one agent that may wait for grants at a time.
+    pub waits_per_agent: usize,
     /// Open proposals one agent may have.
     pub open_per_agent: usize,
 }
@@ -63,6 +65,7 @@ impl Default for Setup {
             notifier: Arc::new(Silent),
             limits: Limits::default(),
             reply_seconds: 60,
+            waits_per_agent: 16,
             open_per_agent: 50,
         }
     }
@@ -194,6 +197,8 @@ impl TestBroker {
                 open_per_agent: setup.open_per_agent,
                 open_in_all: 200,
                 reply_seconds: setup.reply_seconds,
+                waits_per_agent: setup.waits_per_agent,
+                waits_in_all: 512,
             },
             store,
             heads: Arc::new(HeadFile::at(folder.path().join("head.json"))),

@@ -126,6 +126,8 @@ impl World {
                 open_per_agent: 20,
                 open_in_all: 100,
                 reply_seconds: 60,
+                waits_per_agent: 16,
+                waits_in_all: 512,
             },
             store: store.clone(),
             heads: Arc::new(HeadFile::at(dir.path().join("head"))),

@@ -158,7 +158,12 @@ impl AgentClient {
             .transport
             .get(&format!("{path}?wait={wait}"))
             .timeout(PATIENCE + Duration::from_secs(u64::from(wait)));
-        self.call(request, "GET", &path, Proves::Login(&self.desk)).await?.read()
+        let answer = self.call(request, "GET", &path, Proves::Login(&self.desk)).await?;
+        if let Some(pause) = answer.pause {
+            // Too many wait there already: wait here, so that nobody asks without a pause.
+            tokio::time::sleep(pause.min(Duration::from_secs(u64::from(wait)))).await;
+        }
+        answer.read()
     }
 
     /// Stops asking.

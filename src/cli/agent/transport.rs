@@ -22,6 +22,8 @@ pub(super) struct Transport {
 /// A successful answer.
 pub(super) struct Answer {
     body: Zeroizing<Vec<u8>>,
+    /// The broker could not let us wait there: this long before it is asked again.
+    pub(super) pause: Option<Duration>,
 }
 
 /// What an exchange gave: an answer, or a nonce to try again with.
@@ -87,6 +89,8 @@ impl Transport {
         let mut answer = request.send().await.map_err(away)?;
         let status = answer.status();
         let nonce = answer.headers().get("dpop-nonce").and_then(|n| n.to_str().ok()).map(str::to_owned);
+        let pause =
+            answer.headers().get("retry-after").and_then(|seconds| seconds.to_str().ok()?.parse().ok());
         // Grown by hand: a vector that moves would leave copies of secrets behind.
         let mut body = Zeroizing::new(Vec::with_capacity(64 * 1024));
         while let Some(chunk) = answer.chunk().await.map_err(away)? {
@@ -97,7 +101,7 @@ impl Transport {
             body.extend_from_slice(&chunk);
         }
         if status.is_success() {
-            return Ok(Exchanged::Done(Answer { body }));
+            return Ok(Exchanged::Done(Answer { body, pause: pause.map(Duration::from_secs) }));
         }
         let refused = Refused::read(status.as_u16(), &body);
         match nonce {
@@ -152,7 +156,7 @@ mod tests {
 
     #[test]
     fn an_answer_that_does_not_parse_is_never_quoted() {
-        let answer = Answer { body: Zeroizing::new(br#"{"lease":"topsecret"}"#.to_vec()) };
+        let answer = Answer { body: Zeroizing::new(br#"{"lease":"topsecret"}"#.to_vec()), pause: None };
         let error = answer.read::<super::super::PhaseToken>().err().unwrap();
         assert!(!error.to_string().contains("topsecret"), "{error}");
     }
