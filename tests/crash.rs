@@ -1,4 +1,4 @@
-//! The program, killed at its N-th flush with N counting up until the work survives, and then started again on the same
+//! The program, killed at its N-th flush (or write) with N counting up until the work survives, and then started again on the same
 //! files: one credential at most has left, nothing without its records, and every lease ends.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
@@ -23,22 +23,27 @@ use serde_json::json;
 
 /// The role of `Work::aws`.
 const ROLE: &str = "execute";
-/// More flushes than any of these stories has; reaching it means that the counting does not work.
-const MANY: u32 = 60;
+/// More calls than any of these stories has; reaching it means that the counting does not work.
+const MANY: u32 = 200;
+/// What makes a record durable.
+const FLUSHES: &str = "fdatasync,fsync";
+/// What puts a record together: a kill here leaves half a transaction, or two files of the head.
+const WRITES: &str = "pwrite64,rename";
 
-/// A broker that is killed when one of its threads flushes for the `n`-th time.
-fn killed_at(place: &Place, n: u32) -> Running {
-    let inject = format!("inject=fdatasync,fsync:signal=SIGKILL:when={n}");
-    place.start(&["-e", "trace=fdatasync,fsync", "-e", &inject])
+/// A broker that is killed when one of its threads makes one of `calls` for the `n`-th time.
+fn killed_at(place: &Place, calls: &str, n: u32) -> Running {
+    let (trace, inject) = (format!("trace={calls}"), format!("inject={calls}:signal=SIGKILL:when={n}"));
+    place.start(&["-e", &trace, "-e", &inject])
 }
 
 /// Does `work` at such a broker; what it gave, or `None` when the broker died first.
 async fn at_a_dying_broker<T>(
     place: &Place,
+    calls: &str,
     n: u32,
     work: impl AsyncFnOnce() -> Result<T, AgentError>,
 ) -> Option<T> {
-    let mut broker = killed_at(place, n);
+    let mut broker = killed_at(place, calls, n);
     if !place.answers(&mut broker).await {
         broker.ends().await;
         return None;
@@ -49,7 +54,7 @@ async fn at_a_dying_broker<T>(
             Some(done)
         }
         Err(error) => {
-            assert!(error.is_lost_reply(), "flush {n}: {error}\n{}", place.log());
+            assert!(error.is_lost_reply(), "{calls} {n}: {error}\n{}", place.log());
             broker.ends().await;
             None
         }
@@ -112,32 +117,44 @@ async fn greedy_agent_gets(place: &Place, it: &Approved, found: &[String]) -> us
     0
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_claim_killed_at_any_flush_yields_one_credential_at_most() {
+/// Claims at a broker killed at each of `calls` in turn, until a claim survives; the last step found after each kill.
+async fn sweep_a_claim(calls: &str) -> Vec<String> {
     peers::strace::available();
     let place = Place::new(None);
     let it = approved(&place, Work::jwt(300)).await;
     let mut seen = Vec::new();
     for n in 1..MANY {
         place.put_back("approved");
-        let left = at_a_dying_broker(&place, n, async || place.claim(&it).await).await.is_some();
+        let left = at_a_dying_broker(&place, calls, n, async || place.claim(&it).await).await.is_some();
         let broker = place.serve().await;
         let found = nothing_is_lost(&place, &it, left).await;
         let more = greedy_agent_gets(&place, &it, &found).await;
-        assert!(usize::from(left) + more <= 1, "flush {n}: two credentials left");
+        assert!(usize::from(left) + more <= 1, "{calls} {n}: two credentials left");
         if found.last().is_some_and(|last| last == "lease.released") {
             assert_eq!(place.lease_is_over(&it).await, "cancelled");
         }
-        broker.stop().await;
+        broker.kill().await;
         seen.push(found.last().cloned().unwrap_or_default());
         if left {
-            break;
+            return seen;
         }
     }
+    panic!("no claim ever survived:\n{}", place.log());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_claim_killed_at_any_flush_yields_one_credential_at_most() {
+    let seen = sweep_a_claim(FLUSHES).await;
     // The sweep met every stage at which a claim can die.
     for stage in ["", "lease.unknown", "lease.ended:restarted", "lease.released"] {
         assert!(seen.iter().any(|last| last == stage), "never `{stage}`: {seen:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_claim_killed_at_any_write_yields_one_credential_at_most() {
+    let seen = sweep_a_claim(WRITES).await;
+    assert!(seen.len() > 10, "too few writes to be true: {seen:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -147,7 +164,7 @@ async fn every_lease_of_a_killed_broker_ends_by_its_deadline() {
     let it = approved(&place, Work::jwt(3)).await;
     for n in 1..MANY {
         place.put_back("approved");
-        let left = at_a_dying_broker(&place, n, async || place.claim(&it).await).await.is_some();
+        let left = at_a_dying_broker(&place, FLUSHES, n, async || place.claim(&it).await).await.is_some();
         let broker = place.serve().await;
         let opened = place.lease(&it).await.is_some();
         if opened {
@@ -194,7 +211,7 @@ async fn a_mint_at_aws_killed_at_any_flush_happens_once_and_is_starved() {
         aws.edit_policy(ROLE, POLICY_NAME, None);
         let before = aws.minted();
         wound(&aws);
-        let left = at_a_dying_broker(&place, n, async || place.claim(&it).await).await.is_some();
+        let left = at_a_dying_broker(&place, FLUSHES, n, async || place.claim(&it).await).await.is_some();
         let broker = place.serve().await;
         let found = nothing_is_lost(&place, &it, left).await;
         wound(&aws);
@@ -258,7 +275,7 @@ async fn a_completion_killed_at_any_flush_is_kept_or_can_be_made_again() {
     for n in 1..MANY {
         place.put_back("claimed");
         let complete = async || place.agent("fixer").complete(&claimed, &it.claim_key, &done()).await;
-        let survived = at_a_dying_broker(&place, n, complete).await.is_some();
+        let survived = at_a_dying_broker(&place, FLUSHES, n, complete).await.is_some();
         let broker = place.serve().await;
         let reason = end_again(&place, &it, &claimed, n).await;
         assert!(!survived || reason == "completed", "an answered completion was forgotten");
@@ -280,7 +297,7 @@ async fn a_revocation_at_aws_killed_at_any_flush_is_done_after_the_restart() {
         place.put_back("claimed");
         aws.edit_policy(ROLE, POLICY_NAME, None);
         let complete = async || place.agent("fixer").complete(&claimed, &it.claim_key, &done()).await;
-        let survived = at_a_dying_broker(&place, n, complete).await.is_some();
+        let survived = at_a_dying_broker(&place, FLUSHES, n, complete).await.is_some();
         let broker = place.serve().await;
         let reason = end_again(&place, &it, &claimed, n).await;
         assert_eq!(place.lease_is_over(&it).await, reason);
