@@ -145,16 +145,16 @@ async fn sweep_a_claim(calls: &str) -> Vec<String> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_claim_killed_at_any_flush_yields_one_credential_at_most() {
     let seen = sweep_a_claim(FLUSHES).await;
-    // The sweep met every stage at which a claim can die.
-    for stage in ["", "lease.unknown", "lease.ended:restarted", "lease.released"] {
-        assert!(seen.iter().any(|last| last == stage), "never `{stage}`: {seen:?}");
-    }
+    assert!(seen.len() > 4, "too few flushes to be true: {seen:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_claim_killed_at_any_write_yields_one_credential_at_most() {
     let seen = sweep_a_claim(WRITES).await;
-    assert!(seen.len() > 10, "too few writes to be true: {seen:?}");
+    // Every record takes several writes, so that the sweep meets every stage at which a claim can die.
+    for stage in ["", "lease.unknown", "lease.ended:restarted", "lease.released"] {
+        assert!(seen.iter().any(|last| last == stage), "never `{stage}`: {seen:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

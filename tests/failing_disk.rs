@@ -7,60 +7,63 @@ mod peers;
 mod process;
 
 use phasebroker::cli::agent::AgentError;
-use phasebroker::domain::grant::GrantState;
 use process::caller::{Approved, Work};
 use process::place::Place;
 use serde_json::json;
 
-/// Flushes of the writing thread in a start on an existing store; the next one is the first request's.
-const OF_A_START: u32 = 3;
+/// More flushes than a claim has; reaching it means that the counting does not work.
+const MANY: u32 = 60;
 
-async fn refused_for_the_disk(place: &Place, it: &Approved) {
-    match place.claim(it).await.err().expect("it was allowed") {
-        AgentError::Refused(refused) => {
-            assert_eq!((refused.status, refused.code.as_str()), (503, "store_unavailable"), "{refused}");
-            assert!(refused.retry_after.is_some());
-        }
-        other => panic!("{other}"),
-    }
+/// A claim at a broker whose flushes fail is refused, now and later, and `/readyz` is red.
+async fn refused_for_the_disk(place: &Place, it: &Approved, refusal: AgentError) {
+    let AgentError::Refused(refused) = refusal else { panic!("{refusal}") };
+    assert_eq!((refused.status, refused.code.as_str()), (503, "store_unavailable"), "{refused}");
+    assert!(refused.retry_after.is_some());
+    assert_eq!(place.readiness().await.0, 503);
+    // A failed flush is not made good by another.
+    let again = place.claim(it).await.err().expect("it was allowed");
+    assert!(["store_unavailable", "grant_spent"].contains(&again.code().unwrap_or_default()), "{again}");
+    assert_eq!(place.readiness().await.0, 503);
+    assert!(place.log().contains("restart the broker"), "it does not say what to do:\n{}", place.log());
+    let everything = json!({"everything": true, "reason": "the disk fails"});
+    let (status, stopped) = place.post("/v1/stop", Some("olga"), &everything).await;
+    assert_eq!((status, &stopped["recorded"]), (200, &json!(false)), "{stopped}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_failed_flush_stops_issuing_until_a_restart_and_never_stopping() {
+async fn a_disk_that_fails_from_any_flush_on_issues_nothing_more_and_goes_on_stopping() {
     peers::strace::available();
     let place = Place::new(None);
     let broker = place.serve().await;
     let it = place.approved(Work::jwt(300)).await;
     broker.stop().await;
-
-    let inject = format!("inject=fdatasync,fsync:error=EIO:when={}+", OF_A_START + 1);
-    let mut broker = place.start(&["-e", "trace=fdatasync,fsync", "-e", &inject]);
-    assert!(place.answers(&mut broker).await, "{}", place.log());
-    assert_eq!(place.readiness().await.0, 200);
-    refused_for_the_disk(&place, &it).await;
-    let (status, why) = place.readiness().await;
-    assert_eq!(status, 503, "{why}");
-    // Whatever the disk says later: a failed flush is not made good by another.
-    refused_for_the_disk(&place, &it).await;
-    let (_, why) = place.readiness().await;
-    assert!(why.to_string().contains("restart the broker"), "it does not say what to do: {why}");
-
-    let everything = json!({"everything": true, "reason": "the disk fails"});
-    let (status, stopped) = place.post("/v1/stop", Some("olga"), &everything).await;
-    assert_eq!((status, &stopped["recorded"]), (200, &json!(false)), "{stopped}");
-    assert_eq!(stopped["leases"].as_array().unwrap().len(), 1, "the decide lease: {stopped}");
-    broker.kill().await;
-
-    // Nothing was minted: what the failed write left on the disk is nothing, or an INTENT that nobody answered.
-    let broker = place.serve().await;
-    let life: Vec<String> = place.life(it.lease).await.into_iter().map(|(kind, _)| kind).collect();
-    assert!(!life.iter().any(|kind| ["lease.minted", "lease.released"].contains(&kind.as_str())), "{life:?}");
-    match life.is_empty() {
-        true => {
-            assert_eq!(place.grant_state(&it).await, GrantState::Approved);
-            place.claim(&it).await.map(drop).unwrap();
+    place.keep("approved");
+    let mut refusals = 0;
+    for n in 1..MANY {
+        place.put_back("approved");
+        let inject = format!("inject=fdatasync,fsync:error=EIO:when={n}+");
+        let mut broker = place.start(&["-e", "trace=fdatasync,fsync", "-e", &inject]);
+        if !place.answers(&mut broker).await {
+            continue;
         }
-        false => assert_eq!(place.grant_state(&it).await, GrantState::Claimed),
+        match place.claim(&it).await {
+            Ok(_) => {
+                assert!(refusals > 0, "no flush of the claim ever failed");
+                return;
+            }
+            Err(refusal) => refused_for_the_disk(&place, &it, refusal).await,
+        }
+        refusals += 1;
+        broker.kill().await;
+
+        // Nothing left so far, and what the disk kept decides whether something may.
+        let broker = place.serve().await;
+        let consumed = place.lease(&it).await.is_some();
+        match place.claim(&it).await {
+            Ok(_) => assert!(!consumed, "flush {n}: a consumed grant gave a credential"),
+            Err(refusal) => assert_eq!((consumed, refusal.code()), (true, Some("grant_spent"))),
+        }
+        broker.stop().await;
     }
-    broker.stop().await;
+    panic!("no claim ever survived:\n{}", place.log());
 }
