@@ -96,7 +96,7 @@ fn seal(plan: &Plan, environment: &str, opening: &Opening, ids: &Ids) -> SealedG
             run: opening.lease.run,
             proposing_agent: ids.claiming_agent.clone(),
             claiming_agent: ids.claiming_agent.clone(),
-            claim_key: key(),
+            claim_key: opening.lease.key,
             requester: "ann".parse().unwrap(),
         },
         decision: DecisionId::generate(NOW),
@@ -129,6 +129,7 @@ async fn minted(
     let mut opening =
         opening(&*scene.store, ids.lease, Phase::Execute, RunPhase::Decide, sent, prepared, NOW).await;
     (opening.lease.grant, opening.spends) = (Some(ids.grant), Some((ids.grant, 1)));
+    opening.lease.key = signed::claim_key(ids.grant);
     let sealed = seal(&plan, proposal.environment.as_str(), &opening, &ids);
     let (opened, authority) = signed::open(scene, sealed.clone(), opening).await;
     let outcome = scene.provider.mint_execute(&opened, &authority).await;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::Broker;
-use super::ports::{LeaseFilter, Notice};
+use super::ports::{LeaseFilter, Notice, OpenCount, SealRefused};
 use super::refusal::{Code, Refusal};
 use super::reserved::Aim;
 use super::rules::Rules;
@@ -129,9 +129,9 @@ impl Broker {
                 "another grant names this `claim_key`; make a fresh key for each claim",
             ));
         }
-        if let Err(error) = self.store.seal(sealed, evidence, event).await {
+        if let Err(refused) = self.store.seal(sealed, evidence, self.open_limits(), event).await {
             self.reserved.free(&key);
-            return Err(self.gate.store_failed(&error));
+            return Err(self.seal_refused(refused));
         }
         self.reserved.sealed(&key);
         self.gate.store_recorded(now);
@@ -179,18 +179,32 @@ impl Broker {
 
     async fn room_for_one_more(&self, agent: &AgentSlug) -> Result<(), Refusal> {
         let open = self.store.open_count(agent).await.map_err(|e| self.gate.store_failed(&e))?;
-        let reached = |count: u64, most: usize| usize::try_from(count).map_or(true, |count| count >= most);
-        if reached(open.own, self.settings.open_per_agent) || reached(open.all, self.settings.open_in_all) {
-            return Err(Refusal::new(
-                Code::TooManyOpen,
-                format!(
-                    "{} proposals of this agent are open; cancel one, or wait until one is signed or lapses",
-                    open.own
-                ),
-            )
-            .retry_after(30));
+        let limits = self.open_limits();
+        match open.own >= limits.own || open.all >= limits.all {
+            true => Err(self.seal_refused(SealRefused::TooManyOpen(open))),
+            false => Ok(()),
         }
-        Ok(())
+    }
+
+    /// Looked at early, to spare work; what counts is the count inside the transaction that seals.
+    fn open_limits(&self) -> OpenCount {
+        let most = |limit: usize| u64::try_from(limit).unwrap_or(u64::MAX);
+        OpenCount { own: most(self.settings.open_per_agent), all: most(self.settings.open_in_all) }
+    }
+
+    fn seal_refused(&self, refused: SealRefused) -> Refusal {
+        let text = refused.to_string();
+        match refused {
+            SealRefused::RunMoved(_) => Refusal::new(Code::PhaseOrder, format!("{text}; open another run")),
+            SealRefused::Missing => Refusal::new(Code::NotFound, text),
+            SealRefused::TooManyOpen(_) => Refusal::new(
+                Code::TooManyOpen,
+                format!("{text}; cancel one, or wait until one is signed or lapses"),
+            )
+            .retry_after(30),
+            SealRefused::KeyReused => Refusal::new(Code::KeyReused, text),
+            SealRefused::Store(error) => self.gate.store_failed(&error),
+        }
     }
 
     fn check_asked(

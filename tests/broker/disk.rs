@@ -121,8 +121,14 @@ impl Store for Disk {
     ) -> Result<(), ChangeRefused> {
         self.write()?.close_run(id, from, leases, grants, event).await
     }
-    async fn seal(&self, sealed: SealedGrant, evidence: Evidence, event: Event) -> Result<(), StoreError> {
-        self.write()?.seal(sealed, evidence, event).await
+    async fn seal(
+        &self,
+        sealed: SealedGrant,
+        evidence: Evidence,
+        limits: OpenCount,
+        event: Event,
+    ) -> Result<(), SealRefused> {
+        self.write()?.seal(sealed, evidence, limits, event).await
     }
     async fn grant(&self, id: GrantId) -> Result<Option<GrantRecord>, StoreError> {
         self.read()?.grant(id).await

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use phasebroker::broker::ports::{Clock, CredentialProvider, GrantChange, Opening};
+use phasebroker::broker::ports::{Clock, CredentialProvider, GrantChange, OpenCount, Opening};
 use phasebroker::domain::action::{Action, ActionClass};
 use phasebroker::domain::approval::{Answer, Approval, ApprovalClaims, ApprovedGrant};
 use phasebroker::domain::authority::Authority;
@@ -12,7 +12,7 @@ use phasebroker::domain::digest::{Digest, encode};
 use phasebroker::domain::directory::{Directory, DirectoryDocument};
 use phasebroker::domain::grant::*;
 use phasebroker::domain::id::{ApprovalId, DecisionId, GrantId, LeaseId, RunId};
-use phasebroker::domain::key::{Custody, SigningKey};
+use phasebroker::domain::key::{Custody, SigningKey, Thumbprint};
 use phasebroker::domain::lease::OpenedLease;
 use phasebroker::domain::phase::{Phase, RunPhase};
 use phasebroker::domain::plan::Credential;
@@ -33,7 +33,7 @@ pub async fn sealed(scene: &Scene) -> (SealedGrant, Opening) {
     let prepared = scene.provider.prepare(lease, &credential, WORK_SECONDS, now).await.unwrap();
     let mut opening =
         opening(&*scene.store, lease, Phase::Execute, RunPhase::Decide, &aws, prepared, now).await;
-    opening.lease.grant = Some(id);
+    (opening.lease.grant, opening.lease.key) = (Some(id), claim_key(id));
     opening.spends = Some((id, 1));
     let grant = grant(id, lease, opening.lease.run, credential);
     (SealedGrant::parse(&canonical::to_bytes(&grant).unwrap()).unwrap(), opening)
@@ -79,6 +79,11 @@ pub fn authority(sealed: SealedGrant) -> Authority {
     Authority::SignedGrant(Box::new(approved))
 }
 
+/// The key that claims one grant, and proves nothing else.
+pub fn claim_key(grant: GrantId) -> Thumbprint {
+    Digest::of(grant.to_string().as_bytes()).to_string().parse().unwrap()
+}
+
 /// An execute lease whose intent is recorded, and the authority to mint it.
 pub async fn opened(scene: &Scene) -> (OpenedLease, Authority) {
     let (sealed, opening) = sealed(scene).await;
@@ -88,7 +93,8 @@ pub async fn opened(scene: &Scene) -> (OpenedLease, Authority) {
 /// Has `sealed` approved, and opens its lease.
 pub async fn open(scene: &Scene, sealed: SealedGrant, opening: Opening) -> (OpenedLease, Authority) {
     let id = sealed.grant().id;
-    scene.store.seal(sealed.clone(), Evidence::new(Story::default()), event()).await.unwrap();
+    let limits = OpenCount { own: 100, all: 100 };
+    scene.store.seal(sealed.clone(), Evidence::new(Story::default()), limits, event()).await.unwrap();
     let change = GrantChange {
         id,
         revision: 0,
@@ -115,7 +121,7 @@ fn grant(id: GrantId, lease: LeaseId, run: RunId, credential: Credential) -> Gra
             run,
             proposing_agent: "sre-agent".parse().unwrap(),
             claiming_agent: "sre-agent".parse().unwrap(),
-            claim_key: key(),
+            claim_key: claim_key(id),
             requester: "ann".parse().unwrap(),
         },
         action: Action {

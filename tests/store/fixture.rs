@@ -82,6 +82,10 @@ pub fn claim_key() -> Thumbprint {
     key(2)
 }
 
+pub fn limits(own: u64, all: u64) -> OpenCount {
+    OpenCount { own, all }
+}
+
 pub fn rules() -> RulesDigests {
     let digest = |text: &str| Digest::of(text.as_bytes());
     RulesDigests { policy: digest("policy"), catalog: digest("catalog"), directory: digest("directory") }
@@ -276,7 +280,7 @@ impl Scene {
     /// Stores a grant, pending.
     pub async fn seal(&self, sealed: &SealedGrant) -> SealedGrant {
         let evidence = Evidence::new(Story { reason: "Ünïcode \u{202e}".into(), ..Story::default() });
-        self.store.seal(sealed.clone(), evidence.clone(), self.event()).await.unwrap();
+        self.store.seal(sealed.clone(), evidence.clone(), limits(100, 100), self.event()).await.unwrap();
         let stored = self.store.grant(sealed.grant().id).await.unwrap().unwrap();
         assert_eq!((&stored.sealed, stored.state), (sealed, GrantState::Pending));
         assert_eq!(stored.evidence, Some(evidence));

@@ -167,6 +167,26 @@ pub enum OpenRefused {
     Store(#[from] StoreError),
 }
 
+/// Why a grant was not stored.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SealRefused {
+    /// The run is closed.
+    #[error("the run is in `{0}`")]
+    RunMoved(RunPhase),
+    /// The run is not there.
+    #[error("no such run")]
+    Missing,
+    /// As many grants are open as may be: the counts.
+    #[error("{} proposals of this agent are open, {} in all", .0.own, .0.all)]
+    TooManyOpen(OpenCount),
+    /// The claim key proved something already, in whatever run, or another open grant names it.
+    #[error("`claim_key` was used before; make a fresh key for the claim")]
+    KeyReused,
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
 /// One step of one lease; refused when the lease is not where the caller read it.
 #[derive(Debug, Clone)]
 pub struct LeaseChange {
@@ -256,10 +276,10 @@ pub struct Due {
     pub grants: Vec<GrantRecord>,
 }
 
-/// How many grants are open.
+/// How many grants are open, or may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OpenCount {
-    /// Of the agent asked about.
+    /// Of one agent.
     pub own: u64,
     /// Of everybody.
     pub all: u64,
@@ -311,8 +331,14 @@ pub trait Store: Send + Sync {
         event: Event,
     ) -> Result<(), ChangeRefused>;
 
-    /// Stores a sealed grant, pending, with the agent's words beside it.
-    async fn seal(&self, sealed: SealedGrant, evidence: Evidence, event: Event) -> Result<(), StoreError>;
+    /// Stores a sealed grant, pending, with the agent's words beside it, or fails whole.
+    async fn seal(
+        &self,
+        sealed: SealedGrant,
+        evidence: Evidence,
+        limits: OpenCount,
+        event: Event,
+    ) -> Result<(), SealRefused>;
     /// A grant by id.
     async fn grant(&self, id: GrantId) -> Result<Option<GrantRecord>, StoreError>;
     /// How many grants are open: those that `agent` proposed, and all.

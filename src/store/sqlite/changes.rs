@@ -4,8 +4,9 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::fault::{Abort, Fault};
 use super::ledger::Tx;
+use super::listing;
 use super::rows::{self, count, number};
-use crate::broker::ports::{ChangeRefused, GrantChange, LeaseChange, LeaseStep};
+use crate::broker::ports::{ChangeRefused, GrantChange, LeaseChange, LeaseStep, OpenCount, SealRefused};
 use crate::domain::event::Event;
 use crate::domain::grant::{GrantState, SealedGrant};
 use crate::domain::id::RunId;
@@ -132,17 +133,33 @@ pub(super) fn close_run(
     Ok(())
 }
 
-/// Stores a sealed grant, pending. A run that was closed meanwhile takes none.
+/// Stores a sealed grant, pending. What was looked at before counts as it stands now, inside the transaction.
 pub(super) fn seal(
     tx: &mut Tx<'_>,
     sealed: &SealedGrant,
     evidence: &Evidence,
+    limits: OpenCount,
     event: Event,
-) -> Result<(), Fault> {
+) -> Result<(), Abort<SealRefused>> {
     let grant = sealed.grant();
     match rows::run(tx.conn, grant.who.run)? {
         Some(run) if run.phase != RunPhase::Closed => {}
-        _ => return Err(Fault::Unstorable("the run is closed, or not there; open another".into())),
+        Some(run) => return Err(Abort::Refused(SealRefused::RunMoved(run.phase))),
+        None => return Err(Abort::Refused(SealRefused::Missing)),
+    }
+    let open = listing::open_count(tx.conn, &grant.who.proposing_agent)?;
+    if open.own >= limits.own || open.all >= limits.all {
+        return Err(Abort::Refused(SealRefused::TooManyOpen(open)));
+    }
+    // INVARIANT: one-phase. A claim key proves its claim alone, across all runs.
+    let used = rows::one_text(
+        tx.conn,
+        "SELECT id FROM leases WHERE key = ?1
+         UNION ALL SELECT id FROM grants WHERE claim_key = ?1 AND state IN ('pending', 'approved') LIMIT 1",
+        [grant.who.claim_key.to_string()],
+    )?;
+    if used.is_some() {
+        return Err(Abort::Refused(SealRefused::KeyReused));
     }
     tx.conn
         .prepare_cached(
@@ -160,7 +177,8 @@ pub(super) fn seal(
             rows::text(evidence)?,
             sealed.bytes(),
         ])?;
-    tx.append(&[event])
+    tx.append(&[event])?;
+    Ok(())
 }
 
 /// Takes or renews a fenced lease on the right to write `name`; the number grows with every new holder.

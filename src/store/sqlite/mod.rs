@@ -18,7 +18,7 @@ use async_trait::async_trait;
 
 use crate::broker::ports::{
     ChangeRefused, Committed, Due, GrantChange, GrantRecord, Head, LeaseChange, LeaseFilter, OpenCount,
-    OpenRefused, Opening, RulesDigests, Store, StoreError, StoredEvent,
+    OpenRefused, Opening, RulesDigests, SealRefused, Store, StoreError, StoredEvent,
 };
 use crate::domain::digest::Digest;
 use crate::domain::event::Event;
@@ -173,8 +173,15 @@ impl Store for SqliteStore {
         closed.await.map(|_| ())
     }
 
-    async fn seal(&self, sealed: SealedGrant, evidence: Evidence, event: Event) -> Result<(), StoreError> {
-        self.put(move |tx| changes::seal(tx, &sealed, &evidence, event)).await.map(|_| ())
+    async fn seal(
+        &self,
+        sealed: SealedGrant,
+        evidence: Evidence,
+        limits: OpenCount,
+        event: Event,
+    ) -> Result<(), SealRefused> {
+        let stored = self.writer.write(move |tx| changes::seal(tx, &sealed, &evidence, limits, event));
+        stored.await.map(|_| ())
     }
 
     async fn grant(&self, id: GrantId) -> Result<Option<GrantRecord>, StoreError> {

@@ -185,13 +185,15 @@ fn agent_is_free(tx: &Tx<'_>, opening: &Opening) -> Result<(), Refusal> {
     }
 }
 
-/// A key proves one phase of one run: none is used across phases, and a claim key is used for its claim alone.
+/// A key proves one phase: none is used across the phases of a run, and a claim key, in whatever run, for its claim alone.
 fn key_is_fresh(tx: &Tx<'_>, opening: &Opening) -> Result<(), Refusal> {
     let lease = &opening.lease;
+    // Another try of the same grant after REFUSED has the id of its lease.
     let used = rows::one_text(
         tx.conn,
-        "SELECT id FROM leases WHERE run = ?1 AND key = ?2 AND phase <> ?3 LIMIT 1",
-        [lease.run.to_string(), lease.key.to_string(), lease.phase.name().to_owned()],
+        "SELECT id FROM leases WHERE key = ?2 AND id <> ?4 AND (phase = 'execute' OR ?3 = 'execute'
+           OR (run = ?1 AND phase <> ?3)) LIMIT 1",
+        [lease.run.to_string(), lease.key.to_string(), lease.phase.name().to_owned(), lease.id.to_string()],
     )?;
     if used.is_some() {
         return refused(OpenRefused::KeyReused);

@@ -121,6 +121,7 @@ CREATE TABLE leases (
 -- INVARIANT: one-use, whatever the code above does: one lease per grant that was not refused.
 CREATE UNIQUE INDEX leases_spend_once ON leases (grant_id) WHERE grant_id IS NOT NULL AND state <> 'refused';
 CREATE INDEX leases_of_run ON leases (run, place);
+CREATE INDEX leases_of_key ON leases (key);
 CREATE INDEX leases_by_place ON leases (place);
 CREATE INDEX leases_of_target ON leases (provider, target, hard_end);
 CREATE INDEX leases_executing ON leases (agent)
