@@ -28,7 +28,7 @@ use phasebroker::http::listen::{self, Limits};
 use phasebroker::http::{App, router};
 use phasebroker::providers::aws::{AwsProvider, AwsSettings};
 use phasebroker::providers::jwt::JwtProvider;
-use phasebroker::store::{EndFile, HeadFile, SqliteStore};
+use phasebroker::store::{EndFile, HeadFile, OpenError, SqliteStore};
 use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -142,6 +142,7 @@ impl TestBroker {
         let (clock, keys, written) = (self.clock.clone(), self.keys.clone(), self.written.clone());
         let (folder, address) = (self.folder.clone(), self.address);
         drop(self);
+        drop(open_store(&folder.path().join("store.sqlite")).await);
         between(folder.path());
         let listener = TcpListener::bind(address).await.unwrap();
         Self::over(setup, listener, clock, keys, written, folder).await
@@ -168,7 +169,7 @@ impl TestBroker {
         let address = listener.local_addr().unwrap();
         let issuer = format!("http://{address}");
         let shared: Arc<dyn Clock> = Arc::new(clock.clone());
-        let disk = Arc::new(Disk::over(SqliteStore::open(&folder.path().join("store.sqlite")).unwrap()));
+        let disk = Arc::new(Disk::over(open_store(&folder.path().join("store.sqlite")).await));
         let store: Arc<dyn Store> = disk.clone();
         let signer = Arc::new(TokenSigner::new(issuer.clone(), keys.copy("token")));
         let mut providers: Vec<Arc<dyn CredentialProvider>> =
@@ -285,6 +286,17 @@ impl Drop for TestBroker {
             server.abort();
         }
     }
+}
+
+/// Opens the store, once the former life has let go of it: a task of its own may still hold it for a moment.
+async fn open_store(path: &std::path::Path) -> SqliteStore {
+    for _ in 0..1000 {
+        match SqliteStore::open(path) {
+            Err(OpenError::InUse { .. }) => tokio::time::sleep(std::time::Duration::from_millis(10)).await,
+            opened => return opened.unwrap(),
+        }
+    }
+    panic!("the former life of the broker never let go of its store");
 }
 
 /// A fresh Ed25519 key.
