@@ -7,8 +7,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::Broker;
-use super::phases::end_change;
 use super::ports::{ChangeRefused, GrantChange, LeaseChange, LeaseFilter, LeaseStep, StoreError};
+use super::record::end_change;
 use super::refusal::{Code, Refusal};
 use super::views::EndView;
 use crate::domain::event::{Event, EventKind, SaltedText};

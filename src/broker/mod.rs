@@ -18,6 +18,7 @@ pub mod phases;
 pub mod ports;
 pub mod propose;
 pub mod recall;
+pub mod record;
 pub mod refusal;
 pub mod reload;
 pub mod reserved;

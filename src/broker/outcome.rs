@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::Broker;
-use super::phases::{ascii, end_change};
 use super::ports::{ChangeRefused, LeaseChange, LeaseStep, MintOutcome, Minted, OpenRefused};
+use super::record::{ascii, end_change};
 use super::refusal::{Code, Refusal};
 use super::runs::conflict;
 use crate::domain::event::{Event, EventKind};

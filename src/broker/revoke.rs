@@ -60,7 +60,7 @@ impl Broker {
                     Revocation::Pending { attempts, next_at },
                     event(EventKind::RevocationFailed)
                         .fact("attempts", attempts)
-                        .fact("why", super::phases::ascii(&why)),
+                        .fact("why", super::record::ascii(&why)),
                 )
             }
         };

@@ -8,11 +8,11 @@ use arc_swap::ArcSwap;
 use super::allowance::{Allowance, PER_CALLER, PER_GRANT};
 use super::gate::Gate;
 use super::live::LiveLeases;
-use super::phases::end_change;
 use super::ports::{
     ChangeRefused, Head, HeadError, JournalError, LeaseChange, LeaseFilter, LeaseStep, StoreError,
 };
 use super::recall::HeldReplies;
+use super::record::end_change;
 use super::refusal::{Code, Refusal};
 use super::reserved::ReservedKeys;
 use super::waits::Waits;

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use futures_util::future::join_all;
 
 use super::Broker;
-use super::phases::end_change;
 use super::ports::{ChangeRefused, GrantChange, LeaseChange, LeaseStep, Notice};
+use super::record::end_change;
 use crate::domain::event::{Event, EventKind};
 use crate::domain::grant::GrantState;
 use crate::domain::id::LeaseId;
