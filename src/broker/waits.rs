@@ -99,7 +99,7 @@ mod tests {
     use crate::domain::time::Timestamp;
 
     fn agent(name: &str) -> AgentSlug {
-        name.parse().unwrap()
+        format!("agent-{name}").parse().unwrap()
     }
 
     fn grant() -> GrantId {
