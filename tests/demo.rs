@@ -40,6 +40,7 @@ fn the_demo_plays_an_agents_whole_life_and_every_refusal_happens() {
         assert_eq!(found, mode, "{name}");
     }
     assert_no_secret_was_kept(&kept, &story);
+    assert_a_grant_compiles_to_itself_offline(&kept);
     let again = phasebroker(&["demo", "--yes", "--dir", kept.to_str().unwrap()]);
     assert!(!again.status.success(), "a second demo must not overwrite the first");
     let config = kept.join("phasebroker.toml");
@@ -70,6 +71,32 @@ fn assert_no_secret_was_kept(dir: &Path, story: &str) {
         }
     }
     assert!(files > 8, "the files were looked at");
+}
+
+/// `grant compile --against`: the sealed grant of the demo is what its proposal compiles to, and a changed one is not.
+fn assert_a_grant_compiles_to_itself_offline(kept: &Path) {
+    let store = rusqlite::Connection::open(kept.join("data/phasebroker.sqlite")).unwrap();
+    let bytes: Vec<u8> = store.query_row("SELECT bytes FROM grants LIMIT 1", [], |row| row.get(0)).unwrap();
+    let grant: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
+    let (sealed, proposal) = (kept.join("grant.json"), kept.join("proposal.json"));
+    std::fs::write(&sealed, &bytes).unwrap();
+    let mut asked = serde_json::json!({
+        "action": grant["action"]["type"], "environment": grant["environment"],
+        "parameters": grant["action"]["parameters"], "work_seconds": grant["credential"]["work_seconds"],
+        "claim_key": grant["who"]["claim_key"],
+    });
+    let config = kept.join("phasebroker.toml");
+    let compare = |asked: &serde_json::Value| {
+        std::fs::write(&proposal, asked.to_string()).unwrap();
+        let path = |path: &Path| path.to_str().unwrap().to_owned();
+        let (config, proposal, sealed) = (path(&config), path(&proposal), path(&sealed));
+        let args = ["grant", "compile", "--config", &config, "--proposal", &proposal, "--against", &sealed];
+        let output = phasebroker(&args);
+        (output.status.code(), text(&output.stdout).trim().to_owned())
+    };
+    assert_eq!(compare(&asked), (Some(0), "identical".into()));
+    asked["parameters"]["service"] = "other".into();
+    assert_eq!(compare(&asked), (Some(1), "differs at action.parameters.service".into()));
 }
 
 #[test]
