@@ -1,3 +1,5 @@
+//! The client against a server that answers as a test says: proofs, lost replies and refusals.
+
 use std::sync::{Arc, Mutex};
 
 use axum::extract::{Path, State};
