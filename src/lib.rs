@@ -8,6 +8,7 @@ pub mod catalog;
 pub mod cli;
 pub mod config;
 pub mod domain;
+pub mod guardrails;
 pub mod http;
 pub mod policy;
 pub mod providers;

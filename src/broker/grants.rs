@@ -317,7 +317,7 @@ fn line(record: &GrantRecord, person: &PersonSlug, directory: &Directory) -> App
     let grant = record.sealed.grant();
     let counting = active(&record.approvals);
     let signed = counting.iter().any(|a| a.claims.iss == *person);
-    let why_not = match eligible(person, &record.sealed, directory) {
+    let why_not = match eligible(person, &(&record.sealed).into(), directory) {
         Err(error) => Some(error.to_string()),
         Ok(()) if signed => Some("you have signed it".to_owned()),
         Ok(()) if record.state != GrantState::Pending => Some(format!("it is `{}`", record.state)),

@@ -163,7 +163,10 @@ impl Broker {
             OpenRefused::RunMoved(_) => Refusal::new(Code::PhaseOrder, text),
             OpenRefused::Missing(_) => Refusal::new(Code::NotFound, text),
             OpenRefused::LimitReached(_) => Refusal::new(Code::LimitReached, text),
-            OpenRefused::FreezeMoved(_) => Refusal::new(Code::Frozen, text),
+            OpenRefused::PlaybookOut(_) | OpenRefused::NothingToTakeBack => {
+                Refusal::new(Code::GrantNotOpen, text)
+            }
+            OpenRefused::Frozen(_) => Refusal::new(Code::Frozen, text),
             OpenRefused::EpochMoved => Refusal::new(Code::GrantForeign, text),
             OpenRefused::EarlierAlive(until) => {
                 let mut refusal =

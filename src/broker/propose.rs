@@ -97,6 +97,8 @@ impl Broker {
             claiming_agent,
             claim_key: proposal.claim_key,
             requester: run.requester.clone(),
+            asked_in_person: run.asked_in_person,
+            attestation: run.attestation,
         };
         let decision = decide(&rules, &plan, &run.environment, &who);
         let terms = self.terms(&decision)?;
@@ -113,6 +115,8 @@ impl Broker {
             policy: rules.policy.digest(),
             catalog: rules.catalog.digest(),
             directory: rules.directory.digest(),
+            guardrails: rules.guardrails.digest(),
+            standing: crate::domain::grant::Standing::default(),
             evidence: evidence.digest(),
             now,
         };
@@ -129,7 +133,11 @@ impl Broker {
                 "another grant names this `claim_key`; make a fresh key for each claim",
             ));
         }
-        if let Err(refused) = self.store.seal(sealed, evidence, self.open_limits(), event).await {
+        if let Err(refused) = {
+            let sealing =
+                super::ports::Sealing { sealed, evidence, state: GrantState::Pending, claim_until: None };
+            self.store.seal(vec![sealing], self.open_limits(), None, vec![event]).await
+        } {
             self.reserved.free(&key);
             return Err(self.seal_refused(refused));
         }
@@ -271,7 +279,7 @@ fn signers(sealed: &SealedGrant, rules: &Rules) -> Result<BTreeMap<GroupSlug, Ve
             let has_key = |p: &crate::domain::directory::Person| {
                 p.keys.iter().any(|k| rule.custody.contains(&k.custody))
             };
-            if eligible(person, sealed, &rules.directory).is_ok()
+            if eligible(person, &sealed.into(), &rules.directory).is_ok()
                 && rules.directory.person(person).is_some_and(has_key)
             {
                 by_group.entry(group.clone()).or_default().push(person.clone());

@@ -75,6 +75,7 @@ pub(super) fn intent(
         provider: credential.provider(),
         revocability: credential.revocability(),
         grant,
+        action: None,
         key,
         target: target(credential),
         state: LeaseState::Intent,
@@ -83,6 +84,7 @@ pub(super) fn intent(
         hard_end: prepared.hard_end,
         sent: prepared.digest(),
         reference: None,
+        released_at: None,
         ended: None,
         revocation: Revocation::NotNeeded,
     }

@@ -35,7 +35,13 @@ impl Broker {
         if !changed.is_empty() {
             let directory = serde_json::to_string(rules.directory.document()).unwrap_or_default();
             let event = changed_event(Some(before), after, actor, now);
-            self.store.put_rules(after, directory, event).await.map_err(|e| self.gate.store_failed(&e))?;
+            self.store
+                .put_rules(
+                    super::ports::RulesInForce { digests: after, directory, authors: Default::default() },
+                    event,
+                )
+                .await
+                .map_err(|e| self.gate.store_failed(&e))?;
             self.gate.store_recorded(now);
             self.rules.store(std::sync::Arc::new(rules));
         }

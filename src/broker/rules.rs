@@ -7,6 +7,7 @@ use crate::catalog::Catalog;
 use crate::domain::directory::Directory;
 use crate::domain::principal::{GroupSlug, PersonSlug, Role};
 use crate::domain::rule::Rule;
+use crate::guardrails::Guardrails;
 use crate::policy::PolicySet;
 
 /// The rules in force.
@@ -18,6 +19,8 @@ pub struct Rules {
     pub policy: PolicySet,
     /// People, groups, keys and agents.
     pub directory: Directory,
+    /// Budgets and the rules beside the policies.
+    pub guardrails: Guardrails,
 }
 
 impl Rules {
@@ -27,6 +30,7 @@ impl Rules {
             policy: self.policy.digest(),
             catalog: self.catalog.digest(),
             directory: self.directory.digest(),
+            guardrails: self.guardrails.digest(),
         }
     }
 

@@ -175,7 +175,12 @@ impl Broker {
         if before != Some(digests) {
             let event = super::reload::changed_event(before, digests, Actor::Broker, now);
             let directory = serde_json::to_string(rules.directory.document()).unwrap_or_default();
-            self.store.put_rules(digests, directory, event).await?;
+            self.store
+                .put_rules(
+                    super::ports::RulesInForce { digests, directory, authors: Default::default() },
+                    event,
+                )
+                .await?;
         }
         let event = Event::new(EventKind::BrokerStarted, Actor::Broker, now)
             .fact("version", env!("CARGO_PKG_VERSION"))

@@ -89,6 +89,7 @@ pub fn compile(proposal: &Proposal, ids: &Ids, catalog: &Catalog) -> Result<Plan
     };
     let action = Action {
         action_type: proposal.action.clone(),
+        service: proposal.action.to_string(),
         summary: entry.summary.fill(&filling).map_err(|name| CompileError::MissingParameter { name })?,
         parameters,
         unenforced: entry.unenforced.clone(),
@@ -97,6 +98,8 @@ pub fn compile(proposal: &Proposal, ids: &Ids, catalog: &Catalog) -> Result<Plan
         rollback: entry.rollback.clone(),
         changes: entry.changes,
         exceptions: entry.exceptions.clone(),
+        unscopable: Vec::new(),
+        dependents: Vec::new(),
         plan_digest: proposal.plan_digest,
         preconditions: proposal.preconditions.clone(),
     };

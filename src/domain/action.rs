@@ -76,6 +76,8 @@ pub struct Action {
     /// Name of the catalog entry.
     #[serde(rename = "type")]
     pub action_type: ActionType,
+    /// What it is done to, as limits count it: a service of the operator's, or of AWS.
+    pub service: String,
     /// The one-line description of the catalog entry, parameters filled in; no word of it is the agent's.
     pub summary: String,
     /// Checked parameters.
@@ -93,6 +95,12 @@ pub struct Action {
     pub changes: u32,
     /// Exceptions the catalog entry names, such as `iam:PassRole`.
     pub exceptions: Vec<String>,
+    /// AWS actions that no ARN narrows; conditions alone do.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unscopable: Vec<String>,
+    /// AWS actions that these may need beside them; they are shown and never added.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dependents: Vec<String>,
     /// Digest of an external plan, where given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plan_digest: Option<Digest>,

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use super::administration::SealedAdministration;
 use super::digest::Digest;
 use super::directory::Directory;
 use super::grant::SealedGrant;
@@ -18,6 +19,78 @@ use super::time::Timestamp;
 pub const APPROVAL_TYP: &str = "approval+jwt";
 /// Seconds by which `iat` may differ from the broker's receipt.
 pub const MAX_SKEW_SECONDS: i64 = 60;
+
+/// The `sub` of an approval of an administration grant.
+pub const ADMINISTRATION_SUBJECT: &str = "administration";
+
+/// What is signed, of whatever type: everything an approval is checked against.
+#[derive(Debug, Clone)]
+pub struct Signable<'a> {
+    /// Its id.
+    pub id: GrantId,
+    /// SHA-256 of its bytes.
+    pub digest: Digest,
+    /// The broker that sealed it.
+    pub issuer: &'a str,
+    /// The `sub` of its approvals.
+    pub subject: &'a str,
+    /// Who asked, and so may not sign.
+    pub requester: &'a PersonSlug,
+    /// Agents whose owners may not sign.
+    pub agents: Vec<&'a AgentSlug>,
+    /// Authors of the rules in force, who may not sign.
+    pub authors: &'a BTreeSet<PersonSlug>,
+    /// Who must sign.
+    pub rule: &'a Rule,
+    /// The directory in force when it was sealed.
+    pub directory: Digest,
+    /// When it was sealed.
+    pub sealed_at: Timestamp,
+    /// Approvals count until here.
+    pub approve_by: Timestamp,
+    /// The `exp` of its approvals; denials and withdrawals count until here.
+    pub claim_by: Timestamp,
+}
+
+impl<'a> From<&'a SealedGrant> for Signable<'a> {
+    fn from(sealed: &'a SealedGrant) -> Self {
+        let grant = sealed.grant();
+        Self {
+            id: grant.id,
+            digest: sealed.digest(),
+            issuer: &grant.issuer,
+            subject: grant.who.claiming_agent.as_str(),
+            requester: &grant.who.requester,
+            agents: vec![&grant.who.proposing_agent, &grant.who.claiming_agent],
+            authors: &grant.decision.authors,
+            rule: &grant.decision.rule,
+            directory: grant.decision.directory,
+            sealed_at: grant.time.sealed_at,
+            approve_by: grant.time.approve_by,
+            claim_by: grant.time.claim_by,
+        }
+    }
+}
+
+impl<'a> From<&'a SealedAdministration> for Signable<'a> {
+    fn from(sealed: &'a SealedAdministration) -> Self {
+        let document = sealed.document();
+        Self {
+            id: document.id,
+            digest: sealed.digest(),
+            issuer: &document.issuer,
+            subject: ADMINISTRATION_SUBJECT,
+            requester: &document.requester,
+            agents: document.agents.iter().collect(),
+            authors: &document.decision.authors,
+            rule: &document.decision.rule,
+            directory: document.decision.directory,
+            sealed_at: document.time.sealed_at,
+            approve_by: document.time.approve_by,
+            claim_by: document.time.approve_by,
+        }
+    }
+}
 
 /// What the person said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -50,8 +123,8 @@ pub struct ApprovalClaims {
     pub iss: PersonSlug,
     /// The broker's issuer URL.
     pub aud: String,
-    /// The claiming agent.
-    pub sub: AgentSlug,
+    /// The claiming agent, or [`ADMINISTRATION_SUBJECT`].
+    pub sub: String,
     /// Base64url SHA-256 of the grant's bytes.
     pub grant: Digest,
     /// The grant's id.
@@ -130,35 +203,35 @@ impl Approval {
         unverified.peek::<ApprovalClaims>().ok().map(|claims| claims.jti)
     }
 
-    /// Verifies a token over `sealed`, received at `received_at`.
+    /// Verifies a token over `signed`, received at `received_at`.
     ///
     /// INVARIANT: signed-before-minted and no-self-approval: key enrolled, person eligible, every claim equal to the grant's own.
-    pub fn verify(
+    pub fn verify<'a>(
         token: &str,
-        sealed: &SealedGrant,
+        signed: impl Into<Signable<'a>>,
         directory: &Directory,
         received_at: Timestamp,
     ) -> Result<Self, ApprovalError> {
+        let signed = signed.into();
         let unverified = Unverified::parse(token, APPROVAL_TYP, KeyHeader::Kid)?;
         let kid = unverified.kid().ok_or(JwsError::Malformed)?;
         let (person, enrolled) = directory.person_by_key(&kid).ok_or(ApprovalError::UnknownKey(kid))?;
         // The algorithm is the enrolment's: `verify` refuses a header that names another.
         let claims = unverified.verify::<ApprovalClaims>(&enrolled.jwk)?.claims;
-        let grant = sealed.grant();
         if claims.iss != *person {
             return Err(ApprovalError::WrongPerson { claimed: claims.iss, enrolled: person.clone() });
         }
         for (same, what) in [
-            (claims.aud == grant.issuer, "broker"),
-            (claims.grant_id == grant.id, "grant"),
-            (claims.sub == grant.who.claiming_agent, "agent"),
-            (claims.grant == sealed.digest(), "grant: the signed bytes differ"),
+            (claims.aud == signed.issuer, "broker"),
+            (claims.grant_id == signed.id, "grant"),
+            (claims.sub == signed.subject, "agent"),
+            (claims.grant == signed.digest, "grant: the signed bytes differ"),
         ] {
             if !same {
                 return Err(ApprovalError::OtherGrant(what));
             }
         }
-        check_time(&claims, sealed, received_at)?;
+        check_time(&claims, &signed, received_at)?;
         match (claims.decision, claims.reason.is_some()) {
             (Answer::Approve, true) => return Err(ApprovalError::Reason("approve", "not carry")),
             (Answer::Deny, false) => return Err(ApprovalError::Reason("deny", "carry")),
@@ -166,9 +239,9 @@ impl Approval {
             _ => {}
         }
         if claims.decision == Answer::Approve {
-            eligible(person, sealed, directory)?;
-            if !grant.decision.rule.custody.contains(&enrolled.custody) {
-                let accepted: Vec<&str> = grant.decision.rule.custody.iter().map(|c| c.name()).collect();
+            eligible(person, &signed, directory)?;
+            if !signed.rule.custody.contains(&enrolled.custody) {
+                let accepted: Vec<&str> = signed.rule.custody.iter().map(|c| c.name()).collect();
                 return Err(ApprovalError::WrongCustody(enrolled.custody, accepted.join(", ")));
             }
         } else if !directory.has_role(person, Role::Approver) {
@@ -180,10 +253,9 @@ impl Approval {
 
 fn check_time(
     claims: &ApprovalClaims,
-    sealed: &SealedGrant,
+    signed: &Signable<'_>,
     received_at: Timestamp,
 ) -> Result<(), ApprovalError> {
-    let time = &sealed.grant().time;
     // Unsigned: the absolute value of the earliest instant of all is no signed number.
     if claims.iat.since(received_at).unsigned_abs() > MAX_SKEW_SECONDS.unsigned_abs() {
         return Err(ApprovalError::Time(format!(
@@ -191,38 +263,40 @@ fn check_time(
             claims.iat
         )));
     }
-    if claims.exp != time.claim_by {
-        return Err(ApprovalError::Time(format!("`exp` must be the grant's claim_by, {}", time.claim_by)));
+    if claims.exp != signed.claim_by {
+        return Err(ApprovalError::Time(format!("`exp` must be the grant's claim_by, {}", signed.claim_by)));
     }
-    let limit = if claims.decision == Answer::Approve { time.approve_by } else { time.claim_by };
+    let limit = if claims.decision == Answer::Approve { signed.approve_by } else { signed.claim_by };
     if limit.has_passed(received_at) {
         return Err(ApprovalError::Time(format!("it could be signed until {limit}")));
     }
     Ok(())
 }
 
-/// Whether the person may sign the grant at all: an approver, in a group of the rule, and no party to the request.
+/// Whether the person may sign at all: an approver, in a group of the rule, and no party to the request.
 pub fn eligible(
     person: &PersonSlug,
-    sealed: &SealedGrant,
+    signed: &Signable<'_>,
     directory: &Directory,
 ) -> Result<(), ApprovalError> {
     let no = |why: &str| Err(ApprovalError::Ineligible { person: person.clone(), why: why.to_owned() });
-    let grant = sealed.grant();
     if !directory.has_role(person, Role::Approver) {
         return no("not an approver");
     }
-    if grant.who.requester == *person {
+    if signed.requester == person {
         return no("they requested it (no self-approval)");
     }
-    for agent in [&grant.who.proposing_agent, &grant.who.claiming_agent] {
+    for agent in &signed.agents {
         match directory.agent(agent) {
             Some(known) if known.owner == *person => return no("they own the agent (no self-approval)"),
             Some(_) => {}
             None => return no("an agent of the grant is not in the directory any more"),
         }
     }
-    if !grant.decision.rule.groups.keys().any(|group| directory.is_member(person, group)) {
+    if signed.authors.contains(person) {
+        return no("they wrote, or put in force, the rules it was decided under (separation of duties)");
+    }
+    if !signed.rule.groups.keys().any(|group| directory.is_member(person, group)) {
         return no("in none of the groups that must sign");
     }
     Ok(())
@@ -241,17 +315,18 @@ impl Outstanding {
 
 /// Counts `approvals` against `rule`. A person counts for a group only when a member in every directory given
 /// (the one in force when the grant was sealed, and today's), with a key enrolled in each under an accepted custody.
-pub fn outstanding(
+pub fn outstanding<'a>(
     rule: &Rule,
     approvals: &[Approval],
-    sealed: &SealedGrant,
+    signed: impl Into<Signable<'a>>,
     directories: &[&Directory],
 ) -> Outstanding {
+    let signed = signed.into();
     let mut signers: BTreeMap<PersonSlug, BTreeSet<GroupSlug>> = BTreeMap::new();
     for approval in approvals.iter().filter(|a| a.claims.decision == Answer::Approve) {
         let person = &approval.claims.iss;
         let counts = |directory: &&Directory| {
-            eligible(person, sealed, directory).is_ok()
+            eligible(person, &signed, directory).is_ok()
                 && directory
                     .person_by_key(&approval.key)
                     .is_some_and(|(owner, key)| owner == person && rule.custody.contains(&key.custody))

@@ -53,7 +53,8 @@ pub enum Verdict {
     /// People must sign.
     NeedsApproval(Terms),
     /// No signature on this grant, if it lies inside a playbook that people signed; which one is not policy's to say.
-    Autonomous,
+    /// The terms are those of a single grant of its kind: who signs the playbook, and who signs outside of one.
+    Autonomous(Terms),
 }
 
 /// The policy's answer and the names of the policies that gave it.
@@ -72,7 +73,7 @@ impl Decision {
             Verdict::Deny => Tier::Deny,
             Verdict::SuggestOnly => Tier::SuggestOnly,
             Verdict::NeedsApproval(_) => Tier::NeedsApproval,
-            Verdict::Autonomous => Tier::Autonomous,
+            Verdict::Autonomous(_) => Tier::Autonomous,
         }
     }
 }

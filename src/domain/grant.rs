@@ -1,6 +1,8 @@
 //! The grant: plan, decision, ids and times, sealed into one canonical document. This is what people sign.
 //! The bytes are the authority: they are stored, sent, hashed and signed, and never written a second time.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use super::action::Action;
@@ -10,7 +12,7 @@ use super::digest::Digest;
 use super::id::{DecisionId, GrantId, LeaseId, RunId};
 use super::key::Thumbprint;
 use super::plan::{Credential, Plan};
-use super::principal::{AgentSlug, Environment, PersonSlug};
+use super::principal::{AgentSlug, Attestation, Environment, PersonSlug};
 use super::rule::Rule;
 use super::time::Timestamp;
 
@@ -70,6 +72,10 @@ pub struct Who {
     pub claim_key: Thumbprint,
     /// On whose behalf.
     pub requester: PersonSlug,
+    /// Whether the requester asked in person, by a verified assertion, instead of owning the agent.
+    pub asked_in_person: bool,
+    /// How the proposing agent proved who it is.
+    pub attestation: Attestation,
 }
 
 /// The `decision` member of a grant.
@@ -90,9 +96,17 @@ pub struct DecisionRecord {
     pub catalog: Digest,
     /// Digest of the directory.
     pub directory: Digest,
+    /// Digest of the guardrails.
+    pub guardrails: Digest,
+    /// Authors of the rules in force, who may not sign, where the rule separates them.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub authors: BTreeSet<PersonSlug>,
     /// Digest of the playbook, for an autonomous grant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub playbook: Option<Digest>,
+    /// Whether people sign under the break-glass rule instead of the policy's.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub break_glass: bool,
 }
 
 /// The `time` member of a grant.
@@ -101,9 +115,12 @@ pub struct DecisionRecord {
 pub struct Times {
     /// The lease this grant can become; one use.
     pub lease: LeaseId,
-    /// Digest of the inverse grant, where one was made with it.
+    /// The inverse grant, where one was made with it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub inverse: Option<Digest>,
+    pub inverse: Option<Inverse>,
+    /// The grant this one takes back; it can be claimed only after that one's credential was released.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inverse_of: Option<GrantId>,
     /// When it was sealed.
     pub sealed_at: Timestamp,
     /// Signatures count until here.
@@ -116,6 +133,16 @@ pub struct Times {
     pub work_seconds: u32,
     /// 128 random bits, base64url.
     pub nonce: String,
+}
+
+/// The inverse of a grant, signed in the same ceremony.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Inverse {
+    /// Its id.
+    pub grant: GrantId,
+    /// SHA-256 of its bytes.
+    pub digest: Digest,
 }
 
 /// Everything a grant has beside its plan and terms.
@@ -143,10 +170,41 @@ pub struct Circumstances {
     pub catalog: Digest,
     /// Digest of the directory.
     pub directory: Digest,
+    /// Digest of the guardrails.
+    pub guardrails: Digest,
+    /// Under which authority it will be claimed.
+    pub standing: Standing,
     /// Salted digest of the agent's words.
     pub evidence: Digest,
     /// Now.
     pub now: Timestamp,
+}
+
+/// What a grant rests on, beside the plan and the terms.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// Authors of the rules in force, who may not sign; empty unless the rule separates them.
+    pub authors: BTreeSet<PersonSlug>,
+    /// The playbook it lies inside: nobody signs the grant itself.
+    pub playbook: Option<Digest>,
+    /// The break-glass rule stands in for the policy's.
+    pub break_glass: bool,
+    /// A suggestion: nobody signs, and nothing can be claimed.
+    pub suggested: bool,
+    /// The inverse grant made with it.
+    pub inverse: Option<Inverse>,
+    /// The grant it takes back.
+    pub inverse_of: Option<GrantId>,
+}
+
+impl Standing {
+    fn tier(&self) -> Tier {
+        match (self.suggested, self.playbook) {
+            (true, _) => Tier::SuggestOnly,
+            (false, Some(_)) => Tier::Autonomous,
+            (false, None) => Tier::NeedsApproval,
+        }
+    }
 }
 
 /// A grant with the exact bytes that are signed, and their digest.
@@ -170,7 +228,7 @@ pub struct SealedGrant {
 }
 
 impl SealedGrant {
-    /// Seals a plan that needs approval under `terms`. Every text must be printable ASCII.
+    /// Seals a plan under `terms`. Every text must be printable ASCII.
     pub fn seal(plan: &Plan, terms: &Terms, around: Circumstances) -> Result<Self, CanonicalError> {
         let nonce: [u8; 16] = rand::random();
         let approve_by = around.now.plus(i64::from(terms.approve_seconds));
@@ -186,18 +244,22 @@ impl SealedGrant {
             credential: plan.credential().clone(),
             decision: DecisionRecord {
                 id: around.decision,
-                tier: Tier::NeedsApproval,
-                rule: terms.rule.clone(),
+                tier: around.standing.tier(),
+                rule: if around.standing.suggested { Rule::nobody() } else { terms.rule.clone() },
                 reasons: around.reasons,
                 policy: around.policy,
                 catalog: around.catalog,
                 directory: around.directory,
-                playbook: None,
+                guardrails: around.guardrails,
+                authors: around.standing.authors,
+                playbook: around.standing.playbook,
+                break_glass: around.standing.break_glass,
             },
             evidence: around.evidence,
             time: Times {
                 lease: around.lease,
-                inverse: None,
+                inverse: around.standing.inverse,
+                inverse_of: around.standing.inverse_of,
                 sealed_at: around.now,
                 approve_by,
                 claim_seconds: terms.claim_seconds,

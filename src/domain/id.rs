@@ -84,6 +84,8 @@ ids! {
     DecisionId,
     /// One approval token (`jti`).
     ApprovalId,
+    /// One post-action review.
+    ReviewId,
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use super::id::{GrantId, LeaseId, RunId};
 use super::key::Thumbprint;
 use super::phase::Phase;
 use super::plan::{ProviderKind, Revocability};
-use super::principal::{AgentSlug, Environment};
+use super::principal::{ActionType, AgentSlug, Environment};
 use super::time::Timestamp;
 
 /// Where a lease stands.
@@ -220,6 +220,8 @@ pub struct Lease {
     pub revocability: Revocability,
     /// The grant (execute only).
     pub grant: Option<GrantId>,
+    /// What is done (execute) or read (observe).
+    pub action: Option<ActionType>,
     /// Thumbprint of the DPoP key it is bound to.
     pub key: Thumbprint,
     /// Audience (jwt) or role ARN (aws).
@@ -236,6 +238,8 @@ pub struct Lease {
     pub sent: Digest,
     /// The provider's own name for it (access key id, `jti`); never a secret.
     pub reference: Option<String>,
+    /// When it may have left; `None` for one that never did.
+    pub released_at: Option<Timestamp>,
     /// When and why it ended.
     pub ended: Option<Ended>,
     /// How far its early end has come.

@@ -1,6 +1,7 @@
 //! What holds whatever the I/O: words, documents, tables and their rules. No async, clock, storage or network.
 
 pub mod action;
+pub mod administration;
 pub mod approval;
 pub mod authority;
 pub mod canonical;
@@ -8,15 +9,19 @@ pub mod decision;
 pub mod digest;
 pub mod directory;
 pub mod event;
+pub mod freeze;
 pub mod grant;
 pub mod id;
 pub mod jws;
 pub mod key;
 pub mod lease;
+pub mod observation;
 pub mod phase;
 pub mod plan;
+pub mod playbook;
 pub mod principal;
 pub mod proposal;
+pub mod review;
 pub mod rule;
 pub mod run;
 pub mod secret;

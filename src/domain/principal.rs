@@ -66,6 +66,8 @@ slugs! {
     Environment,
     /// An operator-defined action type, or a read-only set for observing.
     ActionType,
+    /// A playbook, a budget, a probe or a source of alerts, as its operator calls it.
+    Name,
 }
 
 fn is_slug(text: &str) -> bool {
@@ -73,6 +75,31 @@ fn is_slug(text: &str) -> bool {
         && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
         && !text.starts_with('-')
         && !text.ends_with('-')
+}
+
+/// How an agent proved who it is, weakest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Attestation {
+    /// By a key registered for it, wherever that key is kept.
+    RegisteredKey,
+    /// By a workload token: the platform it runs on vouches for it.
+    Workload,
+}
+
+impl Attestation {
+    /// The spelling used everywhere.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::RegisteredKey => "registered_key",
+            Self::Workload => "workload",
+        }
+    }
+
+    /// Reads [`Attestation::name`] back.
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::RegisteredKey, Self::Workload].into_iter().find(|one| one.name() == name)
+    }
 }
 
 /// What a person may do. No role can mint; only a signature approves.

@@ -16,6 +16,9 @@ pub struct Rule {
     pub groups: BTreeMap<GroupSlug, u32>,
     /// Custodies accepted; never empty.
     pub custody: BTreeSet<Custody>,
+    /// Whether the authors of the rules in force may not sign.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub separate_authors: bool,
 }
 
 /// A rule that would be an open door, or could never be met.
@@ -26,6 +29,11 @@ pub struct BadRule(pub String);
 impl Rule {
     /// Largest number of people one rule may ask for.
     pub const MAX_PEOPLE: u32 = 16;
+
+    /// The rule of what nobody signs, a suggestion: it satisfies [`Rule::check`] never, so nothing is minted under it.
+    pub fn nobody() -> Self {
+        Self { groups: BTreeMap::new(), custody: BTreeSet::new(), separate_authors: false }
+    }
 
     /// INVARIANT: no-self-approval. Zero or missing quorum is an error, never an open door.
     pub fn check(&self) -> Result<(), BadRule> {
@@ -56,7 +64,11 @@ impl Rule {
             let slot = groups.entry(group.clone()).or_insert(0);
             *slot = (*slot).max(*count);
         }
-        Rule { groups, custody: self.custody.intersection(&other.custody).copied().collect() }
+        Rule {
+            groups,
+            custody: self.custody.intersection(&other.custody).copied().collect(),
+            separate_authors: self.separate_authors || other.separate_authors,
+        }
     }
 
     /// What is missing when each of `signers` (a person with the groups they count for) has signed.
@@ -87,7 +99,8 @@ impl fmt::Display for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let groups: Vec<String> = self.groups.iter().map(|(group, n)| format!("{n} of {group}")).collect();
         let custody: Vec<&str> = self.custody.iter().map(|c| c.name()).collect();
-        write!(f, "{} (key kept as: {})", groups.join(" and "), custody.join(" or "))
+        write!(f, "{} (key kept as: {}", groups.join(" and "), custody.join(" or "))?;
+        f.write_str(if self.separate_authors { "; no author of the rules in force)" } else { ")" })
     }
 }
 
@@ -125,6 +138,7 @@ mod tests {
         Rule {
             groups: groups.iter().map(|(g, n)| (g.parse().unwrap(), *n)).collect(),
             custody: [Custody::File].into(),
+            separate_authors: false,
         }
     }
 

@@ -85,7 +85,7 @@ impl PolicySet {
                     return deny(vec![format!("{} (policies: {})", bad, reasons.join(", "))]);
                 }
             },
-            None => Verdict::Autonomous,
+            None => return deny(vec!["autonomous permits carry no terms".into()]),
         };
         Decision { verdict, reasons }
     }

@@ -128,7 +128,7 @@ fn terms(notes: &BTreeMap<&str, &str>) -> Result<Terms, Vec<String>> {
     let work = keep(&mut problems, WORK_SECONDS.read(notes));
     match (groups, custody, approve, claim, work) {
         (Some(groups), Some(custody), Some(approve_seconds), Some(claim_seconds), Some(work_seconds)) => {
-            let rule = Rule { groups, custody };
+            let rule = Rule { groups, custody, separate_authors: false };
             rule.check().map_err(|bad| vec![bad.0])?;
             Ok(Terms { rule, approve_seconds, claim_seconds, work_seconds })
         }

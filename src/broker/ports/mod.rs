@@ -1,9 +1,17 @@
 //! What the use cases need from outside; `store`, `providers` and `cli` implement it.
 
+mod changes;
+mod filters;
+mod opening;
 mod provider;
+mod records;
 mod store;
 mod world;
 
+pub use changes::*;
+pub use filters::*;
+pub use opening::*;
 pub use provider::*;
+pub use records::*;
 pub use store::*;
 pub use world::*;

@@ -1,18 +1,28 @@
 //! The store, cut by use case: each method is one transaction; a state change and its events commit together or not at all.
 
-use async_trait::async_trait;
-use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 
-use crate::domain::approval::Approval;
+use async_trait::async_trait;
+
+use super::changes::{
+    AdministrationChange, ChangeRefused, GrantChange, LeaseChange, ReviewDecision, RulesDigests,
+    RulesInForce, SealRefused, Sealing,
+};
+use super::filters::{Due, LeaseFilter, OpenCount, ReviewFilter};
+use super::opening::{Counted, OpenRefused, Opening};
+use super::records::{
+    AdministrationRecord, DecisionEntry, GrantRecord, Head, PlaybookRecord, RunHistory, StoredEvent,
+};
+use crate::domain::administration::SealedAdministration;
 use crate::domain::digest::Digest;
 use crate::domain::event::Event;
-use crate::domain::grant::{GrantState, SealedGrant};
-use crate::domain::id::{GrantId, LeaseId, RunId};
-use crate::domain::lease::{Ended, Lease, LeaseState, OpenedLease, Prepared, Revocation};
+use crate::domain::freeze::Freeze;
+use crate::domain::id::{GrantId, LeaseId, ReviewId, RunId};
+use crate::domain::lease::{Lease, OpenedLease};
+use crate::domain::observation::Observation;
 use crate::domain::phase::RunPhase;
-use crate::domain::plan::ProviderKind;
-use crate::domain::principal::AgentSlug;
-use crate::domain::proposal::Evidence;
+use crate::domain::principal::{AgentSlug, PersonSlug};
+use crate::domain::review::Review;
 use crate::domain::run::Run;
 use crate::domain::time::Timestamp;
 
@@ -27,218 +37,6 @@ pub enum StoreError {
     Unreadable(String),
 }
 
-/// How far the ledger has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Head {
-    /// Epoch of the store.
-    pub epoch: u64,
-    /// Number of events.
-    pub size: u64,
-    /// Time of the last event.
-    pub at: Timestamp,
-    /// SHA-256 over the previous head's `last` and the newest event's bytes; all zero when empty.
-    pub last: Digest,
-}
-
-/// A grant with everything that happened to it.
-#[derive(Debug, Clone)]
-pub struct GrantRecord {
-    /// The sealed document.
-    pub sealed: SealedGrant,
-    /// Where it stands.
-    pub state: GrantState,
-    /// Counts every change; a writer names the one it read.
-    pub revision: u64,
-    /// Every verified token received, in order of receipt.
-    pub approvals: Vec<Approval>,
-    /// Until when it can be claimed, once the rule is complete.
-    pub claim_until: Option<Timestamp>,
-    /// The agent's own words (`None` after erasure).
-    pub evidence: Option<Evidence>,
-}
-
-/// A change of a grant that loses to any other change made meanwhile.
-#[derive(Debug, Clone)]
-pub struct GrantChange {
-    /// Which grant.
-    pub id: GrantId,
-    /// The revision it was read at.
-    pub revision: u64,
-    /// Where it goes (may be where it stands).
-    pub state: GrantState,
-    /// Until when it can be claimed.
-    pub claim_until: Option<Timestamp>,
-    /// A token received with this change.
-    pub approval: Option<Approval>,
-    /// What the ledger records.
-    pub events: Vec<Event>,
-}
-
-/// Something that is used up: the sum of all reservations of `key` must stay within `limit`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Reservation {
-    /// What is counted.
-    pub key: String,
-    /// How much.
-    pub amount: u64,
-    /// The most that all reservations of the key may add up to.
-    pub limit: u64,
-}
-
-/// Digests of the rules in force.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RulesDigests {
-    /// Of the policy set.
-    pub policy: Digest,
-    /// Of the catalog.
-    pub catalog: Digest,
-    /// Of the directory.
-    pub directory: Digest,
-}
-
-/// The opening transaction: everything it read must still be so, or it fails whole.
-#[derive(Debug, Clone)]
-pub struct Opening {
-    /// The lease, in state INTENT.
-    pub lease: Lease,
-    /// What the provider will send.
-    pub prepared: Prepared,
-    /// Where the run must stand.
-    pub run_from: RunPhase,
-    /// Where the run goes.
-    pub run_to: RunPhase,
-    /// The grant that is spent, and the revision it was read at (execute only).
-    pub spends: Option<(GrantId, u64)>,
-    /// Ends of the leases of the phase left behind.
-    pub ends: Vec<LeaseChange>,
-    /// What is used up.
-    pub reservations: Vec<Reservation>,
-    /// Freeze generations that were read: (key, generation); a key never frozen has generation 0.
-    pub freezes: Vec<(String, u64)>,
-    /// The rules that decided.
-    pub digests: RulesDigests,
-    /// The epoch that was read.
-    pub epoch: u64,
-    /// Now.
-    pub now: Timestamp,
-    /// What the ledger records (INTENT last).
-    pub events: Vec<Event>,
-}
-
-/// Why an opening transaction failed whole.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum OpenRefused {
-    /// The grant was changed meanwhile, or is not approved.
-    #[error("the grant is `{0}`")]
-    GrantMoved(GrantState),
-    /// The run stands elsewhere.
-    #[error("the run is in `{0}`")]
-    RunMoved(RunPhase),
-    /// The run or the grant is not there.
-    #[error("no such {0}")]
-    Missing(&'static str),
-    /// A reservation would pass its limit.
-    #[error("the limit of `{0}` is used up")]
-    LimitReached(String),
-    /// A freeze began or ended meanwhile.
-    #[error("`{0}` was frozen or unfrozen meanwhile")]
-    FreezeMoved(String),
-    /// Policy, catalog or directory changed meanwhile.
-    #[error("policy, catalog or directory changed meanwhile")]
-    RulesMoved,
-    /// The store began a new epoch meanwhile.
-    #[error("the store is in a new epoch")]
-    EpochMoved,
-    /// An earlier AWS credential of the run is still usable (execute only).
-    #[error("an earlier AWS credential of this run is usable until {0}")]
-    EarlierAlive(Timestamp),
-    /// The agent holds a live execute lease already (execute), or one at all (observe).
-    #[error("the agent holds the execute lease {0}")]
-    AgentExecuting(LeaseId),
-    /// The DPoP key was used by another phase of this run, or is named by a grant for its claim.
-    #[error("the key was used before in another phase; make a fresh key for each phase")]
-    KeyReused,
-    /// A lease to be ended had moved.
-    #[error("a lease of the earlier phase changed meanwhile")]
-    LeaseMoved,
-    /// The store failed.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
-
-/// Why a grant was not stored.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum SealRefused {
-    /// The run is closed.
-    #[error("the run is in `{0}`")]
-    RunMoved(RunPhase),
-    /// The run is not there.
-    #[error("no such run")]
-    Missing,
-    /// As many grants are open as may be: the counts.
-    #[error("{} proposals of this agent are open, {} in all", .0.own, .0.all)]
-    TooManyOpen(OpenCount),
-    /// The claim key proved something already, in whatever run, or another open grant names it.
-    #[error("`claim_key` was used before; make a fresh key for the claim")]
-    KeyReused,
-    /// The store failed.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
-
-/// One step of one lease; refused when the lease is not where the caller read it.
-#[derive(Debug, Clone)]
-pub struct LeaseChange {
-    /// Which lease.
-    pub id: LeaseId,
-    /// Where it must stand.
-    pub from: LeaseState,
-    /// The step.
-    pub step: LeaseStep,
-    /// What the ledger records.
-    pub events: Vec<Event>,
-}
-
-/// The steps.
-#[derive(Debug, Clone)]
-pub enum LeaseStep {
-    /// Certainly nothing was minted: the grant is approved again, the run decides again, reservations are given back.
-    Refused,
-    /// Nobody knows.
-    Unknown,
-    /// The provider answered with its own name for the credential.
-    Minted {
-        /// Access key id or `jti`; never a secret.
-        reference: String,
-    },
-    /// The credential may leave.
-    Released,
-    /// It is over.
-    Ended {
-        /// When and why.
-        ended: Ended,
-        /// Whether the provider must be told.
-        revocation: Revocation,
-    },
-    /// The early end at the provider came further; the state stays.
-    Revocation(Revocation),
-}
-
-/// Why a change was refused.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ChangeRefused {
-    /// Something else changed it first.
-    #[error("it was changed meanwhile")]
-    Moved,
-    /// It is not there.
-    #[error("no such record")]
-    Missing,
-    /// The store failed.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
-
 /// What a committed transaction returns beside its value.
 #[derive(Debug)]
 pub struct Committed<T> {
@@ -246,54 +44,6 @@ pub struct Committed<T> {
     pub value: T,
     /// The ledger's head right after this commit (or a later one of the same batch).
     pub head: Head,
-}
-
-/// Which leases to list.
-#[derive(Debug, Clone, Default)]
-pub struct LeaseFilter {
-    /// Of this run.
-    pub run: Option<RunId>,
-    /// Of this agent.
-    pub agent: Option<AgentSlug>,
-    /// Of this provider.
-    pub provider: Option<ProviderKind>,
-    /// With this target (role ARN or audience).
-    pub target: Option<String>,
-    /// Only those that exist or may exist, or whose revocation is pending.
-    pub open: bool,
-    /// Only those whose hard end is later than this instant.
-    pub hard_end_after: Option<Timestamp>,
-}
-
-/// What has fallen due.
-#[derive(Debug, Default)]
-pub struct Due {
-    /// Live leases whose `not_after` (UNKNOWN: `hard_end`) has passed.
-    pub leases: Vec<Lease>,
-    /// Leases whose revocation should be tried now.
-    pub revocations: Vec<Lease>,
-    /// Open grants whose approve_by (pending) or claim_until (approved) has passed.
-    pub grants: Vec<GrantRecord>,
-}
-
-/// How many grants are open, or may be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct OpenCount {
-    /// Of one agent.
-    pub own: u64,
-    /// Of everybody.
-    pub all: u64,
-}
-
-/// An event as stored.
-#[derive(Debug, Clone)]
-pub struct StoredEvent {
-    /// Its place in the ledger.
-    pub index: u64,
-    /// Its immutable bytes.
-    pub bytes: Vec<u8>,
-    /// Texts beside it that were not erased: name and value.
-    pub texts: Vec<(String, String)>,
 }
 
 /// The durable state. Cut by use case; every method is one transaction.
@@ -305,13 +55,10 @@ pub trait Store: Send + Sync {
     async fn fence(&self, event: Event) -> Result<Head, StoreError>;
     /// Records events that change no state.
     async fn record(&self, events: Vec<Event>) -> Result<Head, StoreError>;
-    /// Puts rules in force: their digests and the directory's document, with the event.
-    async fn put_rules(
-        &self,
-        digests: RulesDigests,
-        directory: String,
-        event: Event,
-    ) -> Result<(), StoreError>;
+    /// Puts rules in force: their digests, the directory's document and the authors, with the event.
+    async fn put_rules(&self, rules: RulesInForce, event: Event) -> Result<(), StoreError>;
+    /// Authors of the rules in force when the store was last written.
+    async fn authors(&self) -> Result<BTreeSet<PersonSlug>, StoreError>;
     /// The directory document that had this digest.
     async fn directory(&self, digest: Digest) -> Result<Option<String>, StoreError>;
     /// The rules in force when the store was last written.
@@ -331,14 +78,26 @@ pub trait Store: Send + Sync {
         event: Event,
     ) -> Result<(), ChangeRefused>;
 
-    /// Stores a sealed grant, pending, with the agent's words beside it, or fails whole.
+    /// Stores sealed grants (one, or one and its inverse) with the agent's words beside them and the decision that was
+    /// taken, or fails whole.
     async fn seal(
         &self,
-        sealed: SealedGrant,
-        evidence: Evidence,
+        sealings: Vec<Sealing>,
         limits: OpenCount,
-        event: Event,
+        decision: Option<DecisionEntry>,
+        events: Vec<Event>,
     ) -> Result<(), SealRefused>;
+    /// Keeps a decision that sealed nothing, with its events.
+    async fn keep_decision(&self, decision: DecisionEntry, events: Vec<Event>) -> Result<Head, StoreError>;
+    /// Decisions at or after `since`, oldest first, from the `skip`th on, at most `limit`.
+    async fn decisions(
+        &self,
+        since: Timestamp,
+        skip: u64,
+        limit: u32,
+    ) -> Result<Vec<DecisionEntry>, StoreError>;
+    /// Suggestions, newest first, at most 200.
+    async fn suggestions(&self) -> Result<Vec<GrantRecord>, StoreError>;
     /// A grant by id.
     async fn grant(&self, id: GrantId) -> Result<Option<GrantRecord>, StoreError>;
     /// How many grants are open: those that `agent` proposed, and all.
@@ -347,6 +106,49 @@ pub trait Store: Send + Sync {
     async fn open_grants(&self, run: Option<RunId>) -> Result<Vec<GrantRecord>, StoreError>;
     /// Changes a grant.
     async fn change_grant(&self, change: GrantChange) -> Result<(), ChangeRefused>;
+
+    /// What counts for each, in the order asked.
+    async fn used(&self, counted: Vec<Counted>) -> Result<Vec<u64>, StoreError>;
+    /// What happened in a run so far.
+    async fn history(&self, run: RunId) -> Result<RunHistory, StoreError>;
+    /// Records something an agent read, with the event.
+    async fn observed(&self, observation: Observation, event: Event) -> Result<Head, StoreError>;
+    /// When any of these agents last read something untrusted, after `since`.
+    async fn last_untrusted(
+        &self,
+        agents: Vec<AgentSlug>,
+        since: Timestamp,
+    ) -> Result<Option<Timestamp>, StoreError>;
+
+    /// Freezes something; again is no error.
+    async fn freeze(&self, freeze: Freeze, event: Event) -> Result<Head, StoreError>;
+    /// The freezes in force.
+    async fn freezes(&self) -> Result<Vec<Freeze>, StoreError>;
+
+    /// Stores a sealed administration grant, pending; at most `limit` may be.
+    async fn seal_administration(
+        &self,
+        sealed: SealedAdministration,
+        limit: u64,
+        event: Event,
+    ) -> Result<(), SealRefused>;
+    /// An administration grant by id.
+    async fn administration(&self, id: GrantId) -> Result<Option<AdministrationRecord>, StoreError>;
+    /// Pending administration grants, oldest first.
+    async fn open_administrations(&self) -> Result<Vec<AdministrationRecord>, StoreError>;
+    /// Changes an administration grant, and lets it take effect when it becomes approved.
+    async fn change_administration(&self, change: AdministrationChange) -> Result<(), ChangeRefused>;
+
+    /// Playbooks that were ever in force, newest first; `overdue` counts reviews past due at `now`.
+    async fn playbooks(&self, now: Timestamp) -> Result<Vec<PlaybookRecord>, StoreError>;
+    /// Takes a playbook out of use, for good.
+    async fn suspend_playbook(&self, playbook: Digest, event: Event) -> Result<(), ChangeRefused>;
+    /// Reviews, oldest first, at most 1,000.
+    async fn reviews(&self, filter: ReviewFilter) -> Result<Vec<Review>, StoreError>;
+    /// A review by id.
+    async fn review(&self, id: ReviewId) -> Result<Option<Review>, StoreError>;
+    /// Decides an open review.
+    async fn decide_review(&self, decision: ReviewDecision) -> Result<Review, ChangeRefused>;
 
     /// INVARIANT: one-use. Consumes the grant (execute), moves the run and writes INTENT, or fails whole.
     async fn open_lease(&self, opening: Opening) -> Result<Committed<OpenedLease>, OpenRefused>;

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
-use super::store::Head;
+use super::records::Head;
 use crate::domain::id::LeaseId;
 use crate::domain::time::Timestamp;
 

@@ -21,7 +21,7 @@ pub fn approval_token(
     let claims = ApprovalClaims {
         iss: person.clone(),
         aud: grant.issuer.clone(),
-        sub: grant.who.claiming_agent.clone(),
+        sub: grant.who.claiming_agent.to_string(),
         grant: sealed.digest(),
         grant_id: grant.id,
         decision: answer,

@@ -175,7 +175,7 @@ fn record(page: &mut Page, sealed: &SealedGrant) {
         page.field("playbook", &playbook.to_string());
     }
     if let Some(inverse) = &grant.time.inverse {
-        page.field("inverse", &inverse.to_string());
+        page.field("inverse", &format!("{} {}", inverse.grant, inverse.digest));
     }
     page.field("agent's words", &grant.evidence.to_string());
     page.field("grant", &grant.id.to_string());

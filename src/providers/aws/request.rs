@@ -133,6 +133,7 @@ mod tests {
             provider: ProviderKind::Aws,
             revocability: Revocability::Seconds,
             grant: None,
+            action: None,
             key: serde_json::from_value(serde_json::json!(Digest::of(b"key"))).unwrap(),
             target: credential.role_arn.clone(),
             state: LeaseState::Intent,
@@ -141,6 +142,7 @@ mod tests {
             hard_end: prepared.hard_end,
             sent: prepared.digest(),
             reference: None,
+            released_at: None,
             ended: None,
             revocation: Revocation::NotNeeded,
         };

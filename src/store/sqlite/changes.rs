@@ -139,7 +139,6 @@ pub(super) fn seal(
     sealed: &SealedGrant,
     evidence: &Evidence,
     limits: OpenCount,
-    event: Event,
 ) -> Result<(), Abort<SealRefused>> {
     let grant = sealed.grant();
     match rows::run(tx.conn, grant.who.run)? {
@@ -177,7 +176,6 @@ pub(super) fn seal(
             rows::text(evidence)?,
             sealed.bytes(),
         ])?;
-    tx.append(&[event])?;
     Ok(())
 }
 

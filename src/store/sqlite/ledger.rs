@@ -130,6 +130,7 @@ pub(super) fn rules(conn: &Connection) -> Result<Option<RulesDigests>, Fault> {
                 policy: Digest::from_bytes(row.get("policy")?),
                 catalog: Digest::from_bytes(row.get("catalog")?),
                 directory: Digest::from_bytes(row.get("directory")?),
+                guardrails: Digest::from_bytes(row.get("directory")?),
             })
         })
         .optional()?;

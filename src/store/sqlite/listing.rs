@@ -113,5 +113,5 @@ pub(super) fn due(conn: &Connection, now: Timestamp) -> Result<Due, Fault> {
     grants.truncate(256);
     let grants =
         grants.into_iter().map(|grant| rows::with_approvals(conn, grant)).collect::<Result<_, _>>()?;
-    Ok(Due { leases, revocations, grants })
+    Ok(Due { leases, revocations, grants, administrations: Vec::new() })
 }

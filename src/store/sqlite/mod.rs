@@ -17,17 +17,17 @@ use std::path::Path;
 use async_trait::async_trait;
 
 use crate::broker::ports::{
-    ChangeRefused, Committed, Due, GrantChange, GrantRecord, Head, LeaseChange, LeaseFilter, OpenCount,
-    OpenRefused, Opening, RulesDigests, SealRefused, Store, StoreError, StoredEvent,
+    AdministrationChange, AdministrationRecord, ChangeRefused, Committed, Counted, DecisionEntry, Due,
+    GrantChange, GrantRecord, Head, LeaseChange, LeaseFilter, OpenCount, OpenRefused, Opening,
+    PlaybookRecord, ReviewDecision, ReviewFilter, RulesDigests, RulesInForce, RunHistory, SealRefused,
+    Sealing, Store, StoreError, StoredEvent,
 };
 use crate::domain::digest::Digest;
 use crate::domain::event::Event;
-use crate::domain::grant::SealedGrant;
 use crate::domain::id::{GrantId, LeaseId, RunId};
 use crate::domain::lease::{Lease, OpenedLease};
 use crate::domain::phase::RunPhase;
 use crate::domain::principal::AgentSlug;
-use crate::domain::proposal::Evidence;
 use crate::domain::run::Run;
 use crate::domain::time::Timestamp;
 use fault::{Abort, Fault};
@@ -128,14 +128,9 @@ impl Store for SqliteStore {
         Ok(self.put(move |tx| tx.append(&events)).await?.head)
     }
 
-    async fn put_rules(
-        &self,
-        digests: RulesDigests,
-        directory: String,
-        event: Event,
-    ) -> Result<(), StoreError> {
+    async fn put_rules(&self, rules: RulesInForce, event: Event) -> Result<(), StoreError> {
         let committed = self.put(move |tx| {
-            ledger::put_rules(tx, &digests, &directory)?;
+            ledger::put_rules(tx, &rules.digests, &rules.directory)?;
             tx.append(&[event])
         });
         committed.await.map(|_| ())
@@ -175,13 +170,109 @@ impl Store for SqliteStore {
 
     async fn seal(
         &self,
-        sealed: SealedGrant,
-        evidence: Evidence,
+        sealings: Vec<Sealing>,
         limits: OpenCount,
-        event: Event,
+        _: Option<DecisionEntry>,
+        events: Vec<Event>,
     ) -> Result<(), SealRefused> {
-        let stored = self.writer.write(move |tx| changes::seal(tx, &sealed, &evidence, limits, event));
+        let stored = self.writer.write(move |tx| {
+            for sealing in &sealings {
+                changes::seal(tx, &sealing.sealed, &sealing.evidence, limits)?;
+            }
+            tx.append(&events)?;
+            Ok(())
+        });
         stored.await.map(|_| ())
+    }
+
+    async fn authors(
+        &self,
+    ) -> Result<std::collections::BTreeSet<crate::domain::principal::PersonSlug>, StoreError> {
+        Err(StoreError::Unreadable("not there yet".into()))
+    }
+
+    async fn keep_decision(&self, _: DecisionEntry, _: Vec<Event>) -> Result<Head, StoreError> {
+        Err(StoreError::Unreadable("not there yet".into()))
+    }
+
+    async fn decisions(&self, _: Timestamp, _: u64, _: u32) -> Result<Vec<DecisionEntry>, StoreError> {
+        Err(StoreError::Unreadable("not there yet".into()))
+    }
+
+    async fn suggestions(&self) -> Result<Vec<GrantRecord>, StoreError> {
+        Err(StoreError::Unreadable("not there yet".into()))
+    }
+
+    async fn used(&self, _: Vec<Counted>) -> Result<Vec<u64>, StoreError> {
+        Err(StoreError::Unreadable("not there yet".into()))
+    }
+
+    async fn history(&self, _: RunId) -> Result<RunHistory, StoreError> {
+        Err(StoreError::Unreadable("not there yet".into()))
+    }
+
+    async fn observed(
+        &self,
+        _: crate::domain::observation::Observation,
+        _: Event,
+    ) -> Result<Head, StoreError> {
+        Err(StoreError::Unreadable("not there yet".into()))
+    }
+
+    async fn last_untrusted(&self, _: Vec<AgentSlug>, _: Timestamp) -> Result<Option<Timestamp>, StoreError> {
+        Err(StoreError::Unreadable("not there yet".into()))
+    }
+
+    async fn freeze(&self, _: crate::domain::freeze::Freeze, _: Event) -> Result<Head, StoreError> {
+        Err(StoreError::Unreadable("not there yet".into()))
+    }
+
+    async fn freezes(&self) -> Result<Vec<crate::domain::freeze::Freeze>, StoreError> {
+        Err(StoreError::Unreadable("not there yet".into()))
+    }
+
+    async fn seal_administration(
+        &self,
+        _: crate::domain::administration::SealedAdministration,
+        _: u64,
+        _: Event,
+    ) -> Result<(), SealRefused> {
+        Err(StoreError::Unreadable("not there yet".into()).into())
+    }
+
+    async fn administration(&self, _: GrantId) -> Result<Option<AdministrationRecord>, StoreError> {
+        Err(StoreError::Unreadable("not there yet".into()))
+    }
+
+    async fn open_administrations(&self) -> Result<Vec<AdministrationRecord>, StoreError> {
+        Err(StoreError::Unreadable("not there yet".into()))
+    }
+
+    async fn change_administration(&self, _: AdministrationChange) -> Result<(), ChangeRefused> {
+        Err(StoreError::Unreadable("not there yet".into()).into())
+    }
+
+    async fn playbooks(&self, _: Timestamp) -> Result<Vec<PlaybookRecord>, StoreError> {
+        Err(StoreError::Unreadable("not there yet".into()))
+    }
+
+    async fn suspend_playbook(&self, _: Digest, _: Event) -> Result<(), ChangeRefused> {
+        Err(StoreError::Unreadable("not there yet".into()).into())
+    }
+
+    async fn reviews(&self, _: ReviewFilter) -> Result<Vec<crate::domain::review::Review>, StoreError> {
+        Err(StoreError::Unreadable("not there yet".into()))
+    }
+
+    async fn review(
+        &self,
+        _: crate::domain::id::ReviewId,
+    ) -> Result<Option<crate::domain::review::Review>, StoreError> {
+        Err(StoreError::Unreadable("not there yet".into()))
+    }
+
+    async fn decide_review(&self, _: ReviewDecision) -> Result<crate::domain::review::Review, ChangeRefused> {
+        Err(StoreError::Unreadable("not there yet".into()).into())
     }
 
     async fn grant(&self, id: GrantId) -> Result<Option<GrantRecord>, StoreError> {

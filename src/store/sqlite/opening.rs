@@ -1,7 +1,7 @@
 //! The opening transaction: consumes the grant, ends the phase left behind, moves the run and writes INTENT, or
 //! fails whole. Every condition is read here, inside the transaction that relies on it.
 
-use rusqlite::{OptionalExtension, params};
+use rusqlite::params;
 
 use super::changes;
 use super::fault::{Abort, Fault};
@@ -29,7 +29,6 @@ pub(super) fn open(tx: &mut Tx<'_>, opening: &Opening) -> Result<(), Refusal> {
     }
     run_stands(tx, opening)?;
     rules_stand(tx, opening)?;
-    freezes_stand(tx, opening)?;
     for end in &opening.ends {
         changes::step(tx, end).map_err(|abort| match abort {
             Abort::Fault(fault) => Abort::Fault(fault),
@@ -133,20 +132,6 @@ fn rules_stand(tx: &Tx<'_>, opening: &Opening) -> Result<(), Refusal> {
         true => Ok(()),
         false => refused(OpenRefused::RulesMoved),
     }
-}
-
-fn freezes_stand(tx: &Tx<'_>, opening: &Opening) -> Result<(), Refusal> {
-    for (key, read) in &opening.freezes {
-        let now: Option<i64> = tx
-            .conn
-            .prepare_cached("SELECT generation FROM freezes WHERE key = ?1")?
-            .query_row([key], |row| row.get(0))
-            .optional()?;
-        if count(now.unwrap_or(0))? != *read {
-            return refused(OpenRefused::FreezeMoved(key.clone()));
-        }
-    }
-    Ok(())
 }
 
 /// INVARIANT: one-phase. Execute waits for the effective end of every earlier AWS credential of the run.

@@ -1,0 +1,57 @@
+//! What is asked of the store, and how much of it.
+
+use super::records::{AdministrationRecord, GrantRecord};
+use crate::domain::digest::Digest;
+use crate::domain::id::RunId;
+use crate::domain::lease::Lease;
+use crate::domain::plan::ProviderKind;
+use crate::domain::principal::AgentSlug;
+use crate::domain::time::Timestamp;
+
+/// Which leases to list.
+#[derive(Debug, Clone, Default)]
+pub struct LeaseFilter {
+    /// Of this run.
+    pub run: Option<RunId>,
+    /// Of this agent.
+    pub agent: Option<AgentSlug>,
+    /// Of this provider.
+    pub provider: Option<ProviderKind>,
+    /// With this target (role ARN or audience).
+    pub target: Option<String>,
+    /// Only those that exist or may exist, or whose revocation is pending.
+    pub open: bool,
+    /// Only those whose hard end is later than this instant.
+    pub hard_end_after: Option<Timestamp>,
+}
+
+/// Which reviews to list.
+#[derive(Debug, Clone, Default)]
+pub struct ReviewFilter {
+    /// Only open ones.
+    pub open: bool,
+    /// Of this playbook.
+    pub playbook: Option<Digest>,
+}
+
+/// What has fallen due.
+#[derive(Debug, Default)]
+pub struct Due {
+    /// Live leases whose `not_after` (UNKNOWN: `hard_end`) has passed.
+    pub leases: Vec<Lease>,
+    /// Leases whose revocation should be tried now.
+    pub revocations: Vec<Lease>,
+    /// Open grants whose approve_by (pending) or claim_until (approved) has passed.
+    pub grants: Vec<GrantRecord>,
+    /// Pending administration grants whose approve_by has passed.
+    pub administrations: Vec<AdministrationRecord>,
+}
+
+/// How many grants are open, or may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OpenCount {
+    /// Of one agent.
+    pub own: u64,
+    /// Of everybody.
+    pub all: u64,
+}

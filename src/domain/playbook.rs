@@ -1,0 +1,129 @@
+//! A playbook: a narrow pattern of grants that people signed beforehand. It moves the signature earlier, never away.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use super::action::{ParameterValue, Precondition};
+use super::digest::Digest;
+use super::principal::{ActionType, AgentSlug, Environment, GroupSlug, Name};
+use super::time::Timestamp;
+
+/// Combinations of parameters that one playbook may cover: each is compiled and asked about before people sign.
+pub const MAX_COMBINATIONS: usize = 256;
+
+/// What may be done without a further signature.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Playbook {
+    /// Its operator's name for it.
+    pub name: Name,
+    /// Where.
+    pub environment: Environment,
+    /// The one action type.
+    pub action: ActionType,
+    /// Digest of the catalog entry and its target: when the catalog says otherwise, the playbook covers nothing.
+    pub template: Digest,
+    /// The agents that may propose and claim.
+    pub agents: BTreeSet<AgentSlug>,
+    /// Every parameter with what it may be.
+    pub parameters: BTreeMap<String, ParameterRange>,
+    /// Longest work time of one use, seconds.
+    pub work_seconds: u32,
+    /// How often in how long.
+    pub budget: PlaybookBudget,
+    /// How often in all.
+    pub max_uses: u32,
+    /// What the broker itself must find before each use.
+    pub trigger: Trigger,
+    /// It covers nothing from here on.
+    pub not_after: Timestamp,
+    /// Who looks at each use afterwards, and by when.
+    pub review: ReviewTerms,
+}
+
+/// At most `uses` within any `seconds`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlaybookBudget {
+    /// Uses; at least one.
+    pub uses: u32,
+    /// Length of the sliding window, seconds.
+    pub seconds: u32,
+}
+
+/// What a parameter may be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum ParameterRange {
+    /// One of these words.
+    Values(BTreeSet<String>),
+    /// A whole number within both bounds.
+    Integers {
+        /// Smallest.
+        min: i64,
+        /// Largest.
+        max: i64,
+    },
+}
+
+/// What starts a use. The agent's word is none of them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Trigger {
+    /// Each probe, read by the broker itself, gives its value.
+    Probes(Vec<Precondition>),
+    /// An alert that its source signed, used once.
+    Alert {
+        /// A configured source.
+        source: Name,
+        /// The alert's name, exactly.
+        alert: String,
+    },
+}
+
+/// Who reviews what was done without a signature.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReviewTerms {
+    /// A group of people; any member who is no party to it.
+    pub owner: GroupSlug,
+    /// Seconds after the claim at which it is overdue.
+    pub due_seconds: u32,
+}
+
+impl ParameterRange {
+    /// Whether the value lies inside.
+    pub fn holds(&self, value: &ParameterValue) -> bool {
+        match (self, value) {
+            (Self::Values(words), ParameterValue::Text(text)) => words.contains(text),
+            (Self::Integers { min, max }, ParameterValue::Integer(number)) => (min..=max).contains(&number),
+            _ => false,
+        }
+    }
+}
+
+/// Where a playbook stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PlaybookState {
+    /// People signed it.
+    Active,
+    /// A person, a rejected review or a freeze's end took it out of use, for good.
+    Suspended,
+}
+
+impl PlaybookState {
+    /// The spelling used everywhere.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Suspended => "suspended",
+        }
+    }
+
+    /// Reads [`PlaybookState::name`] back.
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Active, Self::Suspended].into_iter().find(|state| state.name() == name)
+    }
+}
