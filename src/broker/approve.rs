@@ -7,22 +7,22 @@ use serde::{Deserialize, Serialize};
 
 use super::Broker;
 use super::grants::active;
-use super::ports::{ChangeRefused, GrantChange, GrantRecord};
+use super::ports::{AdministrationRecord, ChangeRefused, GrantChange, GrantRecord};
 use super::refusal::{Code, Refusal};
 use super::runs::conflict;
-use crate::domain::approval::{Answer, Approval, ApprovalError};
+use crate::domain::approval::{Answer, Approval, ApprovalError, Signable};
 use crate::domain::digest::Digest;
 use crate::domain::directory::Directory;
 use crate::domain::event::{Event, EventKind, SaltedText};
 use crate::domain::grant::GrantState;
-use crate::domain::id::GrantId;
+use crate::domain::id::{GrantId, RunId};
 use crate::domain::principal::{Actor, GroupSlug};
 use crate::domain::time::Timestamp;
 
 /// Longest reason of a denial or withdrawal, in bytes.
 const MAX_REASON_BYTES: usize = 1024;
 /// How often a change that lost a race is read again and retried.
-const RETRIES: usize = 8;
+pub(super) const RETRIES: usize = 8;
 
 /// A person's token with the text its reason digest stands for.
 #[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
@@ -56,21 +56,33 @@ pub struct AnswerTaken {
     pub claim_until: Option<Timestamp>,
 }
 
+/// What a token can be about.
+enum Signed {
+    Credential(Box<GrantRecord>),
+    Administration(Box<AdministrationRecord>),
+}
+
 impl Broker {
     /// Takes a person's token. No login: the token is the proof, and names the grant.
     pub async fn answer(self: &Arc<Self>, id: GrantId, answered: Answered) -> Result<AnswerTaken, Refusal> {
-        let record = match self.record_of(id).await {
-            Ok(record) => record,
+        let found = match self.store.grant(id).await.map_err(|e| self.gate.store_failed(&e)) {
+            Ok(Some(record)) => Ok(Signed::Credential(Box::new(record))),
+            Ok(None) => self.administration_of(id).await.map(|record| Signed::Administration(Box::new(record))),
+            Err(refusal) => Err(refusal),
+        };
+        let (run, outcome) = match found {
             Err(refusal) => {
                 self.metrics.refused(refusal.code);
                 return Err(refusal);
             }
+            Ok(Signed::Credential(record)) => {
+                (Some(record.sealed.grant().who.run), self.try_answer(*record, answered).await)
+            }
+            Ok(Signed::Administration(record)) => (None, self.answer_administration(*record, answered).await),
         };
-        let run = record.sealed.grant().who.run;
-        let outcome = self.try_answer(record, answered).await;
         // The caller knew the id of a grant: that is worth a record, but not without limit.
         match outcome {
-            Err(refusal) if !self.record_refusal(Actor::Broker, Some(run), Some(id), &refusal).await => {
+            Err(refusal) if !self.record_refusal(Actor::Broker, run, Some(id), &refusal).await => {
                 Err(Refusal::new(
                     Code::LimitReached,
                     format!(
@@ -89,13 +101,14 @@ impl Broker {
             let rules = self.rules();
             self.same_world(&record)?;
             // Posted again after a lost reply, it is what it was when it came first.
-            let approval = match received(&record.approvals, &answered.token, &record, &rules.directory) {
+            let signed = Signable::from(&record.sealed);
+            let approval = match received(&record.approvals, &answered.token, &signed, &rules.directory) {
                 Some(known) => known.clone(),
                 None => Approval::verify(&answered.token, &record.sealed, &rules.directory, now)
                     .map_err(refusal)?,
             };
             check_reason(&approval, answered.reason.as_deref())?;
-            let (state, approvals) = match self.next_state(&record, &approval)? {
+            let (state, approvals) = match next_state(record.state, &record.approvals, &approval)? {
                 Some(next) => next,
                 None => return self.taken(&record, &approval).await,
             };
@@ -121,6 +134,7 @@ impl Broker {
                     }
                     self.waits.wake(grant.id);
                     if approval.claims.decision != Answer::Approve {
+                        self.cancel_inverse(&record).await;
                         self.keep_head().await;
                     }
                     return Ok(AnswerTaken {
@@ -139,88 +153,24 @@ impl Broker {
         Err(conflict())
     }
 
-    /// Where a verified token takes the grant, and the tokens that then count; `None` when it changes nothing.
-    fn next_state(
-        &self,
-        record: &GrantRecord,
-        new: &Approval,
-    ) -> Result<Option<(GrantState, Vec<Approval>)>, Refusal> {
-        let person = &new.claims.iss;
-        // Single use is keyed on ids inside the signed bytes: another spelling of a signature is the same approval.
-        let known = record.approvals.iter().find(|a| a.claims.jti == new.claims.jti);
-        match known {
-            Some(old) if old.claims == new.claims => {
-                return match record.state {
-                    GrantState::Claimed => Err(spent()),
-                    _ if taken_back(record, old) => Err(Refusal::new(
-                        Code::AlreadyAnswered,
-                        format!("`{person}` took this approval back; sign again to approve"),
-                    )),
-                    _ => Ok(None),
-                };
-            }
-            Some(_) => {
-                return Err(Refusal::new(Code::AlreadyAnswered, "this `jti` was used for another answer"));
-            }
-            None => {}
+    /// Refuses a grant of another epoch or broker.
+    pub(super) fn same_broker(&self, epoch: u64, issuer: &str) -> Result<(), Refusal> {
+        if epoch != self.gate.epoch() {
+            return Err(Refusal::new(
+                Code::GrantForeign,
+                "the grant is of an older epoch of the store and is dead; propose again",
+            ));
         }
-        match record.state {
-            GrantState::Claimed => return Err(spent()),
-            state if !state.is_open() => {
-                return Err(Refusal::new(
-                    Code::GrantNotOpen,
-                    format!("the grant is `{state}`; nothing can be signed any more"),
-                ));
-            }
-            _ => {}
-        }
-        let mut counting = active(&record.approvals);
-        let signed = counting.iter().any(|a| a.claims.iss == *person);
-        match new.claims.decision {
-            Answer::Deny => Ok(Some((GrantState::Denied, counting))),
-            Answer::Withdraw if !signed => Err(Refusal::new(
-                Code::AlreadyAnswered,
-                format!("`{person}` has no approval here to withdraw"),
-            )),
-            Answer::Withdraw => {
-                counting.retain(|a| a.claims.iss != *person);
-                let state = if record.state == GrantState::Approved {
-                    GrantState::Withdrawn
-                } else {
-                    GrantState::Pending
-                };
-                Ok(Some((state, counting)))
-            }
-            Answer::Approve if record.state == GrantState::Approved => Err(Refusal::new(
-                Code::GrantNotOpen,
-                "the rule is already complete; nothing more needs signing",
-            )),
-            Answer::Approve if signed => {
-                // INVARIANT: signed-before-minted. Quorum counts people: a second key of one person adds nothing.
-                Err(Refusal::new(
-                    Code::AlreadyAnswered,
-                    format!("`{person}` has signed already; a quorum needs different people"),
-                ))
-            }
-            Answer::Approve => {
-                counting.push(new.clone());
-                Ok(Some((GrantState::Pending, counting)))
-            }
+        match issuer == self.settings.issuer {
+            true => Ok(()),
+            false => Err(Refusal::new(Code::GrantForeign, "the grant was sealed by another broker")),
         }
     }
 
     /// Refuses a grant of another epoch, broker or environment.
     pub(super) fn same_world(&self, record: &GrantRecord) -> Result<(), Refusal> {
         let grant = record.sealed.grant();
-        if grant.epoch != self.gate.epoch() {
-            return Err(Refusal::new(
-                Code::GrantForeign,
-                "the grant is of an older epoch of the store and is dead; propose again",
-            ));
-        }
-        if grant.issuer != self.settings.issuer {
-            return Err(Refusal::new(Code::GrantForeign, "the grant was sealed by another broker"));
-        }
+        self.same_broker(grant.epoch, &grant.issuer)?;
         if !self.rules().catalog.environments().contains_key(&grant.environment) {
             return Err(Refusal::new(
                 Code::GrantForeign,
@@ -241,24 +191,94 @@ impl Broker {
     }
 }
 
+/// Where a verified token takes the grant, and the tokens that then count; `None` when it changes nothing.
+pub(super) fn next_state(
+    stands: GrantState,
+    approvals: &[Approval],
+    new: &Approval,
+) -> Result<Option<(GrantState, Vec<Approval>)>, Refusal> {
+        let person = &new.claims.iss;
+        // Single use is keyed on ids inside the signed bytes: another spelling of a signature is the same approval.
+        let known = approvals.iter().find(|a| a.claims.jti == new.claims.jti);
+        match known {
+            Some(old) if old.claims == new.claims => {
+                return match stands {
+                    GrantState::Claimed => Err(spent()),
+                    _ if taken_back(approvals, old) => Err(Refusal::new(
+                        Code::AlreadyAnswered,
+                        format!("`{person}` took this approval back; sign again to approve"),
+                    )),
+                    _ => Ok(None),
+                };
+            }
+            Some(_) => {
+                return Err(Refusal::new(Code::AlreadyAnswered, "this `jti` was used for another answer"));
+            }
+            None => {}
+        }
+        match stands {
+            GrantState::Claimed => return Err(spent()),
+            state if !state.is_open() => {
+                return Err(Refusal::new(
+                    Code::GrantNotOpen,
+                    format!("the grant is `{state}`; nothing can be signed any more"),
+                ));
+            }
+            _ => {}
+        }
+        let mut counting = active(approvals);
+        let signed = counting.iter().any(|a| a.claims.iss == *person);
+        match new.claims.decision {
+            Answer::Deny => Ok(Some((GrantState::Denied, counting))),
+            Answer::Withdraw if !signed => Err(Refusal::new(
+                Code::AlreadyAnswered,
+                format!("`{person}` has no approval here to withdraw"),
+            )),
+            Answer::Withdraw => {
+                counting.retain(|a| a.claims.iss != *person);
+                let state = if stands == GrantState::Approved {
+                    GrantState::Withdrawn
+                } else {
+                    GrantState::Pending
+                };
+                Ok(Some((state, counting)))
+            }
+            Answer::Approve if stands == GrantState::Approved => Err(Refusal::new(
+                Code::GrantNotOpen,
+                "the rule is already complete; nothing more needs signing",
+            )),
+            Answer::Approve if signed => {
+                // INVARIANT: signed-before-minted. Quorum counts people: a second key of one person adds nothing.
+                Err(Refusal::new(
+                    Code::AlreadyAnswered,
+                    format!("`{person}` has signed already; a quorum needs different people"),
+                ))
+            }
+            Answer::Approve => {
+                counting.push(new.clone());
+                Ok(Some((GrantState::Pending, counting)))
+            }
+        }
+    }
+
 /// The one of `approvals` that `token` spells: its signature verifies, and its claims are the same. The instant that
 /// counts is that of the first receipt.
 pub(super) fn received<'a>(
     approvals: &'a [Approval],
     token: &str,
-    record: &GrantRecord,
+    signed: &Signable<'_>,
     directory: &Directory,
 ) -> Option<&'a Approval> {
     let named = Approval::peek_id(token);
     approvals.iter().filter(|known| named == Some(known.claims.jti)).find(|known| {
-        Approval::verify(token, &record.sealed, directory, known.received_at)
+        Approval::verify(token, signed.clone(), directory, known.received_at)
             .is_ok_and(|new| new.claims == known.claims)
     })
 }
 
-fn taken_back(record: &GrantRecord, old: &Approval) -> bool {
+fn taken_back(approvals: &[Approval], old: &Approval) -> bool {
     old.claims.decision == Answer::Approve
-        && !active(&record.approvals).iter().any(|counting| counting.claims.jti == old.claims.jti)
+        && !active(approvals).iter().any(|counting| counting.claims.jti == old.claims.jti)
 }
 
 fn spent() -> Refusal {
@@ -273,7 +293,7 @@ pub(super) fn refusal(error: ApprovalError) -> Refusal {
     Refusal::new(code, error.to_string())
 }
 
-fn check_reason(approval: &Approval, reason: Option<&str>) -> Result<(), Refusal> {
+pub(super) fn check_reason(approval: &Approval, reason: Option<&str>) -> Result<(), Refusal> {
     let fits = match (approval.claims.reason, reason) {
         (None, None) => true,
         (Some(digest), Some(text)) => text.len() <= MAX_REASON_BYTES && Digest::of(text.as_bytes()) == digest,
@@ -298,24 +318,38 @@ fn events(
     now: Timestamp,
 ) -> Vec<Event> {
     let grant = record.sealed.grant();
-    let event = |kind, actor| Event::new(kind, actor, now).run(grant.who.run).grant(grant.id);
+    let received =
+        received_event(&Signable::from(&record.sealed), Some(grant.who.run), approval, reason, now);
+    let approved = complete.then(|| {
+        Event::new(EventKind::GrantApproved, Actor::Broker, now)
+            .run(grant.who.run)
+            .grant(grant.id)
+            .fact("digest", record.sealed.digest().to_string())
+    });
+    [received].into_iter().chain(approved).collect()
+}
+
+/// What the ledger keeps of a token.
+pub(super) fn received_event(
+    signed: &Signable<'_>,
+    run: Option<RunId>,
+    approval: &Approval,
+    reason: Option<String>,
+    now: Timestamp,
+) -> Event {
     let kind = match approval.claims.decision {
         Answer::Approve => EventKind::ApprovalReceived,
         Answer::Deny => EventKind::GrantDenied,
         Answer::Withdraw => EventKind::ApprovalWithdrawn,
     };
-    let mut received = event(kind, Actor::Person(approval.claims.iss.clone()))
+    let event = Event::new(kind, Actor::Person(approval.claims.iss.clone()), now)
+        .grant(signed.id)
         .fact("jti", approval.claims.jti.to_string())
         .fact("key", approval.key.to_string())
         .fact("custody", approval.custody.name())
         .fact("token", Digest::of(approval.token.as_bytes()).to_string())
-        .fact("digest", record.sealed.digest().to_string())
-        .fact("seconds_to_sign", now.since(grant.time.sealed_at));
-    if let Some(reason) = reason {
-        received = received.text(SaltedText::new("reason", reason));
-    }
-    let approved = complete.then(|| {
-        event(EventKind::GrantApproved, Actor::Broker).fact("digest", record.sealed.digest().to_string())
-    });
-    [received].into_iter().chain(approved).collect()
+        .fact("digest", signed.digest.to_string())
+        .fact("seconds_to_sign", now.since(signed.sealed_at));
+    let event = run.into_iter().fold(event, Event::run);
+    reason.into_iter().fold(event, |event, reason| event.text(SaltedText::new("reason", reason)))
 }

@@ -3,27 +3,32 @@
 use std::sync::Arc;
 
 use super::Broker;
+use super::freeze::keys_of_action;
 use super::grants::active;
 use super::outcome::Recorded;
-use super::ports::{CredentialSecret, GrantRecord, Opening};
-use super::propose::decide;
+use super::ports::{CredentialSecret, GrantRecord, OpenRefused, Opening};
 use super::recall::UnderWay;
-use super::record::{ascii, intent, intent_event, mint_lost};
+use super::record::{intent, intent_event, mint_lost};
+use super::redecide::Redecided;
 use super::refusal::{Code, Refusal};
 use super::rules::Rules;
-use crate::catalog;
-use crate::domain::approval::{Approval, ApprovedGrant};
+use crate::domain::approval::{Approval, Signable};
 use crate::domain::authority::Authority;
-use crate::domain::event::{Event, EventKind, SaltedText};
+use crate::domain::digest::Digest;
+use crate::domain::event::{Event, EventKind};
 use crate::domain::grant::GrantState;
-use crate::domain::id::{GrantId, LeaseId, RunId};
+use crate::domain::id::{DecisionId, GrantId, LeaseId, RunId};
 use crate::domain::key::Thumbprint;
-use crate::domain::lease::{EndReason, OpenedLease};
+use crate::domain::lease::{EndReason, Lease, OpenedLease, Prepared};
 use crate::domain::phase::{Phase, RunPhase, moves};
 use crate::domain::plan::{Credential, ProviderKind, Revocability};
 use crate::domain::principal::{Actor, AgentSlug};
+use crate::domain::run::Run;
 use crate::domain::secret::Secret;
 use crate::domain::time::Timestamp;
+
+/// How often a claim that met a line crossed by another is decided again.
+const TRIES: usize = 4;
 
 /// An execute credential, on its way to its agent. Held for at most a minute for a lost reply, then wiped.
 #[derive(Debug)]
@@ -50,18 +55,27 @@ pub struct Claimed {
     pub recall_until: Timestamp,
 }
 
+/// What an agent presents to claim.
+#[derive(Debug, Default)]
+pub struct Presented {
+    /// The approval tokens; none under a playbook.
+    pub approvals: Vec<String>,
+    /// Digest of the external plan it is about to carry out, where the grant binds one.
+    pub plan_digest: Option<Digest>,
+}
+
 impl Broker {
-    /// Claims a grant: `agent` proved its login and the key `key`, and presents `tokens`.
+    /// Claims a grant: `agent` proved its login and the key `key`.
     pub async fn claim(
         self: &Arc<Self>,
         id: GrantId,
         agent: &AgentSlug,
         key: Thumbprint,
-        tokens: Vec<String>,
+        presented: Presented,
     ) -> Result<Arc<Claimed>, Refusal> {
         let (run, outcome) = match self.record_of(id).await {
             Ok(record) => {
-                (Some(record.sealed.grant().who.run), self.try_claim(record, agent, key, tokens).await)
+                (Some(record.sealed.grant().who.run), self.try_claim(record, agent, key, presented).await)
             }
             Err(refusal) => (None, Err(refusal)),
         };
@@ -76,13 +90,13 @@ impl Broker {
         record: GrantRecord,
         agent: &AgentSlug,
         key: Thumbprint,
-        tokens: Vec<String>,
+        presented: Presented,
     ) -> Result<Arc<Claimed>, Refusal> {
         let now = self.gate.may_issue()?;
         // INVARIANT: re-decided. One reading of the rules decides, and the opening fails when others are in force by then.
         let rules = self.rules();
         self.claimable(&record, now)?;
-        let presented = self.presented(&record, tokens, &rules)?;
+        let approvals = self.presented(&record, presented.approvals, &rules)?;
         let grant = record.sealed.grant();
         // INVARIANT: one-phase. The key named in the signed bytes, and no other, claims.
         if grant.who.claiming_agent != *agent || grant.who.claim_key != key {
@@ -90,62 +104,112 @@ impl Broker {
         }
         let run = self.run_of(grant.who.run, None).await?;
         moves(run.phase, RunPhase::Execute).map_err(|e| Refusal::new(Code::PhaseOrder, e.to_string()))?;
-        if !grant.action.preconditions.is_empty() {
+        if grant.action.plan_digest != presented.plan_digest {
             return Err(Refusal::new(
                 Code::PreconditionFailed,
-                "preconditions cannot be checked by this broker",
+                "`plan_digest` is not the one in the grant: the plan that was signed, and no other, is carried out",
             ));
         }
-        let (approved, work_seconds) = self.redecide(&record, presented, &rules).await?;
+        self.conditions_hold(&grant.action.preconditions, &grant.action, &grant.environment, &rules).await?;
         let provider = self.provider(grant.credential.provider())?.clone();
-        let prepared = provider
-            .prepare(grant.time.lease, &grant.credential, work_seconds, now)
-            .await
-            .map_err(|e| Refusal::new(Code::ProviderNotReady, e.to_string()).retry_after(5))?;
-        let (id, spends, execute) = (grant.time.lease, Some(grant.id), Phase::Execute);
-        let lease = intent(id, spends, &run, agent, execute, &grant.credential, &prepared, key, now);
-        let actor = Actor::Agent(agent.clone());
+        let after = self.taken_back(&record).await?;
         let left = self.leases_of_run(run.id).await?;
+        let under_way = UnderWay::begin(self, grant.time.lease);
+        for _ in 0..TRIES {
+            let redecided = self.redecide(&record, approvals.clone(), &rules, now).await?;
+            let prepared = provider
+                .prepare(grant.time.lease, &grant.credential, redecided.work_seconds, now)
+                .await
+                .map_err(|e| Refusal::new(Code::ProviderNotReady, e.to_string()).retry_after(5))?;
+            let opening = self.opening(&record, &redecided, prepared, &run, &left, after, &rules, now)?;
+            // INVARIANT: one-use. Consume and INTENT are one transaction; whoever loses it gets nothing.
+            let opened = match self.store.open_lease(opening).await {
+                Ok(opened) => opened,
+                // Somebody else's claim crossed a line meanwhile: what policy says of that is asked again.
+                Err(OpenRefused::LimitReached(_)) => continue,
+                Err(refused) => return Err(self.open_refused(refused)),
+            };
+            self.gate.committed(opened.head);
+            self.metrics.approval_to_claim(now.since(approved_at(&record)));
+            if redecided.authority.name() == "break_glass" {
+                self.tell_people("break_glass", grant.id);
+            }
+            let (broker, authority) = (self.clone(), redecided.authority);
+            // From here to the record of the outcome nothing may be abandoned, even when the caller hangs up.
+            let rest = tokio::spawn(async move {
+                broker.after_ends(left, EndReason::PhaseLeft, now).await;
+                let head = opened.head;
+                let answer = broker.mint_execute(opened.value, authority, head, now).await;
+                drop(under_way);
+                answer
+            });
+            return rest.await.map_err(|_| mint_lost())?;
+        }
+        Err(Refusal::new(Code::LimitReached, "a budget, or the uses of a playbook, are used up").retry_after(10))
+    }
+
+    #[allow(clippy::too_many_arguments)] // Everything the one transaction rests on.
+    fn opening(
+        &self,
+        record: &GrantRecord,
+        redecided: &Redecided,
+        prepared: Prepared,
+        run: &Run,
+        left: &[Lease],
+        after: Option<LeaseId>,
+        rules: &Rules,
+        now: Timestamp,
+    ) -> Result<Opening, Refusal> {
+        let grant = record.sealed.grant();
+        let (id, agent, key) = (grant.time.lease, &grant.who.claiming_agent, grant.who.claim_key);
+        let mut lease =
+            intent(id, Some(grant.id), run, agent, Phase::Execute, &grant.credential, &prepared, key, now);
+        lease.action = Some(grant.action.action_type.clone());
+        let actor = Actor::Agent(agent.clone());
         let entered = Event::new(EventKind::PhaseEntered, actor.clone(), now).run(run.id);
-        let jtis: Vec<String> = approved.approvals().iter().map(|a| a.claims.jti.to_string()).collect();
+        let authority = &redecided.authority;
+        let jtis: Vec<String> = authority.approvals().iter().map(|a| a.claims.jti.to_string()).collect();
         let intent = intent_event(&lease, &actor, now)
             .grant(grant.id)
             .fact("grant_digest", record.sealed.digest().to_string())
+            .fact("authority", authority.name())
             .fact("approvals", jtis)
+            .fact("reasons", redecided.considered.decision.reasons.clone())
             .fact("epoch", grant.epoch);
-        let opening = Opening {
+        let mut events = vec![entered.fact("from", run.phase.name()).fact("to", "execute")];
+        if authority.name() == "break_glass" {
+            let used = Event::new(EventKind::BreakGlassUsed, actor.clone(), now).run(run.id).grant(grant.id);
+            events.push(used.lease(lease.id));
+        }
+        let review = redecided.review.as_ref().map(|terms| {
+            let playbook = grant.decision.playbook;
+            super::reviews::opened(grant, playbook, terms.owner.clone(), terms.due_seconds, now)
+        });
+        let review = review.map(|(review, event)| {
+            events.push(event);
+            review
+        });
+        events.push(intent);
+        let agents = [&grant.who.proposing_agent, agent];
+        Ok(Opening {
             prepared,
             run_from: run.phase,
             run_to: RunPhase::Execute,
             spends: Some((grant.id, record.revision)),
-            ends: self.end_changes(&left, EndReason::PhaseLeft, &actor, now)?,
-            reservations: Vec::new(),
-            freezes: Vec::new(),
-            after: None,
-            playbook: None,
-            review: None,
+            ends: self.end_changes(left, EndReason::PhaseLeft, &actor, now)?,
+            reservations: redecided.reservations(now),
+            freezes: keys_of_action(agents, &grant.action.action_type, &grant.environment),
+            after,
+            playbook: redecided.playbook.clone(),
+            review,
             observation: None,
+            decision: Some(redecided.considered.entry(DecisionId::generate(now), grant.id, "claim", now)?),
             digests: rules.digests(),
             epoch: self.gate.epoch(),
             now,
-            events: vec![entered.fact("from", run.phase.name()).fact("to", "execute"), intent],
+            events,
             lease,
-        };
-        let under_way = UnderWay::begin(self, grant.time.lease);
-        // INVARIANT: one-use. Consume and INTENT are one transaction; whoever loses it gets nothing.
-        let opened = self.store.open_lease(opening).await.map_err(|e| self.open_refused(e))?;
-        self.gate.committed(opened.head);
-        self.metrics.approval_to_claim(now.since(approved_at(&record)));
-        let (broker, authority) = (self.clone(), Authority::SignedGrant(Box::new(approved)));
-        // From here to the record of the outcome nothing may be abandoned, even when the caller hangs up.
-        let rest = tokio::spawn(async move {
-            broker.after_ends(left, EndReason::PhaseLeft, now).await;
-            let head = opened.head;
-            let answer = broker.mint_execute(opened.value, authority, head, now).await;
-            drop(under_way);
-            answer
-        });
-        rest.await.map_err(|_| mint_lost())?
+        })
     }
 
     async fn mint_execute(
@@ -194,7 +258,10 @@ impl Broker {
     /// State, epoch and clocks; read again inside the consuming transaction.
     fn claimable(&self, record: &GrantRecord, now: Timestamp) -> Result<(), Refusal> {
         self.same_world(record)?;
-        self.not_stopped(record.sealed.grant())?;
+        let grant = record.sealed.grant();
+        self.not_stopped(grant)?;
+        let agents = [&grant.who.proposing_agent, &grant.who.claiming_agent];
+        self.not_frozen(&keys_of_action(agents, &grant.action.action_type, &grant.environment))?;
         match record.state {
             GrantState::Approved => {}
             GrantState::Claimed => {
@@ -224,6 +291,15 @@ impl Broker {
         rules: &Rules,
     ) -> Result<Vec<Approval>, Refusal> {
         let counting = active(&record.approvals);
+        if record.sealed.grant().decision.playbook.is_some() {
+            return match tokens.is_empty() {
+                true => Ok(Vec::new()),
+                false => Err(Refusal::new(
+                    Code::ApprovalInvalid,
+                    "the grant lies inside a playbook and nobody signs it: present no approvals",
+                )),
+            };
+        }
         if tokens.is_empty() || tokens.len() > 64 {
             return Err(Refusal::new(
                 Code::ApprovalsMissing,
@@ -231,8 +307,9 @@ impl Broker {
             ));
         }
         let mut presented: Vec<Approval> = Vec::new();
+        let signed = Signable::from(&record.sealed);
         for token in &tokens {
-            let received = super::approve::received(&counting, token, record, &rules.directory);
+            let received = super::approve::received(&counting, token, &signed, &rules.directory);
             let Some(received) = received else {
                 let why = Approval::verify(token, &record.sealed, &rules.directory, self.gate.now());
                 return Err(match why {
@@ -248,81 +325,6 @@ impl Broker {
             }
         }
         Ok(presented)
-    }
-
-    /// INVARIANT: re-decided. The plan recompiles to the same bytes, and both rules are satisfied.
-    async fn redecide(
-        &self,
-        record: &GrantRecord,
-        presented: Vec<Approval>,
-        rules: &Rules,
-    ) -> Result<(ApprovedGrant, u32), Refusal> {
-        let grant = record.sealed.grant();
-        let changed = |what: String| {
-            Refusal::new(
-                Code::PlanChanged,
-                format!("the plan compiles differently today ({what}); propose again"),
-            )
-        };
-        let plan = catalog::recompile(grant, &rules.catalog).map_err(|e| changed(e.to_string()))?;
-        if let Some(member) = catalog::difference(&plan, &grant.action, &grant.credential) {
-            return Err(changed(member));
-        }
-        let terms = self.terms(&decide(rules, &plan, &grant.environment, &grant.who))?;
-        let sealed_under = self.directory_at(grant.decision.directory).await?;
-        let directories = [&*sealed_under, &rules.directory];
-        let approved = ApprovedGrant::check(record.sealed.clone(), presented, &[&terms.rule], &directories)
-            .map_err(|missing| {
-            let missing: Vec<String> = missing.0.iter().map(|(group, n)| format!("{n} of {group}")).collect();
-            Refusal::new(
-                Code::ApprovalsMissing,
-                format!("the approvals do not satisfy the rule; missing: {}", missing.join(", ")),
-            )
-        })?;
-        Ok((approved, grant.time.work_seconds.min(terms.work_seconds)))
-    }
-
-    /// Records that a known caller was refused; a store that cannot record does not hide the refusal. False when too
-    /// many were recorded lately and this one was only counted.
-    pub async fn record_refusal(
-        &self,
-        actor: Actor,
-        run: Option<RunId>,
-        grant: Option<GrantId>,
-        refusal: &Refusal,
-    ) -> bool {
-        self.metrics.refused(refusal.code);
-        if matches!(refusal.code, Code::StoreUnavailable | Code::FenceNeeded) {
-            return true;
-        }
-        let now = self.gate.now();
-        // SECURITY: a record costs a flush of the disk. Nobody may cause them without limit, least of all somebody who
-        // needs no login but only the id of a grant.
-        let left = match (&actor, grant) {
-            (Actor::Broker, Some(grant)) => self.refused_answers.take(&grant.to_string(), now),
-            (known, _) => self.refused_callers.take(&known.to_string(), now),
-        };
-        if !left {
-            self.metrics.refusal_not_recorded();
-            return false;
-        }
-        let mut event = Event::new(EventKind::Refused, actor, now)
-            .fact("code", refusal.code.name())
-            // Beside the ledger: it may quote what an agent wrote, and must stay erasable.
-            .text(SaltedText::new("why", ascii(&refusal.message)));
-        if let Some(run) = run {
-            event = event.run(run);
-        }
-        if let Some(grant) = grant {
-            event = event.grant(grant);
-        }
-        match self.store.record(vec![event]).await {
-            Ok(head) => self.gate.committed(head),
-            Err(error) => {
-                self.gate.store_failed(&error);
-            }
-        }
-        true
     }
 }
 

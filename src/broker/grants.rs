@@ -11,7 +11,7 @@ use super::Broker;
 use super::ports::GrantRecord;
 use super::refusal::{Code, Refusal};
 use super::rules::Rules;
-use crate::domain::approval::{Answer, Approval, Outstanding, eligible, outstanding};
+use crate::domain::approval::{Answer, Approval, Outstanding, Signable, eligible, outstanding};
 use crate::domain::digest::{Digest, encode};
 use crate::domain::directory::{Directory, DirectoryDocument};
 use crate::domain::grant::GrantState;
@@ -29,6 +29,8 @@ pub struct ApprovalLine {
     /// The grant.
     #[schema(value_type = String)]
     pub grant: GrantId,
+    /// `credential` or `administration`.
+    pub kind: String,
     /// SHA-256 of its bytes.
     #[schema(value_type = String)]
     pub digest: Digest,
@@ -187,16 +189,28 @@ impl Deref for DirectoryThen {
 }
 
 impl Broker {
-    /// Open grants, as `person` sees them.
+    /// What waits for signatures, as `person` sees it: grants, then administration grants.
     pub async fn open_approvals(&self, person: &PersonSlug) -> Result<Vec<ApprovalLine>, Refusal> {
         let rules = self.rules();
         let open = self.store.open_grants(None).await.map_err(|e| self.gate.store_failed(&e))?;
-        Ok(open.iter().map(|record| line(record, person, &rules.directory)).collect())
+        let mut lines: Vec<ApprovalLine> =
+            open.iter().map(|record| line(record, person, &rules.directory)).collect();
+        lines.extend(self.open_administrations(person).await?);
+        Ok(lines)
     }
 
-    /// The exact bytes of a grant and what happened to it, for people.
+    /// Plans that were rendered for a person to carry out, newest first.
+    pub async fn suggestions(&self, person: &PersonSlug) -> Result<Vec<ApprovalLine>, Refusal> {
+        let rules = self.rules();
+        let found = self.store.suggestions().await.map_err(|e| self.gate.store_failed(&e))?;
+        Ok(found.iter().map(|record| line(record, person, &rules.directory)).collect())
+    }
+
+    /// The exact bytes of a grant of either type and what happened to it, for people.
     pub async fn document(&self, id: GrantId) -> Result<GrantDocument, Refusal> {
-        let record = self.record_of(id).await?;
+        let Some(record) = self.store.grant(id).await.map_err(|e| self.gate.store_failed(&e))? else {
+            return self.administration_document(id).await;
+        };
         let missing = self.missing(&record).await?;
         Ok(GrantDocument {
             grant: id,
@@ -304,7 +318,7 @@ impl Broker {
     }
 }
 
-fn view(approval: &Approval) -> ApprovalView {
+pub(super) fn view(approval: &Approval) -> ApprovalView {
     ApprovalView {
         person: approval.claims.iss.clone(),
         decision: approval.claims.decision,
@@ -315,29 +329,50 @@ fn view(approval: &Approval) -> ApprovalView {
 
 fn line(record: &GrantRecord, person: &PersonSlug, directory: &Directory) -> ApprovalLine {
     let grant = record.sealed.grant();
-    let counting = active(&record.approvals);
-    let signed = counting.iter().any(|a| a.claims.iss == *person);
-    let why_not = match eligible(person, &(&record.sealed).into(), directory) {
-        Err(error) => Some(error.to_string()),
-        Ok(()) if signed => Some("you have signed it".to_owned()),
-        Ok(()) if record.state != GrantState::Pending => Some(format!("it is `{}`", record.state)),
-        Ok(()) => None,
-    };
+    let line = line_of(&Signable::from(&record.sealed), record.state, &record.approvals, person, directory);
     ApprovalLine {
-        grant: grant.id,
-        digest: record.sealed.digest(),
-        short_code: record.sealed.digest().short_code(),
         action: grant.action.action_type.to_string(),
         summary: grant.action.summary.clone(),
         environment: grant.environment.to_string(),
         class: grant.action.class.to_string(),
         agent: grant.who.proposing_agent.to_string(),
-        requester: grant.who.requester.to_string(),
-        state: record.state,
-        sealed_at: grant.time.sealed_at,
-        approve_by: grant.time.approve_by,
-        rule_text: grant.decision.rule.to_string(),
-        outstanding: outstanding(&grant.decision.rule, &counting, &record.sealed, &[directory]).0,
+        ..line
+    }
+}
+
+/// A line of whatever type, without what is of its type alone.
+pub(super) fn line_of(
+    signed: &Signable<'_>,
+    state: GrantState,
+    approvals: &[Approval],
+    person: &PersonSlug,
+    directory: &Directory,
+) -> ApprovalLine {
+    let counting = active(approvals);
+    let has_signed = counting.iter().any(|a| a.claims.iss == *person);
+    let why_not = match eligible(person, signed, directory) {
+        _ if state == GrantState::Suggested => Some("it is a suggestion: nobody signs it".to_owned()),
+        Err(error) => Some(error.to_string()),
+        Ok(()) if has_signed => Some("you have signed it".to_owned()),
+        Ok(()) if state != GrantState::Pending => Some(format!("it is `{state}`")),
+        Ok(()) => None,
+    };
+    ApprovalLine {
+        grant: signed.id,
+        kind: "credential".into(),
+        digest: signed.digest,
+        short_code: signed.digest.short_code(),
+        action: String::new(),
+        summary: String::new(),
+        environment: String::new(),
+        class: String::new(),
+        agent: String::new(),
+        requester: signed.requester.to_string(),
+        state,
+        sealed_at: signed.sealed_at,
+        approve_by: signed.approve_by,
+        rule_text: signed.rule.to_string(),
+        outstanding: outstanding(signed.rule, &counting, signed.clone(), &[directory]).0,
         you_may_sign: why_not.is_none(),
         why_not,
     }

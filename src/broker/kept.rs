@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use super::Broker;
 use super::end::in_time;
-use super::ports::{Head, HeadError, JournalError, KeptEnds, LeaseChange, LeaseStep};
+use super::ports::{Head, HeadError, JournalError, KeptEnds, KeptStop, LeaseChange, LeaseStep};
 use crate::domain::lease::{Lease, LeaseState};
+use crate::domain::stop::StopTarget;
+use crate::domain::time::Timestamp;
 
 /// How long an answer waits for these files; what they could not keep, the next sweep keeps.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -43,47 +45,47 @@ impl Broker {
 
     /// Brings the journal up to what the store could not take. A journal that fails is tried again by the sweep.
     pub(super) async fn keep_journal(&self) {
-        let kept = async {
-            // One at a time, and each writes what is true by then.
-            let mut journaled = self.journaled.lock().await;
-            let ends = KeptEnds { leases: self.live.unrecorded(), all: false };
-            if journaled.as_ref() != Some(&ends) {
-                *journaled = None;
-                self.journal.keep(ends.clone()).await?;
-                *journaled = Some(ends);
-            }
-            Ok::<(), JournalError>(())
-        };
+        // One at a time, and each writes what is true by then.
+        let kept = self.make_journal();
         let late = || Err(JournalError("its file does not answer".into()));
         if let Err(error) = tokio::time::timeout(PATIENCE, kept).await.unwrap_or_else(|_| late()) {
             tracing::error!(error = %error, "ends that the store could not take would be forgotten by a restart");
         }
     }
 
-    /// The leases that the former life ended without a record. What cannot be read ends every one that may be in use.
-    pub(super) async fn ended_before(&self, open: &[Lease]) -> Vec<Lease> {
-        let released = || open.iter().filter(|lease| lease.state == LeaseState::Released);
-        let ends = match self.journal.kept().await {
+    /// What the former life could not record. What cannot be read ends every credential that may be in use, and every
+    /// grant that waits.
+    pub(super) async fn kept_before(&self, open: &[Lease], now: Timestamp) -> KeptEnds {
+        let in_use = open.iter().any(|lease| lease.state == LeaseState::Released);
+        match self.journal.kept().await {
             Ok(Some(ends)) => {
                 *self.journaled.lock().await = Some(ends.clone());
                 ends
             }
-            Ok(None) if released().next().is_none() => KeptEnds::default(),
-            Ok(None) => unreadable("it is not there"),
-            Err(error) => unreadable(&error.to_string()),
-        };
-        released().filter(|lease| ends.all || ends.leases.contains(&lease.id)).cloned().collect()
+            Ok(None) if !in_use => KeptEnds::default(),
+            Ok(None) => unreadable("it is not there", now),
+            Err(error) => unreadable(&error.to_string(), now),
+        }
     }
 
-    /// Everything of the former life is recorded. The journal is made while there is room: from here on a full disk does
-    /// not keep an end from being remembered.
-    pub(super) async fn empty_journal(&self) -> Result<(), JournalError> {
+    /// The journal is made while there is room: from here on a full disk does not keep an end from being remembered.
+    pub(super) async fn make_journal(&self) -> Result<(), JournalError> {
         let mut journaled = self.journaled.lock().await;
-        if journaled.as_ref() != Some(&KeptEnds::default()) {
-            self.journal.keep(KeptEnds::default()).await?;
-            *journaled = Some(KeptEnds::default());
+        let ends = self.unrecorded();
+        if journaled.as_ref() != Some(&ends) {
+            self.journal.keep(ends.clone()).await?;
+            *journaled = Some(ends);
         }
         Ok(())
+    }
+
+    fn unrecorded(&self) -> KeptEnds {
+        KeptEnds {
+            leases: self.live.unrecorded(),
+            all: false,
+            stops: self.live.stops().iter().map(|stop| stop.kept()).collect(),
+            freezes: self.live.unrecorded_freezes(),
+        }
     }
 
     /// A store that needs a fence is never called the newest.
@@ -102,12 +104,13 @@ impl Broker {
 }
 
 /// INVARIANT: unknown-is-no. Whoever was stopped in a former life is not let live because nobody can read that.
-fn unreadable(why: &str) -> KeptEnds {
+fn unreadable(why: &str, now: Timestamp) -> KeptEnds {
     tracing::error!(
         why,
-        "the journal of unrecorded ends cannot be read: every credential issued before this start is ended"
+        "the journal of unrecorded ends cannot be read: every credential issued before this start is ended, and every grant cancelled"
     );
-    KeptEnds { all: true, ..KeptEnds::default() }
+    let everything = KeptStop { target: StopTarget::Everything, at: now };
+    KeptEnds { all: true, stops: vec![everything], ..KeptEnds::default() }
 }
 
 fn told(kept: Result<(), HeadError>) {

@@ -54,6 +54,7 @@ pub struct Metrics {
     to_end: Histogram,
     failed_revocations: Family<Labels<1>, Counter<u64, AtomicU64>>,
     pending_revocations: Count,
+    overdue_reviews: Count,
     store_bytes: Count,
     notices: Family<Labels<1>, Counter<u64, AtomicU64>>,
 }
@@ -91,6 +92,7 @@ impl Metrics {
             to_end: seconds(),
             failed_revocations: Family::default(),
             pending_revocations: Gauge::default(),
+            overdue_reviews: Gauge::default(),
             store_bytes: Gauge::default(),
             notices: Family::default(),
         };
@@ -142,6 +144,11 @@ impl Metrics {
             "pending_revocations",
             "Ended leases whose credential is not confirmed dead",
             self.pending_revocations.clone(),
+        );
+        r.register(
+            "overdue_reviews",
+            "Post-action reviews that nobody did in time",
+            self.overdue_reviews.clone(),
         );
         r.register_with_unit("store", "Size of the store", Unit::Bytes, self.store_bytes.clone());
         r.register("notices", "Notices to people, by what became of them", self.notices.clone());
@@ -195,6 +202,11 @@ impl Metrics {
     /// So many ended leases wait for their revocation.
     pub fn pending_revocations(&self, count: usize) {
         self.pending_revocations.set(clamp(count));
+    }
+
+    /// So many reviews are past due.
+    pub fn overdue_reviews(&self, count: usize) {
+        self.overdue_reviews.set(clamp(count));
     }
 
     /// The store takes so many bytes.

@@ -1,48 +1,67 @@
 //! The use cases, the only place that orders steps. Nothing here names a concrete store, provider or transport.
 //!
-//! One action, in the order it happens: `runs` opens, `phases` observes and decides, `propose` seals, `approve`
-//! collects signatures, `claim` consumes and mints, `end`, `stop` and `revoke` end it, `sweep` does what time demands.
+//! One action, in the order it happens: `runs` opens, `phases` observes and decides, `propose` asks the policy
+//! (`consider`), looks for a playbook (`covering`) and seals, `approve` collects signatures, `claim` decides again
+//! (`redecide`), consumes and mints, `end`, `stop`, `freeze` and `revoke` end it, `reviews` looks back, `sweep` does what
+//! time demands.
 
+pub mod administer;
 pub mod allowance;
 pub mod approve;
 pub mod claim;
+mod conditions;
+mod consider;
+mod covering;
 pub mod end;
+pub mod freeze;
 pub mod gate;
+mod glass;
 pub mod grants;
 pub mod introspect;
 pub mod kept;
 pub mod live;
 pub mod metrics;
 pub mod outcome;
+pub mod observe;
 pub mod phases;
+pub mod playbooks;
 pub mod ports;
 pub mod propose;
 pub mod recall;
 pub mod record;
+mod redecide;
 pub mod refusal;
+mod refused;
 pub mod reload;
+pub mod replay;
 pub mod reserved;
+pub mod reviews;
 pub mod revoke;
 pub mod rules;
 pub mod runs;
+mod seal;
+mod signers;
 pub mod start;
 pub mod stop;
 pub mod sweep;
 pub mod views;
+mod voucher;
 mod waits;
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwap;
 
+use crate::domain::id::{GrantId, ReviewId};
 use crate::domain::plan::ProviderKind;
+use crate::domain::principal::PersonSlug;
 use crate::domain::token::TokenSigner;
 use allowance::Allowance;
 use gate::Gate;
 use live::LiveLeases;
 use metrics::Metrics;
-use ports::{Clock, CredentialProvider, EndJournal, HeadKeeper, KeptEnds, Notifier, Store};
+use ports::{Clock, CredentialProvider, EndJournal, HeadKeeper, KeptEnds, Looker, Notice, Notifier, Store};
 use recall::HeldReplies;
 use reserved::ReservedKeys;
 use rules::Rules;
@@ -83,6 +102,8 @@ pub struct Parts {
     pub providers: Vec<Arc<dyn CredentialProvider>>,
     /// Signs our own tokens.
     pub signer: Arc<TokenSigner>,
+    /// Looks at what must hold.
+    pub looker: Arc<dyn Looker>,
     /// Tells people.
     pub notifier: Arc<dyn Notifier>,
     /// Counts.
@@ -100,9 +121,12 @@ pub struct Broker {
     journaled: tokio::sync::Mutex<Option<KeptEnds>>,
     providers: BTreeMap<ProviderKind, Arc<dyn CredentialProvider>>,
     signer: Arc<TokenSigner>,
+    looker: Arc<dyn Looker>,
     notifier: Arc<dyn Notifier>,
     metrics: Arc<Metrics>,
     rules: ArcSwap<Rules>,
+    in_force_by: ArcSwap<BTreeSet<PersonSlug>>,
+    overdue_told: Mutex<BTreeSet<ReviewId>>,
     gate: Gate,
     live: LiveLeases,
     replies: HeldReplies,
@@ -139,6 +163,16 @@ impl Broker {
     /// The gate: clocks, and whether anything may be issued.
     pub fn gate(&self) -> &Gate {
         &self.gate
+    }
+
+    /// People should hear of a grant.
+    fn tell_people(&self, kind: &'static str, grant: GrantId) {
+        self.tell(kind, grant.to_string(), format!("v1/grants/{grant}"));
+    }
+
+    fn tell(&self, kind: &'static str, id: String, path: String) {
+        let link = format!("{}/{path}", self.settings.issuer);
+        self.notifier.notify(Notice { kind, id, link });
     }
 
     fn provider(&self, kind: ProviderKind) -> Result<&Arc<dyn CredentialProvider>, refusal::Refusal> {

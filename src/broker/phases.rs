@@ -3,20 +3,22 @@
 use std::sync::Arc;
 
 use super::Broker;
+use super::freeze::keys_of;
 use super::outcome::Recorded;
 use super::ports::{CredentialSecret, LeaseChange, LeaseFilter, Opening, PhaseCredential};
 use super::record::{end_change, intent, intent_event, mint_lost};
 use super::refusal::{Code, Refusal};
 use super::rules::Rules;
 use super::runs::conflict;
-use crate::catalog;
+use crate::catalog::{self, ObserveSet};
 use crate::domain::event::{Event, EventKind};
 use crate::domain::id::{LeaseId, RunId};
 use crate::domain::key::Thumbprint;
 use crate::domain::lease::{EndReason, Lease, LeaseState, OpenedLease};
+use crate::domain::observation::{Observation, Trust};
 use crate::domain::phase::{Move, Phase, RunPhase, moves};
 use crate::domain::plan::{Credential, JwtCredential, Revocability};
-use crate::domain::principal::{ActionType, Actor, AgentSlug};
+use crate::domain::principal::{ActionType, Actor, AgentSlug, Attestation};
 use crate::domain::run::Run;
 use crate::domain::secret::Secret;
 use crate::domain::time::Timestamp;
@@ -81,6 +83,7 @@ impl Broker {
         id: RunId,
         phase: ReadPhase,
         key: Thumbprint,
+        attestation: Attestation,
     ) -> Result<PhaseGranted, Refusal> {
         let now = self.gate.may_issue()?;
         // INVARIANT: re-decided. The opening fails when other rules are in force by then.
@@ -89,6 +92,14 @@ impl Broker {
             return Err(Refusal::new(Code::Unauthenticated, "the agent is not in the directory any more"));
         }
         let run = self.run_of(id, Some(agent)).await?;
+        if attestation < run.attestation {
+            return Err(Refusal::new(
+                Code::Forbidden,
+                "the run was opened with a workload token; go on with one, or open another run",
+            ));
+        }
+        let freezes = keys_of(agent, &run.environment);
+        self.not_frozen(&freezes)?;
         let to = RunPhase::from(phase.phase());
         let step = moves(run.phase, to).map_err(|e| Refusal::new(Code::PhaseOrder, e.to_string()))?;
         let lease_id = LeaseId::generate(now);
@@ -98,7 +109,16 @@ impl Broker {
             .prepare(lease_id, &credential, credential.work_seconds(), now)
             .await
             .map_err(|e| Refusal::new(Code::ProviderNotReady, e.to_string()).retry_after(5))?;
-        let lease = intent(lease_id, None, &run, agent, phase.phase(), &credential, &prepared, key, now);
+        let mut lease = intent(lease_id, None, &run, agent, phase.phase(), &credential, &prepared, key, now);
+        let observation = match &phase {
+            ReadPhase::Decide => None,
+            ReadPhase::Observe(set) => {
+                lease.action = Some(set.clone());
+                let trust = rules.catalog.observe_sets().get(set).map_or(Trust::Untrusted, ObserveSet::trust);
+                let source = set.to_string();
+                Some(Observation { agent: agent.clone(), run: id, at: now, source, trust })
+            }
+        };
         let actor = Actor::Agent(agent.clone());
         let reason = if step == Move::Renew { EndReason::Renewed } else { EndReason::PhaseLeft };
         let left = self.leases_of_run(id).await?;
@@ -115,11 +135,12 @@ impl Broker {
             spends: None,
             ends: self.end_changes(&left, reason, &actor, now)?,
             reservations: Vec::new(),
-            freezes: Vec::new(),
+            freezes,
             after: None,
             playbook: None,
             review: None,
-            observation: None,
+            decision: None,
+            observation,
             digests: rules.digests(),
             epoch: self.gate.epoch(),
             now,

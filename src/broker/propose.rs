@@ -1,31 +1,32 @@
-//! A proposal becomes a sealed grant: parameters checked, plan compiled, policy asked, document sealed.
+//! A proposal becomes a sealed grant: parameters checked, plan compiled, policy asked, document sealed. It waits for
+//! signatures, or is a suggestion, or lies inside a playbook that people signed before.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 use super::Broker;
-use super::ports::{LeaseFilter, Notice, OpenCount, SealRefused};
+use super::consider::{Considered, Matter};
+use super::freeze::keys_of_action;
+use super::ports::Sealing;
 use super::refusal::{Code, Refusal};
-use super::reserved::Aim;
 use super::rules::Rules;
+use super::signers::signers;
 use crate::catalog;
-use crate::domain::approval::eligible;
-use crate::domain::decision::{Decision, Terms, Verdict};
+use crate::domain::approval::Signable;
+use crate::domain::decision::{Decision, Terms, Tier, Verdict};
 use crate::domain::digest::{Digest, encode};
-use crate::domain::event::{Event, EventKind};
-use crate::domain::grant::{Circumstances, Grant, GrantState, SealedGrant, Who};
-use crate::domain::id::{DecisionId, GrantId, LeaseId, RunId};
+use crate::domain::grant::{Circumstances, GrantState, Inverse, SealedGrant, Standing, Who};
+use crate::domain::id::{DecisionId, GrantId, LeaseId};
 use crate::domain::phase::{Phase, RunPhase};
-use crate::domain::plan::Plan;
 use crate::domain::principal::{Actor, AgentSlug, Environment, GroupSlug, PersonSlug};
 use crate::domain::proposal::{Evidence, Proposal};
 use crate::domain::rule::Rule;
+use crate::domain::run::Run;
 use crate::domain::time::Timestamp;
 use crate::domain::token::TokenClaims;
-use crate::policy::Question;
 
-/// A proposal that was sealed and waits for signatures.
+/// A proposal that was sealed.
 #[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Proposed {
     /// The grant's id.
@@ -38,12 +39,16 @@ pub struct Proposed {
     pub short_code: String,
     /// The exact bytes, base64url.
     pub document: String,
-    /// `pending`.
+    /// `pending`; `suggested` (a person may carry it out, nothing can be claimed); `approved` (inside a playbook).
     #[schema(value_type = String)]
     pub state: GrantState,
     /// Signatures count until here.
     #[schema(value_type = i64)]
     pub approve_by: Timestamp,
+    /// It can be claimed until here, when it is approved already.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<i64>)]
+    pub claim_until: Option<Timestamp>,
     /// Who must sign.
     #[schema(value_type = Object)]
     pub rule: Rule,
@@ -56,6 +61,17 @@ pub struct Proposed {
     /// Who could sign, by group.
     #[schema(value_type = Object)]
     pub eligible: BTreeMap<GroupSlug, Vec<PersonSlug>>,
+    /// The grant of the way back, made with it; the same people sign both.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub inverse: Option<GrantId>,
+}
+
+/// What the answer of the policy makes of a plan.
+pub(super) struct Standpoint {
+    pub(super) terms: Terms,
+    pub(super) standing: Standing,
+    pub(super) reasons: Vec<String>,
 }
 
 impl Broker {
@@ -80,138 +96,115 @@ impl Broker {
         }
         self.room_for_one_more(&login.client_id).await?;
         let rules = self.rules();
-        let claiming_agent = proposal.claiming_agent.clone().unwrap_or_else(|| login.client_id.clone());
-        self.check_asked(login, &run.environment, &proposal, &claiming_agent, &rules)?;
+        let who = who(&run, login, &proposal);
+        self.check_asked(login, &run.environment, &proposal, &who.claiming_agent, &rules)?;
+        let agents = [&who.proposing_agent, &who.claiming_agent];
+        self.not_frozen(&keys_of_action(agents, &proposal.action, &run.environment))?;
         let ids = catalog::Ids {
             grant: GrantId::generate(now),
             lease: LeaseId::generate(now),
-            claiming_agent: claiming_agent.clone(),
+            claiming_agent: who.claiming_agent.clone(),
         };
         let plan = catalog::compile(&proposal, &ids, &rules.catalog)
             .map_err(|e| Refusal::new(Code::ProposalInvalid, e.to_string()))?;
         // Nobody is asked to sign what this broker could never mint.
         self.provider(plan.credential().provider())?;
-        let who = Who {
-            run: run.id,
-            proposing_agent: login.client_id.clone(),
-            claiming_agent,
-            claim_key: proposal.claim_key,
-            requester: run.requester.clone(),
-            asked_in_person: run.asked_in_person,
-            attestation: run.attestation,
+        self.conditions_hold(&plan.action().preconditions, plan.action(), &run.environment, &rules).await?;
+        let environment = &run.environment;
+        let matter = Matter { rules: &rules, plan: &plan, environment, who: &who, voucher: false, now };
+        let considered = self.consider(matter).await?;
+        let decision = DecisionId::generate(now);
+        let entry = considered.entry(decision, ids.grant, "propose", now)?;
+        let standpoint = match self.standpoint(matter, &considered, &proposal, &run).await {
+            Ok(standpoint) => standpoint,
+            Err(refusal) => {
+                // What was refused is asked again by a replay, too.
+                let kept = self.store.keep_decision(entry, Vec::new()).await;
+                kept.map_err(|e| self.gate.store_failed(&e))?;
+                return Err(refusal);
+            }
         };
-        let decision = decide(&rules, &plan, &run.environment, &who);
-        let terms = self.terms(&decision)?;
+        let Standpoint { mut terms, mut standing, reasons } = standpoint;
         let evidence = Evidence::new(proposal.story);
         let around = Circumstances {
             id: ids.grant,
             lease: ids.lease,
             epoch: self.gate.epoch(),
             issuer: self.settings.issuer.clone(),
-            environment: run.environment.clone(),
-            who,
-            decision: DecisionId::generate(now),
-            reasons: decision.reasons.clone(),
+            environment: environment.clone(),
+            who: who.clone(),
+            decision,
+            reasons,
             policy: rules.policy.digest(),
             catalog: rules.catalog.digest(),
             directory: rules.directory.digest(),
             guardrails: rules.guardrails.digest(),
-            standing: crate::domain::grant::Standing::default(),
+            standing: Standing::default(),
             evidence: evidence.digest(),
             now,
         };
-        let sealed = SealedGrant::seal(&plan, &terms, around)
+        let back = match proposal.inverse_claim_key {
+            Some(key) if !standing.suggested && standing.playbook.is_none() => {
+                let (inverse, sealing) =
+                    self.seal_inverse(matter, ids.grant, key, &mut terms, around.clone()).await?;
+                standing.inverse = Some(inverse);
+                Some(sealing)
+            }
+            _ => None,
+        };
+        if terms.rule.separate_authors {
+            standing.authors = self.authors(&rules);
+        }
+        let sealed = SealedGrant::seal(&plan, &terms, Circumstances { standing, ..around })
             .map_err(|e| Refusal::new(Code::ProposalInvalid, format!("the grant cannot be sealed: {e}")))?;
-        let eligible = signers(&sealed, &rules)?;
-        let proposed = proposed(&sealed, eligible);
-        let event = sealed_event(&sealed, run.id, now);
-        self.claim_key_is_fresh(sealed.grant()).await?;
-        let key = sealed.grant().who.claim_key;
-        if !self.reserved.reserve(sealed.grant(), false) {
-            return Err(Refusal::new(
-                Code::KeyReused,
-                "another grant names this `claim_key`; make a fresh key for each claim",
-            ));
+        let proposed = proposed(&sealed, &rules)?;
+        let sealing =
+            Sealing { sealed, evidence, state: proposed.state, claim_until: proposed.claim_until };
+        let sealings: Vec<Sealing> = [sealing].into_iter().chain(back).collect();
+        self.seal(sealings, entry, now).await?;
+        if proposed.state == GrantState::Pending {
+            self.tell_people("approval_needed", proposed.grant);
         }
-        if let Err(refused) = {
-            let sealing =
-                super::ports::Sealing { sealed, evidence, state: GrantState::Pending, claim_until: None };
-            self.store.seal(vec![sealing], self.open_limits(), None, vec![event]).await
-        } {
-            self.reserved.free(&key);
-            return Err(self.seal_refused(refused));
-        }
-        self.reserved.sealed(&key);
-        self.gate.store_recorded(now);
-        self.notifier.notify(Notice {
-            kind: "approval_needed",
-            id: proposed.grant.to_string(),
-            link: format!("{}/v1/grants/{}", self.settings.issuer, proposed.grant),
-        });
         Ok(proposed)
     }
 
-    /// The terms people may approve under, or the refusal that the decision is.
-    pub(super) fn terms(&self, decision: &Decision) -> Result<Terms, Refusal> {
-        let reasons = decision.reasons.join(", ");
-        match &decision.verdict {
-            Verdict::NeedsApproval(terms) => Ok(terms.clone()),
-            Verdict::Deny => Err(Refusal::new(Code::PolicyDenied, format!("policy says no: {reasons}"))),
-            _ => Err(Refusal::new(
-                Code::NotEnabled,
-                format!(
-                    "policy answers `{}` ({reasons}), which this broker does not enable",
-                    decision.tier().name()
-                ),
-            )),
+    /// What the answer makes of the plan; `Err` is the refusal that the answer is.
+    async fn standpoint(
+        &self,
+        matter: Matter<'_>,
+        considered: &Considered,
+        proposal: &Proposal,
+        run: &Run,
+    ) -> Result<Standpoint, Refusal> {
+        let mut reasons = considered.decision.reasons.clone();
+        if proposal.break_glass {
+            return self.ask_under_break_glass(matter, run, reasons);
         }
-    }
-
-    /// A key that logs in, or that proved another phase, could never claim: said now, not after people signed.
-    async fn claim_key_is_fresh(&self, grant: &Grant) -> Result<(), Refusal> {
-        let key = grant.who.claim_key;
-        self.key_is_free(&key, Aim::Other).await?;
-        let used = LeaseFilter { run: Some(grant.who.run), ..LeaseFilter::default() };
-        let used = self.store.leases(used).await.map_err(|e| self.gate.store_failed(&e))?;
-        let rules = self.rules();
-        let agent = rules.directory.agent(&grant.who.claiming_agent);
-        let logs_in = agent.is_some_and(|agent| agent.keys.iter().any(|known| known.thumbprint() == key));
-        match logs_in || used.iter().any(|lease| lease.key == key) {
-            true => Err(Refusal::new(
-                Code::KeyReused,
-                "`claim_key` is a login key, or proved another phase of this run; make a fresh key for the claim",
-            )),
-            false => Ok(()),
-        }
-    }
-
-    async fn room_for_one_more(&self, agent: &AgentSlug) -> Result<(), Refusal> {
-        let open = self.store.open_count(agent).await.map_err(|e| self.gate.store_failed(&e))?;
-        let limits = self.open_limits();
-        match open.own >= limits.own || open.all >= limits.all {
-            true => Err(self.seal_refused(SealRefused::TooManyOpen(open))),
-            false => Ok(()),
-        }
-    }
-
-    /// Looked at early, to spare work; what counts is the count inside the transaction that seals.
-    fn open_limits(&self) -> OpenCount {
-        let most = |limit: usize| u64::try_from(limit).unwrap_or(u64::MAX);
-        OpenCount { own: most(self.settings.open_per_agent), all: most(self.settings.open_in_all) }
-    }
-
-    fn seal_refused(&self, refused: SealRefused) -> Refusal {
-        let text = refused.to_string();
-        match refused {
-            SealRefused::RunMoved(_) => Refusal::new(Code::PhaseOrder, format!("{text}; open another run")),
-            SealRefused::Missing => Refusal::new(Code::NotFound, text),
-            SealRefused::TooManyOpen(_) => Refusal::new(
-                Code::TooManyOpen,
-                format!("{text}; cancel one, or wait until one is signed or lapses"),
-            )
-            .retry_after(30),
-            SealRefused::KeyReused => Refusal::new(Code::KeyReused, text),
-            SealRefused::Store(error) => self.gate.store_failed(&error),
+        match &considered.decision.verdict {
+            Verdict::Deny => Err(denied(&considered.decision)),
+            Verdict::SuggestOnly => Ok(Standpoint {
+                terms: suggestion(matter.plan.credential().work_seconds()),
+                standing: Standing { suggested: true, ..Standing::default() },
+                reasons,
+            }),
+            Verdict::NeedsApproval(terms) => {
+                Ok(Standpoint { terms: terms.clone(), standing: Standing::default(), reasons })
+            }
+            Verdict::Autonomous(terms) => {
+                let standing = match self.covering(matter, terms, proposal.alert.as_deref()).await? {
+                    Ok(covering) => Standing {
+                        playbook: Some(covering.playbook.sealed().digest()),
+                        alert: covering.alert,
+                        ..Standing::default()
+                    },
+                    // INVARIANT: unknown-is-no. Outside of every playbook, people sign.
+                    Err(why) => {
+                        reasons.extend(why.iter().map(|text| super::record::ascii(text)));
+                        Standing::default()
+                    }
+                };
+                Ok(Standpoint { terms: terms.clone(), standing, reasons })
+            }
         }
     }
 
@@ -233,7 +226,13 @@ impl Broker {
         if rules.directory.agent(claiming_agent).is_none() {
             return invalid(format!("`claiming_agent`: `{claiming_agent}` is not an agent of the directory"));
         }
-        if proposal.claim_key == login.cnf.jkt {
+        if proposal.inverse_claim_key == Some(proposal.claim_key) {
+            return Err(Refusal::new(
+                Code::KeyReused,
+                "`inverse_claim_key` is `claim_key`; make a fresh key for each claim",
+            ));
+        }
+        if [Some(proposal.claim_key), proposal.inverse_claim_key].contains(&Some(login.cnf.jkt)) {
             return Err(Refusal::new(
                 Code::KeyReused,
                 "`claim_key` is the key of this phase; make a fresh key for the claim",
@@ -245,90 +244,60 @@ impl Broker {
                 crate::domain::proposal::MAX_TEXT_BYTES
             ));
         }
-        if !proposal.preconditions.is_empty() || proposal.plan_digest.is_some() {
-            return Err(Refusal::new(
-                Code::NotEnabled,
-                "`preconditions` and `plan_digest` are not checked by this broker yet, so it does not accept them",
-            ));
-        }
         Ok(())
     }
 }
 
-/// Asks the policy about a plan.
-pub(super) fn decide(rules: &Rules, plan: &Plan, environment: &Environment, who: &Who) -> Decision {
-    let groups =
-        rules.directory.agent(&who.proposing_agent).map(|agent| agent.groups.clone()).unwrap_or_default();
-    rules.policy.decide(&Question {
-        plan,
-        environment,
-        proposing_agent: &who.proposing_agent,
-        claiming_agent: &who.claiming_agent,
-        agent_groups: &groups,
-        requester: &who.requester,
-    })
+/// The refusal that a denial is.
+pub(super) fn denied(decision: &Decision) -> Refusal {
+    Refusal::new(Code::PolicyDenied, format!("policy says no: {}", decision.reasons.join(", ")))
 }
 
-/// Everyone who could sign, by group; an error when they are too few for the rule to be met at all.
-fn signers(sealed: &SealedGrant, rules: &Rules) -> Result<BTreeMap<GroupSlug, Vec<PersonSlug>>, Refusal> {
-    let rule = &sealed.grant().decision.rule;
-    let mut by_group: BTreeMap<GroupSlug, Vec<PersonSlug>> = BTreeMap::new();
-    let mut by_person: BTreeMap<PersonSlug, BTreeSet<GroupSlug>> = BTreeMap::new();
-    for group in rule.groups.keys() {
-        for person in rules.directory.members(group) {
-            let has_key = |p: &crate::domain::directory::Person| {
-                p.keys.iter().any(|k| rule.custody.contains(&k.custody))
-            };
-            if eligible(person, &sealed.into(), &rules.directory).is_ok()
-                && rules.directory.person(person).is_some_and(has_key)
-            {
-                by_group.entry(group.clone()).or_default().push(person.clone());
-                by_person.entry(person.clone()).or_default().insert(group.clone());
-            }
-        }
-    }
-    match rule.outstanding(&by_person).is_empty() {
-        true => Ok(by_group),
-        false => Err(Refusal::new(
-            Code::PolicyDenied,
-            format!(
-                "nobody could ever approve this: it needs {rule}, and too few people other than its requester and the agent's owner qualify"
-            ),
-        )),
+/// Terms of what nobody signs: it is kept for a day and never claimed.
+fn suggestion(work_seconds: u32) -> Terms {
+    Terms { rule: Rule::nobody(), approve_seconds: 86_400, claim_seconds: 0, work_seconds }
+}
+
+fn who(run: &Run, login: &TokenClaims, proposal: &Proposal) -> Who {
+    Who {
+        run: run.id,
+        proposing_agent: login.client_id.clone(),
+        claiming_agent: proposal.claiming_agent.clone().unwrap_or_else(|| login.client_id.clone()),
+        claim_key: proposal.claim_key,
+        requester: run.requester.clone(),
+        asked_in_person: run.asked_in_person,
+        attestation: run.attestation,
     }
 }
 
-fn proposed(sealed: &SealedGrant, eligible: BTreeMap<GroupSlug, Vec<PersonSlug>>) -> Proposed {
+/// What the agent is told; an error when too few people could ever sign.
+fn proposed(sealed: &SealedGrant, rules: &Rules) -> Result<Proposed, Refusal> {
     let grant = sealed.grant();
-    Proposed {
+    let (state, claim_until, eligible) = match grant.decision.tier {
+        Tier::SuggestOnly | Tier::Deny => (GrantState::Suggested, None, BTreeMap::new()),
+        Tier::Autonomous => {
+            let until = grant.time.sealed_at.plus(i64::from(grant.time.claim_seconds));
+            (GrantState::Approved, Some(until.min(grant.time.claim_by)), BTreeMap::new())
+        }
+        Tier::NeedsApproval => (GrantState::Pending, None, signers(&Signable::from(sealed), rules)?),
+    };
+    Ok(Proposed {
         grant: grant.id,
         digest: sealed.digest(),
         short_code: sealed.digest().short_code(),
         document: encode(sealed.bytes()),
-        state: GrantState::Pending,
+        state,
         approve_by: grant.time.approve_by,
+        claim_until,
         rule: grant.decision.rule.clone(),
-        rule_text: grant.decision.rule.to_string(),
+        rule_text: match grant.decision.tier {
+            Tier::NeedsApproval => grant.decision.rule.to_string(),
+            Tier::Autonomous => "nobody: it lies inside a playbook that people signed".into(),
+            Tier::SuggestOnly | Tier::Deny => "nobody: it is a suggestion for a person".into(),
+        },
         work_seconds: grant.time.work_seconds,
         reasons: grant.decision.reasons.clone(),
         eligible,
-    }
-}
-
-fn sealed_event(sealed: &SealedGrant, run: RunId, now: Timestamp) -> Event {
-    let grant = sealed.grant();
-    Event::new(EventKind::GrantSealed, Actor::Agent(grant.who.proposing_agent.clone()), now)
-        .run(run)
-        .grant(grant.id)
-        .fact("digest", sealed.digest().to_string())
-        .fact("action", grant.action.action_type.as_str())
-        .fact("environment", grant.environment.as_str())
-        .fact("class", grant.action.class.name())
-        .fact("claiming_agent", grant.who.claiming_agent.as_str())
-        .fact("rule", grant.decision.rule.to_string())
-        .fact("reasons", grant.decision.reasons.clone())
-        .fact("policy", grant.decision.policy.to_string())
-        .fact("catalog", grant.decision.catalog.to_string())
-        .fact("directory", grant.decision.directory.to_string())
-        .fact("evidence", grant.evidence.to_string())
+        inverse: grant.time.inverse.map(|inverse: Inverse| inverse.grant),
+    })
 }

@@ -1,13 +1,16 @@
 //! Putting other rules in force without a restart: all or nothing, with old and new digests in the ledger.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use super::Broker;
-use super::ports::RulesDigests;
+use super::ports::{RulesDigests, RulesInForce};
 use super::refusal::Refusal;
 use super::rules::Rules;
 use crate::domain::event::{Event, EventKind};
-use crate::domain::principal::Actor;
+use crate::domain::principal::{Actor, PersonSlug};
 use crate::domain::time::Timestamp;
 
 /// What a reload changed.
@@ -19,6 +22,8 @@ pub struct Reloaded {
     pub catalog: String,
     /// Digest of the directory.
     pub directory: String,
+    /// Digest of the guardrails.
+    pub guardrails: String,
     /// Which of them changed.
     pub changed: Vec<String>,
 }
@@ -33,22 +38,23 @@ impl Broker {
         let after = rules.digests();
         let changed = differing(Some(before), after);
         if !changed.is_empty() {
-            let directory = serde_json::to_string(rules.directory.document()).unwrap_or_default();
+            let by = match &actor {
+                Actor::Person(person) => [person.clone()].into(),
+                Actor::Agent(_) | Actor::Broker => BTreeSet::new(),
+            };
+            let in_force = in_force(&rules, &by);
             let event = changed_event(Some(before), after, actor, now);
-            self.store
-                .put_rules(
-                    super::ports::RulesInForce { digests: after, directory, authors: Default::default() },
-                    event,
-                )
-                .await
-                .map_err(|e| self.gate.store_failed(&e))?;
+            self.store.put_rules(in_force, event).await.map_err(|e| self.gate.store_failed(&e))?;
+            // INVARIANT: no-self-approval. Before the rules: nobody approves in between under rules of their own.
+            self.in_force_by.store(Arc::new(by));
             self.gate.store_recorded(now);
-            self.rules.store(std::sync::Arc::new(rules));
+            self.rules.store(Arc::new(rules));
         }
         Ok(Reloaded {
             policy: after.policy.to_string(),
             catalog: after.catalog.to_string(),
             directory: after.directory.to_string(),
+            guardrails: after.guardrails.to_string(),
             changed: changed.into_iter().map(str::to_owned).collect(),
         })
     }
@@ -56,7 +62,12 @@ impl Broker {
 
 fn differing(before: Option<RulesDigests>, after: RulesDigests) -> Vec<&'static str> {
     let all = |digests: RulesDigests| {
-        [("policy", digests.policy), ("catalog", digests.catalog), ("directory", digests.directory)]
+        [
+            ("policy", digests.policy),
+            ("catalog", digests.catalog),
+            ("directory", digests.directory),
+            ("guardrails", digests.guardrails),
+        ]
     };
     let old = before.map(all);
     all(after)
@@ -65,6 +76,15 @@ fn differing(before: Option<RulesDigests>, after: RulesDigests) -> Vec<&'static 
         .filter(|(at, new)| old.is_none_or(|old| old.get(*at) != Some(new)))
         .map(|(_, (name, _))| name)
         .collect()
+}
+
+/// What the store keeps of rules that are put in force.
+pub(super) fn in_force(rules: &Rules, by: &BTreeSet<PersonSlug>) -> RulesInForce {
+    RulesInForce {
+        digests: rules.digests(),
+        directory: serde_json::to_string(rules.directory.document()).unwrap_or_default(),
+        authors: by.clone(),
+    }
 }
 
 /// The event of a change of rules, with old and new digests.
@@ -78,12 +98,14 @@ pub(super) fn changed_event(
         .fact("changed", differing(before, after))
         .fact("policy", after.policy.to_string())
         .fact("catalog", after.catalog.to_string())
-        .fact("directory", after.directory.to_string());
+        .fact("directory", after.directory.to_string())
+        .fact("guardrails", after.guardrails.to_string());
     if let Some(old) = before {
         event = event
             .fact("old_policy", old.policy.to_string())
             .fact("old_catalog", old.catalog.to_string())
-            .fact("old_directory", old.directory.to_string());
+            .fact("old_directory", old.directory.to_string())
+            .fact("old_guardrails", old.guardrails.to_string());
     }
     event
 }

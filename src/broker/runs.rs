@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::Broker;
+use super::freeze::keys_of;
 use super::ports::{ChangeRefused, GrantChange, LeaseFilter, StoredEvent};
 use super::refusal::{Code, Refusal};
 use super::views::{EndView, LeaseView};
@@ -14,7 +15,7 @@ use crate::domain::grant::GrantState;
 use crate::domain::id::{GrantId, RunId};
 use crate::domain::lease::EndReason;
 use crate::domain::phase::{RunPhase, moves};
-use crate::domain::principal::{Actor, AgentSlug, Environment, PersonSlug};
+use crate::domain::principal::{Actor, AgentSlug, Attestation, Environment, PersonSlug};
 use crate::domain::run::Run;
 use crate::domain::time::Timestamp;
 
@@ -112,6 +113,7 @@ impl Broker {
     pub async fn open_run(
         &self,
         agent: &AgentSlug,
+        attestation: Attestation,
         requester: Option<PersonSlug>,
         asked: OpenRun,
     ) -> Result<OpenedRun, Refusal> {
@@ -134,13 +136,14 @@ impl Broker {
                 format!("the catalog has no environment `{}`", asked.environment),
             ));
         }
+        self.not_frozen(&keys_of(agent, &asked.environment))?;
         let run = Run {
             id: RunId::generate(now),
             agent: agent.clone(),
             environment: asked.environment,
             asked_in_person: requester.is_some(),
             requester: requester.unwrap_or(owner),
-            attestation: crate::domain::principal::Attestation::RegisteredKey,
+            attestation,
             prompt_digest: asked.prompt_digest,
             phase: RunPhase::Opened,
             opened_at: now,
@@ -149,6 +152,8 @@ impl Broker {
             .run(run.id)
             .fact("environment", run.environment.as_str())
             .fact("requester", run.requester.as_str())
+            .fact("asked_in_person", run.asked_in_person)
+            .fact("attestation", run.attestation.name())
             .text(SaltedText::new("purpose", asked.purpose));
         if let Some(ticket) = asked.ticket {
             event = event.text(SaltedText::new("ticket", ticket));

@@ -1,7 +1,7 @@
 //! Start-up: the head is compared with the one kept outside, leases of the former life are resolved, rules go in force.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwap;
 
@@ -15,6 +15,7 @@ use super::recall::HeldReplies;
 use super::record::end_change;
 use super::refusal::{Code, Refusal};
 use super::reserved::ReservedKeys;
+use super::stop::UnfinishedStop;
 use super::waits::Waits;
 use super::{Broker, Parts};
 use crate::domain::canonical::MAX_SAFE_INTEGER;
@@ -94,9 +95,12 @@ impl Broker {
             journaled: tokio::sync::Mutex::default(),
             providers: parts.providers.into_iter().map(|p| (p.kind(), p)).collect::<BTreeMap<_, _>>(),
             signer: parts.signer,
+            looker: parts.looker,
             notifier: parts.notifier,
             metrics: parts.metrics,
             rules: ArcSwap::from_pointee(parts.rules),
+            in_force_by: ArcSwap::default(),
+            overdue_told: Mutex::default(),
             gate,
             live: LiveLeases::default(),
             replies: HeldReplies::default(),
@@ -109,7 +113,7 @@ impl Broker {
             keeping: Arc::default(),
         });
         broker.recover().await?;
-        broker.empty_journal().await?;
+        broker.make_journal().await?;
         broker.load_reserved_keys().await?;
         if check != HeadCheck::NeedsFence {
             let head = broker.announce().await?;
@@ -123,10 +127,18 @@ impl Broker {
     async fn recover(self: &Arc<Self>) -> Result<(), StartError> {
         let now = self.gate.now();
         let open = self.store.leases(LeaseFilter { open: true, ..LeaseFilter::default() }).await?;
-        for lease in self.ended_before(&open).await {
-            let end = end_change(&lease, EndReason::Unrecorded, None, &Actor::Broker, now);
+        let kept = self.kept_before(&open, now).await;
+        for lease in open.iter().filter(|lease| {
+            lease.state == LeaseState::Released && (kept.all || kept.leases.contains(&lease.id))
+        }) {
+            let end = end_change(lease, EndReason::Unrecorded, None, &Actor::Broker, now);
             self.store.change_lease(end).await?;
         }
+        self.freeze_again(kept.freezes, now).await?;
+        for stop in kept.stops {
+            self.live.keep_stop(Arc::new(UnfinishedStop::of_former_life(stop)));
+        }
+        self.finish_stops().await;
         for lease in self.store.leases(LeaseFilter { open: true, ..LeaseFilter::default() }).await? {
             match lease.state {
                 LeaseState::Intent => {
@@ -174,13 +186,10 @@ impl Broker {
         let before = self.store.rules().await?;
         if before != Some(digests) {
             let event = super::reload::changed_event(before, digests, Actor::Broker, now);
-            let directory = serde_json::to_string(rules.directory.document()).unwrap_or_default();
-            self.store
-                .put_rules(
-                    super::ports::RulesInForce { digests, directory, authors: Default::default() },
-                    event,
-                )
-                .await?;
+            self.store.put_rules(super::reload::in_force(&rules, &BTreeSet::new()), event).await?;
+        } else {
+            // The same rules as before the restart: whoever put them in force then still has.
+            self.in_force_by.store(Arc::new(self.store.authors().await?));
         }
         let event = Event::new(EventKind::BrokerStarted, Actor::Broker, now)
             .fact("version", env!("CARGO_PKG_VERSION"))

@@ -1,4 +1,4 @@
-//! Stop: a person ends a lease, a run, an agent, or everything. It works with an unreadable store, from memory.
+//! Stop: a person ends a lease, a run, all of a kind, or everything. It works with an unreadable store, from memory.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -7,37 +7,21 @@ use serde::{Deserialize, Serialize};
 
 use super::Broker;
 use super::end::{MAX_NOTE_BYTES, in_time};
-use super::ports::{ChangeRefused, GrantChange, GrantRecord, LeaseFilter, StoreError};
+use super::ports::{ChangeRefused, GrantChange, GrantRecord, KeptStop, LeaseFilter, StoreError};
 use super::refusal::{Code, Refusal};
 use super::views::EndView;
 use crate::domain::event::{Event, EventKind, SaltedText};
 use crate::domain::grant::{Grant, GrantState};
-use crate::domain::id::{GrantId, LeaseId, RunId};
+use crate::domain::id::{GrantId, LeaseId};
 use crate::domain::lease::{EndReason, Lease, LeaseState};
-use crate::domain::principal::{Actor, AgentSlug, PersonSlug, Role};
+use crate::domain::principal::{Actor, PersonSlug, Role};
+use crate::domain::stop::StopTarget;
 use crate::domain::time::Timestamp;
 
 /// Leases that are ended at the same time.
 const AT_ONCE: usize = 256;
 /// More often than a lease can move.
 const RETRIES: usize = 8;
-
-/// What a person stops.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum StopTarget {
-    /// One lease.
-    #[schema(value_type = String)]
-    Lease(LeaseId),
-    /// Everything of one run.
-    #[schema(value_type = String)]
-    Run(RunId),
-    /// Everything of one agent.
-    #[schema(value_type = String)]
-    Agent(AgentSlug),
-    /// Everything.
-    Everything,
-}
 
 /// What a stop did.
 #[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
@@ -65,28 +49,45 @@ impl Broker {
         target: StopTarget,
         reason: String,
     ) -> Result<Stopped, Refusal> {
+        self.may_stop(person, &reason)?;
+        let now = self.gate.now();
+        let actor = Actor::Person(person.clone());
+        let event = Event::new(EventKind::Stopped, actor.clone(), now).fact("target", target.to_string());
+        let event = event.text(SaltedText::new("reason", reason));
+        Ok(self.carry_out(target, actor, now, Some(event)).await)
+    }
+
+    /// Any approver or operator may stop and freeze.
+    pub(super) fn may_stop(&self, person: &PersonSlug, reason: &str) -> Result<(), Refusal> {
         let rules = self.rules();
         if ![Role::Approver, Role::Operator].iter().any(|role| rules.directory.has_role(person, *role)) {
             return Err(Refusal::new(Code::Forbidden, "stopping needs the role approver or operator"));
         }
-        if reason.len() > MAX_NOTE_BYTES {
-            return Err(Refusal::new(
+        match reason.len() > MAX_NOTE_BYTES {
+            true => Err(Refusal::new(
                 Code::BadRequest,
                 format!("`reason` has at most {MAX_NOTE_BYTES} bytes"),
-            ));
+            )),
+            false => Ok(()),
         }
-        let now = self.gate.now();
-        let actor = Actor::Person(person.clone());
-        let event = Event::new(EventKind::Stopped, actor.clone(), now).fact("target", target_text(&target));
-        let event = event.text(SaltedText::new("reason", reason));
-        let stop = Arc::new(UnfinishedStop { target, actor, at: now, event: Mutex::new(Some(event)) });
+    }
+
+    /// Ends every lease and cancels every grant that `target` concerns.
+    pub(super) async fn carry_out(
+        self: &Arc<Self>,
+        target: StopTarget,
+        actor: Actor,
+        now: Timestamp,
+        event: Option<Event>,
+    ) -> Stopped {
+        let stop = Arc::new(UnfinishedStop { target, actor, at: now, event: Mutex::new(event) });
         // From here on nothing of it can be claimed, whatever the store can do.
         self.live.keep_stop(stop.clone());
         // Grants first: a lease that was opened before this is in the list below, and none is opened after it.
         let (mut grants, mut recorded) = self.finish(&stop).await;
         let (leases, read) = self.live_leases().await;
         let concerned: Vec<Lease> =
-            leases.into_iter().filter(|lease| concerns(&stop.target, lease)).collect();
+            leases.into_iter().filter(|lease| stop.target.concerns_lease(lease)).collect();
         for lease in &concerned {
             self.live.stop(lease.id);
             self.live.kill(lease.id);
@@ -115,12 +116,13 @@ impl Broker {
             grants.extend(again);
             recorded = cancelled;
         }
-        if recorded {
-            self.live.finish_stop(&stop);
+        match recorded {
+            true => self.live.finish_stop(&stop),
+            false => self.keep_journal().await,
         }
         self.keep_head().await;
         let recorded = recorded && read && !self.live.has_unwritten();
-        Ok(Stopped { leases: stopped, grants, effective_by, unknown, recorded })
+        Stopped { leases: stopped, grants, effective_by, unknown, recorded }
     }
 
     /// Refuses a grant that a person has stopped, although the store could not be told yet.
@@ -271,16 +273,20 @@ pub struct UnfinishedStop {
 impl UnfinishedStop {
     /// What was proposed after the stop is none of its business.
     fn concerns(&self, grant: &Grant) -> bool {
-        grant.time.sealed_at <= self.at
-            && match &self.target {
-                // The grant whose credential it is, or could become again.
-                StopTarget::Lease(lease) => grant.time.lease == *lease,
-                StopTarget::Run(run) => grant.who.run == *run,
-                StopTarget::Agent(agent) => {
-                    grant.who.proposing_agent == *agent || grant.who.claiming_agent == *agent
-                }
-                StopTarget::Everything => true,
-            }
+        grant.time.sealed_at <= self.at && self.target.concerns_grant(grant)
+    }
+
+    /// What must be known to go on with it in another life.
+    pub(super) fn kept(&self) -> KeptStop {
+        KeptStop { target: self.target.clone(), at: self.at }
+    }
+
+    /// One of a former life, to be gone on with.
+    pub(super) fn of_former_life(kept: KeptStop) -> Self {
+        let event = Event::new(EventKind::Stopped, Actor::Broker, kept.at)
+            .fact("target", kept.target.to_string())
+            .fact("why", "a stop that the store could not take before the restart");
+        Self { target: kept.target, actor: Actor::Broker, at: kept.at, event: Mutex::new(Some(event)) }
     }
 }
 
@@ -288,22 +294,4 @@ enum StoppedLease {
     Ended(Box<EndView>),
     Unknown(LeaseId, Timestamp),
     Over,
-}
-
-fn concerns(target: &StopTarget, lease: &Lease) -> bool {
-    match target {
-        StopTarget::Lease(id) => lease.id == *id,
-        StopTarget::Run(run) => lease.run == *run,
-        StopTarget::Agent(agent) => lease.agent == *agent,
-        StopTarget::Everything => true,
-    }
-}
-
-fn target_text(target: &StopTarget) -> String {
-    match target {
-        StopTarget::Lease(id) => format!("lease:{id}"),
-        StopTarget::Run(run) => format!("run:{run}"),
-        StopTarget::Agent(agent) => format!("agent:{agent}"),
-        StopTarget::Everything => "everything".to_owned(),
-    }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use futures_util::future::join_all;
 
 use super::Broker;
-use super::ports::{ChangeRefused, GrantChange, LeaseChange, LeaseStep, Notice};
+use super::ports::{ChangeRefused, GrantChange, LeaseChange, LeaseStep};
 use super::record::end_change;
 use crate::domain::event::{Event, EventKind};
 use crate::domain::grant::GrantState;
@@ -25,6 +25,7 @@ impl Broker {
         let now = self.gate.now();
         self.replies.sweep(now);
         self.reserved.sweep(now);
+        self.write_freezes().await;
         self.finish_stops().await;
         self.write_unwritten().await;
         self.starve_unknown(now).await;
@@ -37,6 +38,9 @@ impl Broker {
                 for record in due.grants {
                     self.lapse(record, now).await;
                 }
+                for record in due.administrations {
+                    self.lapse_administration(record, now).await;
+                }
             }
             Err(error) => {
                 self.gate.store_failed(&error);
@@ -48,6 +52,7 @@ impl Broker {
         for phase in [Phase::Observe, Phase::Decide, Phase::Execute] {
             self.metrics.live_leases(phase, self.live.count(phase));
         }
+        self.tell_overdue_reviews(now).await;
         self.keep_journal().await;
         self.keep_head_soon().await;
     }
@@ -184,11 +189,7 @@ impl Broker {
             Ok(()) => {
                 self.gate.store_recorded(now);
                 self.waits.wake(grant.id);
-                self.notifier.notify(Notice {
-                    kind: "grant_lapsed",
-                    id: grant.id.to_string(),
-                    link: format!("{}/v1/grants/{}", self.settings.issuer, grant.id),
-                });
+                self.tell_people("grant_lapsed", grant.id);
             }
             Err(ChangeRefused::Store(error)) => {
                 self.gate.store_failed(&error);

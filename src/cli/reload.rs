@@ -28,11 +28,16 @@ pub async fn run(args: Args, output: Output) -> anyhow::Result<ExitCode> {
 
 fn told(answer: &Reloaded) -> String {
     let digests =
-        [("policy", &answer.policy), ("catalog", &answer.catalog), ("directory", &answer.directory)];
+        [
+            ("policy", &answer.policy),
+            ("catalog", &answer.catalog),
+            ("directory", &answer.directory),
+            ("guardrails", &answer.guardrails),
+        ];
     let mut text = String::new();
     for (name, digest) in digests {
         let fate = if answer.changed.iter().any(|changed| changed == name) { "changed" } else { "as before" };
-        text.push_str(&format!("{name:<10} {digest}  {fate}\n"));
+        text.push_str(&format!("{name:<11}{digest}  {fate}\n"));
     }
     text.push_str(match answer.changed.is_empty() {
         true => "nothing had changed\n",
@@ -51,6 +56,7 @@ mod tests {
             policy: digest("policy"),
             catalog: digest("catalog"),
             directory: digest("directory"),
+            guardrails: digest("guardrails"),
             changed: changed.iter().map(|name| (*name).to_owned()).collect(),
         }
     }

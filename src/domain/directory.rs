@@ -250,6 +250,11 @@ impl Directory {
         self.members.get(group).is_some_and(|people| people.contains(person))
     }
 
+    /// Every group the person is in, directly or through nested groups.
+    pub fn groups_of(&self, person: &PersonSlug) -> BTreeSet<GroupSlug> {
+        self.members.iter().filter(|(_, people)| people.contains(person)).map(|(slug, _)| slug.clone()).collect()
+    }
+
     /// Whether the person has the role.
     pub fn has_role(&self, person: &PersonSlug, role: Role) -> bool {
         self.person(person).is_some_and(|p| p.roles.contains(&role))

@@ -85,6 +85,32 @@ kinds! {
     Refused = "refused",
     /// A person stopped something.
     Stopped = "stopped",
+    /// A person froze something.
+    Frozen = "frozen",
+    /// People signed that something may go on again.
+    Unfrozen = "unfrozen",
+    /// An administration grant was sealed and waits for signatures.
+    AdministrationSealed = "administration.sealed",
+    /// People signed a playbook.
+    PlaybookSigned = "playbook.signed",
+    /// A playbook was taken out of use.
+    PlaybookSuspended = "playbook.suspended",
+    /// Something was done without a signature of its own, or under break-glass: people must look at it.
+    ReviewOpened = "review.opened",
+    /// A person found it right.
+    ReviewAccepted = "review.accepted",
+    /// A person found it wrong.
+    ReviewRejected = "review.rejected",
+    /// Nobody looked in time.
+    ReviewOverdue = "review.overdue",
+    /// An agent told what it read elsewhere.
+    ObservationRecorded = "observation.recorded",
+    /// A plan was rendered for a person to carry out.
+    GrantSuggested = "grant.suggested",
+    /// People are asked to sign under the break-glass rule.
+    BreakGlassAsked = "break_glass.asked",
+    /// A credential was issued under the break-glass rule.
+    BreakGlassUsed = "break_glass.used",
 }
 
 /// One event, before the sequencer gives it an index.

@@ -104,6 +104,9 @@ pub struct DecisionRecord {
     /// Digest of the playbook, for an autonomous grant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub playbook: Option<Digest>,
+    /// Source and id of the signed alert that started it, which starts nothing else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alert: Option<String>,
     /// Whether people sign under the break-glass rule instead of the policy's.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub break_glass: bool,
@@ -187,6 +190,8 @@ pub struct Standing {
     pub authors: BTreeSet<PersonSlug>,
     /// The playbook it lies inside: nobody signs the grant itself.
     pub playbook: Option<Digest>,
+    /// Source and id of the signed alert that started it.
+    pub alert: Option<String>,
     /// The break-glass rule stands in for the policy's.
     pub break_glass: bool,
     /// A suggestion: nobody signs, and nothing can be claimed.
@@ -253,6 +258,7 @@ impl SealedGrant {
                 guardrails: around.guardrails,
                 authors: around.standing.authors,
                 playbook: around.standing.playbook,
+                alert: around.standing.alert,
                 break_glass: around.standing.break_glass,
             },
             evidence: around.evidence,

@@ -25,5 +25,6 @@ pub mod review;
 pub mod rule;
 pub mod run;
 pub mod secret;
+pub mod stop;
 pub mod time;
 pub mod token;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::action::{ParameterValue, Precondition};
+use super::action::{Action, ParameterValue, Precondition};
 use super::digest::Digest;
 use super::principal::{ActionType, AgentSlug, Environment, GroupSlug, Name};
 use super::time::Timestamp;
@@ -92,6 +92,44 @@ pub struct ReviewTerms {
     pub due_seconds: u32,
 }
 
+impl Playbook {
+    /// Whether an action lies inside; otherwise why not.
+    pub fn covers(
+        &self,
+        action: &Action,
+        environment: &Environment,
+        work_seconds: u32,
+    ) -> Result<(), String> {
+        if *environment != self.environment {
+            return Err(format!("it is for `{}`", self.environment));
+        }
+        if action.action_type != self.action {
+            return Err(format!("it is for `{}`", self.action));
+        }
+        if work_seconds > self.work_seconds {
+            return Err(format!("it allows {} s of work", self.work_seconds));
+        }
+        if action.parameters.len() != self.parameters.len() {
+            return Err("it names other parameters".into());
+        }
+        for (name, value) in &action.parameters {
+            match self.parameters.get(name) {
+                Some(range) if range.holds(value) => {}
+                _ => return Err(format!("`{name}` lies outside of it")),
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the agent may use it; otherwise why not.
+    pub fn names(&self, agent: &AgentSlug) -> Result<(), String> {
+        match self.agents.contains(agent) {
+            true => Ok(()),
+            false => Err(format!("it is not for `{agent}`")),
+        }
+    }
+}
+
 impl ParameterRange {
     /// Whether the value lies inside.
     pub fn holds(&self, value: &ParameterValue) -> bool {
@@ -125,5 +163,23 @@ impl PlaybookState {
     /// Reads [`PlaybookState::name`] back.
     pub fn from_name(name: &str) -> Option<Self> {
         [Self::Active, Self::Suspended].into_iter().find(|state| state.name() == name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_holds_its_own_kind_of_value_between_its_bounds() {
+        let words = ParameterRange::Values(["checkout".to_owned()].into());
+        assert!(words.holds(&ParameterValue::Text("checkout".into())));
+        assert!(!words.holds(&ParameterValue::Text("checkout2".into())));
+        let numbers = ParameterRange::Integers { min: 2, max: 4 };
+        for (number, held) in [(1, false), (2, true), (4, true), (5, false)] {
+            assert_eq!(numbers.holds(&ParameterValue::Integer(number)), held, "{number}");
+        }
+        assert!(!numbers.holds(&ParameterValue::Text("3".into())));
+        assert!(!words.holds(&ParameterValue::Integer(3)));
     }
 }

@@ -37,6 +37,16 @@ pub struct Proposal {
     /// What must still hold at the claim.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub preconditions: Vec<Precondition>,
+    /// A signed alert (compact JWS of a configured source) that may start a playbook; the agent only passes it on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alert: Option<String>,
+    /// Thumbprint of the key the way back would be claimed with: asks for a grant of the inverse, signed in the same
+    /// ceremony.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inverse_claim_key: Option<Thumbprint>,
+    /// Asks people to sign under the break-glass rule.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub break_glass: bool,
     /// What the agent says; shown apart, marked untrusted.
     #[serde(default)]
     pub story: Story,

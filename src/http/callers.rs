@@ -23,7 +23,7 @@ use crate::broker::refusal::{Code, Refusal};
 use crate::broker::reserved::Aim;
 use crate::domain::key::Thumbprint;
 use crate::domain::phase::Phase;
-use crate::domain::principal::{Actor, AgentSlug, PersonSlug, Role};
+use crate::domain::principal::{Actor, AgentSlug, Attestation, PersonSlug, Role};
 use crate::domain::time::Timestamp;
 use crate::domain::token::TokenClaims;
 
@@ -60,6 +60,7 @@ pub(super) enum Access {
 pub(super) struct AgentCaller {
     pub(super) agent: AgentSlug,
     pub(super) key: Thumbprint,
+    pub(super) attestation: Attestation,
 }
 
 /// An agent with a token of ours, and the key it is bound to.
@@ -222,7 +223,11 @@ impl App {
         }
         let free = self.broker.key_is_free(&proof.key, aim).await;
         free.map_err(|refusal| Problem::from(refusal).of(actor))?;
-        Ok(AgentCaller { agent: login.agent, key: proof.key })
+        let attestation = match &login.method {
+            LoginMethod::RegisteredKey(_) => Attestation::RegisteredKey,
+            LoginMethod::Workload { .. } => Attestation::Workload,
+        };
+        Ok(AgentCaller { agent: login.agent, key: proof.key, attestation })
     }
 
     async fn token(&self, seen: &Seen<'_>, phase: Phase) -> Result<Caller, Problem> {

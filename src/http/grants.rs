@@ -11,8 +11,9 @@ use super::App;
 use super::body::{Id, Json, Query, ok, seconds};
 use super::callers::AgentCaller;
 use super::problem::Problem;
-use crate::broker::claim::Claimed;
+use crate::broker::claim::{Claimed, Presented};
 use crate::broker::ports::CredentialSecret;
+use crate::domain::digest::Digest;
 use crate::domain::grant::GrantState;
 use crate::domain::id::{GrantId, LeaseId};
 use crate::domain::plan::{Credential, ProviderKind, Revocability};
@@ -29,8 +30,12 @@ pub(super) struct Wait {
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Claim {
-    /// The approval tokens, as received.
+    /// The approval tokens, as received; none for a grant inside a playbook.
+    #[serde(default)]
     approvals: Vec<String>,
+    /// Digest of the external plan that is about to be carried out, where the grant binds one.
+    #[schema(value_type = Option<String>)]
+    plan_digest: Option<Digest>,
 }
 
 /// A grant that was cancelled.
@@ -176,7 +181,8 @@ pub(super) async fn claim(
     Id(grant): Id<GrantId>,
     Json(claim): Json<Claim>,
 ) -> Result<Response, Problem> {
-    let claimed = app.broker.claim(grant, &caller.agent, caller.key, claim.approvals).await;
+    let presented = Presented { approvals: claim.approvals, plan_digest: claim.plan_digest };
+    let claimed = app.broker.claim(grant, &caller.agent, caller.key, presented).await;
     let claimed = claimed.map_err(Problem::recorded)?;
     let span = tracing::Span::current();
     span.record("run.id", tracing::field::display(claimed.run));

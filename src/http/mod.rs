@@ -4,6 +4,7 @@
 mod about;
 mod body;
 mod callers;
+mod freezes;
 mod grants;
 mod introspect;
 mod leases;
@@ -13,8 +14,10 @@ pub mod openapi;
 mod patience;
 mod peers;
 mod people;
+mod playbooks;
 pub mod problem;
 mod proposals;
+mod reviews;
 mod room;
 mod route;
 mod runs;
@@ -31,12 +34,18 @@ use tokio::sync::watch;
 
 use crate::authn::Authn;
 use crate::broker::Broker;
+use crate::broker::administer::AdministrationProposed;
 use crate::broker::approve::{AnswerTaken, Answered};
 use crate::broker::end::Complete;
+use crate::broker::freeze::Frozen;
 use crate::broker::grants::{GrantDocument, GrantStatus};
+use crate::broker::observe::{ReadElsewhere, Recorded};
+use crate::broker::playbooks::PlaybookDraft;
 use crate::broker::propose::Proposed;
 use crate::broker::refusal::{Code, Refusal};
 use crate::broker::reload::Reloaded;
+use crate::broker::replay::Decisions;
+use crate::broker::reviews::{ReviewView, Reviewed};
 use crate::broker::rules::Rules;
 use crate::broker::runs::{ClosedRun, OpenRun, OpenedRun, RunView};
 use crate::broker::stop::Stopped;
@@ -53,6 +62,9 @@ fn table() -> Vec<Row> {
     let wait = &[("wait", "Seconds to wait for a change, at most 60.")];
     let range = &[("from", "Index of the first event."), ("limit", "At most so many, and at most 200.")];
     let which = &[("open", "`true`: only what exists or may exist."), ("run", "Of this run.")];
+    let suggested = &[("suggested", "`true`: plans that a person may carry out, instead.")];
+    let open = &[("open", "`true`: only what nobody has decided.")];
+    let page = &[("since", "Seconds since the epoch."), ("skip", "So many are left out; a page holds 200.")];
     let ends = &[E::LeaseEnded];
     vec![
         Row::get("/healthz", Open, meta::healthz, "The process answers"),
@@ -64,6 +76,7 @@ fn table() -> Vec<Row> {
 
         Row::post("/v1/runs", Agent, &[E::RunOpened], runs::open, "Open a run").takes::<OpenRun>().creates::<OpenedRun>(),
         Row::get("/v1/runs/{run}", AgentOrPerson(ANYONE), runs::show, "A run with its grants and leases").gives::<RunView>(),
+        Row::post("/v1/runs/{run}/observations", Agent, &[E::ObservationRecorded], runs::read_elsewhere, "Tell what was read without the broker; it counts as untrusted").takes::<ReadElsewhere>().creates::<Recorded>(),
         Row::post("/v1/runs/{run}/close", Agent, &[E::RunClosed], runs::close, "Close a run; its leases end").gives::<ClosedRun>(),
         Row::get("/v1/runs/{run}/events", Person(ANYONE), runs::events_of_run, "What happened in a run").query(range).gives::<runs::Events>(),
         Row::get("/v1/events", Person(ANYONE), runs::events, "What happened").query(range).gives::<runs::Events>(),
@@ -80,11 +93,23 @@ fn table() -> Vec<Row> {
         Row::post("/v1/leases/{lease}/complete", Token(Phase::Execute), ends, leases::complete, "Say that the work is done").takes::<Complete>().gives::<EndView>(),
         Row::post("/v1/leases/{lease}/cancel", Token(Phase::Execute), ends, leases::cancel, "Give the credential back").gives::<EndView>(),
 
-        Row::get("/v1/approvals", Person(ANYONE), people::approvals, "Open grants").gives::<people::Approvals>(),
+        Row::get("/v1/approvals", Person(ANYONE), people::approvals, "What waits for signatures").query(suggested).gives::<people::Approvals>(),
         Row::get("/v1/grants/{grant}/document", Person(ANYONE), people::document, "The exact bytes of a grant").gives::<GrantDocument>(),
         Row::post("/v1/grants/{grant}/approvals", ApprovalToken, &[E::ApprovalReceived, E::GrantDenied, E::ApprovalWithdrawn], people::answer, "Approve, deny or withdraw, by a signed token").takes::<Answered>().gives::<AnswerTaken>(),
         Row::get("/v1/leases", Person(ANYONE), leases::list, "Leases, newest first").query(which).gives::<leases::Leases>(),
         Row::post("/v1/stop", Person(STOPPERS), &[E::Stopped], people::stop, "End leases and cancel grants").takes::<people::Stop>().gives::<Stopped>(),
+        Row::get("/v1/freezes", Person(ANYONE), freezes::list, "What is frozen").gives::<freezes::Freezes>(),
+        Row::post("/v1/freezes", Person(STOPPERS), &[E::Frozen], freezes::freeze, "Stop something until people sign that it may go on").takes::<freezes::FreezeRequest>().gives::<Frozen>(),
+        Row::post("/v1/unfreeze", Person(STOPPERS), &[E::AdministrationSealed], freezes::unfreeze, "Ask people that it may go on again").takes::<freezes::FreezeRequest>().creates::<AdministrationProposed>(),
+
+        Row::get("/v1/playbooks", Person(ANYONE), playbooks::list, "Playbooks, newest first").gives::<playbooks::Playbooks>(),
+        Row::post("/v1/playbooks", Person(STOPPERS), &[E::AdministrationSealed], playbooks::propose, "Propose a playbook; people sign it").takes::<PlaybookDraft>().creates::<AdministrationProposed>(),
+        Row::post("/v1/playbooks/{grant}/suspend", Person(STOPPERS), &[E::PlaybookSuspended], playbooks::suspend, "Take a playbook out of use, for good").takes::<playbooks::Suspend>().gives::<playbooks::Suspended>(),
+        Row::get("/v1/reviews", Person(ANYONE), reviews::list, "Post-action reviews, oldest first").query(open).gives::<reviews::Reviews>(),
+        Row::get("/v1/reviews/{review}", Person(ANYONE), reviews::show, "One review").gives::<ReviewView>(),
+        Row::post("/v1/reviews/{review}", Person(ANYONE), &[E::ReviewAccepted, E::ReviewRejected], reviews::decide, "Accept or reject what was done").takes::<Reviewed>().gives::<ReviewView>(),
+        Row::get("/v1/decisions", Person(ANYONE), reviews::decisions, "What policy was asked and answered").query(page).gives::<Decisions>(),
+
         Row::post("/v1/reload", Person(OPERATORS), &[E::RulesChanged], people::reload, "Put the written rules in force").gives::<Reloaded>(),
     ]
 }

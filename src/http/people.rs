@@ -7,14 +7,14 @@ use axum::response::Response;
 use serde::{Deserialize, Serialize};
 
 use super::App;
-use super::body::{Id, Json, bad, ok};
+use super::body::{Id, Json, Query, bad, ok};
 use super::callers::PersonCaller;
 use super::problem::Problem;
 use crate::broker::approve::Answered;
 use crate::broker::grants::ApprovalLine;
-use crate::broker::stop::StopTarget;
 use crate::domain::id::{GrantId, LeaseId, RunId};
-use crate::domain::principal::{Actor, AgentSlug};
+use crate::domain::principal::{ActionType, Actor, AgentSlug, Environment};
+use crate::domain::stop::StopTarget;
 
 /// Open grants, oldest first.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
@@ -22,7 +22,7 @@ pub struct Approvals {
     approvals: Vec<ApprovalLine>,
 }
 
-/// What to stop; exactly one of the four, and why.
+/// What to stop; exactly one of these, and why.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Stop {
@@ -35,6 +35,12 @@ pub struct Stop {
     /// Everything of one agent.
     #[schema(value_type = Option<String>)]
     agent: Option<AgentSlug>,
+    /// Every grant and execute credential of one action type.
+    #[schema(value_type = Option<String>)]
+    action: Option<ActionType>,
+    /// Everything in one environment.
+    #[schema(value_type = Option<String>)]
+    environment: Option<Environment>,
     /// Everything; only `true` means it.
     everything: Option<bool>,
     /// Why.
@@ -43,24 +49,43 @@ pub struct Stop {
 
 impl Stop {
     fn target(self) -> Result<(StopTarget, String), Problem> {
-        let everything = self.everything.unwrap_or(false);
-        let target = match (self.lease, self.run, self.agent, everything) {
-            (Some(lease), None, None, false) => StopTarget::Lease(lease),
-            (None, Some(run), None, false) => StopTarget::Run(run),
-            (None, None, Some(agent), false) => StopTarget::Agent(agent),
-            (None, None, None, true) => StopTarget::Everything,
-            _ => return Err(bad("name exactly one of `lease`, `run`, `agent` and `\"everything\": true`")),
+        let named = [
+            self.lease.map(StopTarget::Lease),
+            self.run.map(StopTarget::Run),
+            self.agent.map(StopTarget::Agent),
+            self.action.map(StopTarget::Action),
+            self.environment.map(StopTarget::Environment),
+            self.everything.filter(|everything| *everything).map(|_| StopTarget::Everything),
+        ];
+        let mut named = named.into_iter().flatten();
+        let (Some(target), None) = (named.next(), named.next()) else {
+            return Err(bad(
+                "name exactly one of `lease`, `run`, `agent`, `action`, `environment` and `\"everything\": true`",
+            ));
         };
         Ok((target, self.reason))
     }
+}
+
+/// Which grants.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Which {
+    #[serde(default)]
+    suggested: bool,
 }
 
 /// GET /v1/approvals
 pub(super) async fn approvals(
     State(app): State<Arc<App>>,
     caller: PersonCaller,
+    Query(which): Query<Which>,
 ) -> Result<Response, Problem> {
-    Ok(ok(&Approvals { approvals: app.broker.open_approvals(&caller.person).await? }))
+    let approvals = match which.suggested {
+        true => app.broker.suggestions(&caller.person).await?,
+        false => app.broker.open_approvals(&caller.person).await?,
+    };
+    Ok(ok(&Approvals { approvals }))
 }
 
 /// GET /v1/grants/{grant}/document
@@ -105,10 +130,12 @@ mod tests {
         let stop = |json: &str| serde_json::from_str::<Stop>(json).unwrap().target();
         assert_eq!(stop(r#"{"everything":true,"reason":"r"}"#).unwrap().0, StopTarget::Everything);
         assert!(stop(r#"{"agent":"bot","reason":"r"}"#).is_ok());
+        assert!(stop(r#"{"environment":"demo","reason":"r"}"#).is_ok());
         for bad in [
             r#"{"reason":"r"}"#,
             r#"{"everything":false,"reason":"r"}"#,
             r#"{"everything":true,"agent":"bot","reason":"r"}"#,
+            r#"{"environment":"demo","action":"reboot","reason":"r"}"#,
         ] {
             assert!(stop(bad).is_err(), "{bad}");
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::response::Response;
 use hyper::StatusCode;
-use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
+use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, Schema, Type};
 
 use super::App;
 use super::body::{Json, reply};
@@ -33,6 +33,10 @@ pub(super) fn schema() -> Schema {
         .property("evidence", text())
         .property("reason", text())
         .description(Some("The agent's own words; shown apart, marked untrusted."));
+    let condition = object().property("name", text()).property("value", text());
+    let conditions = ArrayBuilder::new()
+        .items(condition)
+        .description(Some("Probes of the guardrails and the values they must give, now and at the claim."));
     object()
         .property("action", text().description(Some("The catalog entry asked for.")))
         .property("environment", text())
@@ -42,6 +46,19 @@ pub(super) fn schema() -> Schema {
         .property(
             "claim_key",
             text().description(Some("RFC 7638 thumbprint of the DPoP key the claim will be made with.")),
+        )
+        .property("plan_digest", text().description(Some("Base64url SHA-256 of an external plan; presented again at the claim.")))
+        .property("preconditions", conditions)
+        .property("alert", text().description(Some("A signed alert that may start a playbook.")))
+        .property(
+            "inverse_claim_key",
+            text().description(Some("Asks for the way back as a grant of its own, to be claimed with this key.")),
+        )
+        .property(
+            "break_glass",
+            ObjectBuilder::new()
+                .schema_type(Type::Boolean)
+                .description(Some("Asks people to sign under the break-glass rule.")),
         )
         .property("story", story)
         .required("action")

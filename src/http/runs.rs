@@ -13,6 +13,7 @@ use super::App;
 use super::body::{Id, Json, Query, ok, reply};
 use super::callers::{AgentCaller, Caller, refused};
 use super::problem::Problem;
+use crate::broker::observe::ReadElsewhere;
 use crate::broker::ports::StoredEvent;
 use crate::broker::runs::OpenRun;
 use crate::domain::id::RunId;
@@ -64,7 +65,7 @@ pub(super) async fn open(
             Some(login.map_err(|e| refused(e).of(Actor::Agent(caller.agent.clone())))?.person)
         }
     };
-    let opened = app.broker.open_run(&caller.agent, requester, asked).await?;
+    let opened = app.broker.open_run(&caller.agent, caller.attestation, requester, asked).await?;
     tracing::Span::current().record("run.id", tracing::field::display(opened.run));
     Ok(reply(StatusCode::CREATED, &opened))
 }
@@ -89,6 +90,16 @@ pub(super) async fn close(
     Id(run): Id<RunId>,
 ) -> Result<Response, Problem> {
     Ok(ok(&app.broker.close_run(run, &caller.agent).await?))
+}
+
+/// POST /v1/runs/{run}/observations
+pub(super) async fn read_elsewhere(
+    State(app): State<Arc<App>>,
+    caller: AgentCaller,
+    Id(run): Id<RunId>,
+    Json(read): Json<ReadElsewhere>,
+) -> Result<Response, Problem> {
+    Ok(reply(StatusCode::CREATED, &app.broker.read_elsewhere(run, &caller.agent, read).await?))
 }
 
 /// GET /v1/runs/{run}/events

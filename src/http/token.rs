@@ -98,7 +98,7 @@ pub(super) async fn token(
     let phase = phase(&asked).map_err(|problem| refused(problem).about(run))?;
     let granted = app
         .broker
-        .enter_phase(&caller.agent, run, phase, caller.key)
+        .enter_phase(&caller.agent, run, phase, caller.key, caller.attestation)
         .await
         .map_err(|refusal| refused(refusal.into()).about(run))?;
     tracing::Span::current().record("lease.id", tracing::field::display(granted.lease));

@@ -1,12 +1,37 @@
 //! What is asked of the store, and how much of it.
 
-use super::records::{AdministrationRecord, GrantRecord};
+use super::opening::Counted;
+use super::records::{AdministrationRecord, GrantRecord, RunHistory};
 use crate::domain::digest::Digest;
 use crate::domain::id::RunId;
 use crate::domain::lease::Lease;
 use crate::domain::plan::ProviderKind;
 use crate::domain::principal::AgentSlug;
 use crate::domain::time::Timestamp;
+
+/// What a decision asks of the store, in one reading.
+#[derive(Debug, Clone)]
+pub struct Inquiry {
+    /// What was used up of these.
+    pub counted: Vec<Counted>,
+    /// What happened in this run.
+    pub run: RunId,
+    /// Whether any of these agents read something untrusted.
+    pub agents: Vec<AgentSlug>,
+    /// After this instant.
+    pub untrusted_since: Timestamp,
+}
+
+/// The answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stands {
+    /// What counts for each, in the order asked.
+    pub used: Vec<u64>,
+    /// What happened in the run so far.
+    pub history: RunHistory,
+    /// When one of the agents last read something untrusted.
+    pub last_untrusted: Option<Timestamp>,
+}
 
 /// Which leases to list.
 #[derive(Debug, Clone, Default)]

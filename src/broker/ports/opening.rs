@@ -67,6 +67,8 @@ pub struct Opening {
     pub playbook: Option<PlaybookUse>,
     /// The review that it opens.
     pub review: Option<Review>,
+    /// The decision it rests on (execute only).
+    pub decision: Option<DecisionEntry>,
     /// What an observe credential lets the agent read.
     pub observation: Option<Observation>,
     /// The rules that decided.

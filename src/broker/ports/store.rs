@@ -107,18 +107,12 @@ pub trait Store: Send + Sync {
     /// Changes a grant.
     async fn change_grant(&self, change: GrantChange) -> Result<(), ChangeRefused>;
 
-    /// What counts for each, in the order asked.
-    async fn used(&self, counted: Vec<Counted>) -> Result<Vec<u64>, StoreError>;
-    /// What happened in a run so far.
-    async fn history(&self, run: RunId) -> Result<RunHistory, StoreError>;
+    /// What counts of one key.
+    async fn used(&self, counted: Counted) -> Result<u64, StoreError>;
+    /// What a decision asks, in one reading.
+    async fn stands(&self, inquiry: Inquiry) -> Result<Stands, StoreError>;
     /// Records something an agent read, with the event.
     async fn observed(&self, observation: Observation, event: Event) -> Result<Head, StoreError>;
-    /// When any of these agents last read something untrusted, after `since`.
-    async fn last_untrusted(
-        &self,
-        agents: Vec<AgentSlug>,
-        since: Timestamp,
-    ) -> Result<Option<Timestamp>, StoreError>;
 
     /// Freezes something; again is no error.
     async fn freeze(&self, freeze: Freeze, event: Event) -> Result<Head, StoreError>;

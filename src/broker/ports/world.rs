@@ -6,7 +6,9 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use super::records::Head;
+use crate::domain::freeze::FreezeKey;
 use crate::domain::id::LeaseId;
+use crate::domain::stop::StopTarget;
 use crate::domain::time::Timestamp;
 
 /// The head kept outside the store could not be read or advanced.
@@ -30,7 +32,7 @@ pub trait HeadKeeper: Send + Sync {
 #[error("the journal of unrecorded ends: {0}")]
 pub struct JournalError(pub String);
 
-/// Leases that were ended while the store could not be told.
+/// What people ended, stopped and froze while the store could not be told.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct KeptEnds {
@@ -38,6 +40,22 @@ pub struct KeptEnds {
     pub leases: BTreeSet<LeaseId>,
     /// There were more than could be kept: every one.
     pub all: bool,
+    /// Stops whose grants could not all be cancelled.
+    #[serde(default)]
+    pub stops: Vec<KeptStop>,
+    /// Freezes that could not be recorded.
+    #[serde(default)]
+    pub freezes: BTreeSet<FreezeKey>,
+}
+
+/// A stop that must be gone on with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeptStop {
+    /// What it concerns.
+    pub target: StopTarget,
+    /// Grants sealed later are none of its business.
+    pub at: Timestamp,
 }
 
 /// Keeps, outside the store, which leases were ended while it could not be told, so that a restart ends them first.
@@ -60,9 +78,10 @@ pub trait Clock: Send + Sync {
 /// Something people should hear of: ids and a link only.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Notice {
-    /// `approval_needed`, `grant_lapsed` or `revocation_failed`.
+    /// `approval_needed`, `grant_lapsed`, `revocation_failed`, `break_glass`, `review_opened`, `review_overdue` or
+    /// `frozen`.
     pub kind: &'static str,
-    /// The grant or lease.
+    /// The grant, lease or review, or what is frozen.
     pub id: String,
     /// Where to look.
     pub link: String,

@@ -1,0 +1,193 @@
+//! Whether a plan may run by itself: it lies inside a playbook that people signed, and the broker itself has seen what
+//! starts it. The agent's word counts for nothing here.
+
+use super::Broker;
+use super::consider::Matter;
+use super::ports::{Counted, GrantRecord, PlaybookRecord, PlaybookUse, Reservation};
+use super::refusal::{Code, Refusal};
+use super::rules::Rules;
+use super::playbooks::{uses_key, window_key};
+use crate::domain::alert::Alert;
+use crate::domain::authority::{CoveredGrant, Quorum, SignedPlaybook};
+use crate::domain::decision::Terms;
+use crate::domain::digest::Digest;
+use crate::domain::playbook::{Playbook, Trigger};
+use crate::domain::time::Timestamp;
+
+/// A playbook that covers a plan now.
+pub(super) struct Covering {
+    pub(super) playbook: SignedPlaybook,
+    /// Source and id of the alert that started it.
+    pub(super) alert: Option<String>,
+}
+
+impl Broker {
+    /// The first playbook in force that covers the plan, or why each that is for its action type does not.
+    pub(super) async fn covering(
+        &self,
+        matter: Matter<'_>,
+        terms: &Terms,
+        alert: Option<&str>,
+    ) -> Result<Result<Covering, Vec<String>>, Refusal> {
+        let (action, now) = (matter.plan.action(), matter.now);
+        let records = self.store.playbooks(now).await.map_err(|e| self.gate.store_failed(&e))?;
+        let mut why = Vec::new();
+        for record in &records {
+            let Some(playbook) = record.administration.sealed.playbook() else { continue };
+            if playbook.action != action.action_type || playbook.environment != *matter.environment {
+                continue;
+            }
+            match self.covers(record, playbook, matter, terms, alert).await? {
+                Ok(covering) => return Ok(Ok(covering)),
+                Err(reason) => why.push(format!("playbook {}: {reason}", playbook.name)),
+            }
+        }
+        if why.is_empty() {
+            why.push("no playbook is for it".into());
+        }
+        Ok(Err(why))
+    }
+
+    async fn covers(
+        &self,
+        record: &PlaybookRecord,
+        playbook: &Playbook,
+        matter: Matter<'_>,
+        terms: &Terms,
+        alert: Option<&str>,
+    ) -> Result<Result<Covering, String>, Refusal> {
+        let Matter { rules, plan, environment, who, now, .. } = matter;
+        let digest = record.administration.sealed.digest();
+        let used = self.used(Counted { key: uses_key(digest), since: None }).await?;
+        let window = window(playbook, digest, now);
+        let recently = self.used(Counted { key: window.key, since: window.since }).await?;
+        let work_seconds = plan.credential().work_seconds().min(terms.work_seconds);
+        let inside = self
+            .in_use(record, playbook, used, rules, now)
+            .and_then(|()| playbook.covers(plan.action(), environment, work_seconds))
+            .and_then(|()| playbook.names(&who.proposing_agent))
+            .and_then(|()| playbook.names(&who.claiming_agent))
+            .and_then(|()| match recently < window.limit {
+                true => Ok(()),
+                false => Err(format!(
+                    "its {} uses within {} s are used up",
+                    playbook.budget.uses, playbook.budget.seconds
+                )),
+            });
+        if let Err(reason) = inside {
+            return Ok(Err(reason));
+        }
+        let signed = match self.signed_playbook(record, terms, rules).await? {
+            Ok(signed) => signed,
+            Err(reason) => return Ok(Err(reason)),
+        };
+        let started = self.started(playbook, matter, alert).await;
+        Ok(started.map(|alert| Covering { playbook: signed, alert }))
+    }
+
+    /// INVARIANT: re-decided. The playbook's signatures satisfy the rule that was signed and the one policy gives today.
+    async fn signed_playbook(
+        &self,
+        record: &PlaybookRecord,
+        terms: &Terms,
+        rules: &Rules,
+    ) -> Result<Result<SignedPlaybook, String>, Refusal> {
+        let administration = &record.administration;
+        let then = self.directory_at(administration.sealed.document().decision.directory).await?;
+        let authors = self.authors(rules);
+        let quorum =
+            Quorum { rule: &terms.rule, authors: &authors, then: &then, now: &rules.directory };
+        let counting = super::grants::active(&administration.approvals);
+        Ok(match SignedPlaybook::check(administration.sealed.clone(), counting, &quorum) {
+            Some(Ok(signed)) => Ok(signed),
+            Some(Err(missing)) => {
+                let missing: Vec<String> =
+                    missing.0.iter().map(|(group, n)| format!("{n} of {group}")).collect();
+                Err(format!("its signatures do not suffice today; missing: {}", missing.join(", ")))
+            }
+            None => Err("it is no playbook".into()),
+        })
+    }
+
+    /// INVARIANT: unknown-is-no. What starts the playbook, seen by the broker itself; source and id of an alert.
+    async fn started(
+        &self,
+        playbook: &Playbook,
+        matter: Matter<'_>,
+        alert: Option<&str>,
+    ) -> Result<Option<String>, String> {
+        let Matter { rules, plan, environment, now, .. } = matter;
+        match &playbook.trigger {
+            Trigger::Probes(conditions) => self
+                .conditions_hold(conditions, plan.action(), environment, rules)
+                .await
+                .map(|()| None)
+                .map_err(|refusal| refusal.message),
+            Trigger::Alert { source, alert: name } => {
+                let token = alert.ok_or("it starts with a signed alert; pass it on as `alert`")?;
+                let issuer = &self.settings.issuer;
+                let alert = Alert::verify(token, rules.guardrails.alert_sources(), issuer, now)
+                    .map_err(|error| error.to_string())?;
+                let claims = alert.claims;
+                match claims.iss == *source && claims.alert == *name && claims.environment == *environment {
+                    true => Ok(Some(format!("{}:{}", claims.iss, claims.jti))),
+                    false => Err("the alert is another one than it starts with".into()),
+                }
+            }
+        }
+    }
+
+    /// At the claim: the playbook that the grant names still covers it, under today's terms.
+    pub(super) async fn still_covered(
+        &self,
+        record: &GrantRecord,
+        matter: Matter<'_>,
+        terms: &Terms,
+    ) -> Result<CoveredGrant, Refusal> {
+        let grant = record.sealed.grant();
+        let out = |why: String| {
+            Refusal::new(Code::ApprovalsMissing, format!("the playbook does not cover it now: {why}; propose again"))
+        };
+        let records = self.store.playbooks(matter.now).await.map_err(|e| self.gate.store_failed(&e))?;
+        let named = records.iter().find(|one| grant.decision.playbook == Some(one.administration.sealed.digest()));
+        let found = named.ok_or_else(|| out("it is not there".into()))?;
+        let playbook = found.administration.sealed.playbook().ok_or_else(|| out("it is none".into()))?;
+        let used = self.used(Counted { key: uses_key(found.administration.sealed.digest()), since: None }).await?;
+        self.in_use(found, playbook, used, matter.rules, matter.now).map_err(&out)?;
+        if let Trigger::Probes(conditions) = &playbook.trigger {
+            self.conditions_hold(conditions, &grant.action, &grant.environment, matter.rules).await?;
+        }
+        let signed = self.signed_playbook(found, terms, matter.rules).await?.map_err(&out)?;
+        CoveredGrant::check(record.sealed.clone(), signed).map_err(&out)
+    }
+}
+
+/// What a use of a playbook uses up, and what the opening transaction checks of it.
+pub(super) fn use_of(covered: &CoveredGrant, now: Timestamp) -> (PlaybookUse, Vec<Reservation>) {
+    let signed = covered.playbook();
+    let (playbook, digest) = (signed.playbook(), signed.sealed().digest());
+    let all = Reservation {
+        key: uses_key(digest),
+        amount: 1,
+        since: None,
+        limit: u64::from(playbook.max_uses),
+    };
+    let mut reservations = vec![all, window(playbook, digest, now)];
+    // A signed alert starts one thing, once.
+    reservations.extend(covered.sealed().grant().decision.alert.iter().map(|alert| Reservation {
+        key: format!("alert:{alert}"),
+        amount: 1,
+        since: None,
+        limit: 1,
+    }));
+    (PlaybookUse { playbook: digest }, reservations)
+}
+
+fn window(playbook: &Playbook, digest: Digest, now: Timestamp) -> Reservation {
+    Reservation {
+        key: window_key(digest),
+        amount: 1,
+        since: Some(now.plus(-i64::from(playbook.budget.seconds))),
+        limit: u64::from(playbook.budget.uses),
+    }
+}

@@ -1,0 +1,108 @@
+//! Rollback vouchers: an action type may name its inverse, and one ceremony signs both. The inverse is a grant of its
+//! own that can be claimed only after the credential of the first was released.
+
+use super::Broker;
+use super::consider::Matter;
+use super::ports::{GrantRecord, Sealing};
+use super::refusal::{Code, Refusal};
+use crate::catalog::{self, Ids};
+use crate::domain::decision::{Terms, Verdict};
+use crate::domain::grant::{Circumstances, GrantState, Inverse, SealedGrant, Standing, Who};
+use crate::domain::id::{DecisionId, GrantId, LeaseId};
+use crate::domain::key::Thumbprint;
+use crate::domain::principal::Actor;
+use crate::domain::proposal::{Evidence, Story};
+
+impl Broker {
+    /// Seals the inverse of a plan that waits for signatures under `terms`; the rule of both is the stricter of both.
+    pub(super) async fn seal_inverse(
+        &self,
+        matter: Matter<'_>,
+        forward: GrantId,
+        key: Thumbprint,
+        terms: &mut Terms,
+        mut around: Circumstances,
+    ) -> Result<(Inverse, Sealing), Refusal> {
+        let invalid = |text: String| Refusal::new(Code::ProposalInvalid, format!("the way back: {text}"));
+        let Matter { rules, plan, environment, who, now, .. } = matter;
+        let made = catalog::inverse_proposal(plan, environment, key, &who.claiming_agent, &rules.catalog)
+            .map_err(|e| invalid(e.to_string()))?;
+        let (proposal, claim_seconds) = made.ok_or_else(|| {
+            invalid(format!("`{}` names no inverse in the catalog", plan.action().action_type))
+        })?;
+        let ids = Ids {
+            grant: GrantId::generate(now),
+            lease: LeaseId::generate(now),
+            claiming_agent: who.claiming_agent.clone(),
+        };
+        let back = catalog::compile(&proposal, &ids, &rules.catalog).map_err(|e| invalid(e.to_string()))?;
+        let who = Who { claim_key: key, ..who.clone() };
+        let matter = Matter { plan: &back, who: &who, voucher: true, ..matter };
+        let considered = self.consider(matter).await?;
+        let back_terms = match considered.decision.verdict {
+            Verdict::NeedsApproval(terms) | Verdict::Autonomous(terms) => terms,
+            Verdict::Deny | Verdict::SuggestOnly => {
+                return Err(Refusal::new(
+                    Code::PolicyDenied,
+                    format!(
+                        "policy says no to the way back: {}; propose without `inverse_claim_key`",
+                        considered.decision.reasons.join(", ")
+                    ),
+                ));
+            }
+        };
+        terms.rule = terms.rule.and(&back_terms.rule);
+        terms.rule.check().map_err(|bad| invalid(bad.to_string()))?;
+        let evidence = Evidence::new(Story::default());
+        around.id = ids.grant;
+        around.lease = ids.lease;
+        around.who = who;
+        around.decision = DecisionId::generate(now);
+        around.reasons = considered.decision.reasons;
+        around.evidence = evidence.digest();
+        around.standing = Standing {
+            authors: if terms.rule.separate_authors { self.authors(rules) } else { Default::default() },
+            inverse_of: Some(forward),
+            ..Standing::default()
+        };
+        let back_terms = Terms { rule: terms.rule.clone(), claim_seconds, ..back_terms };
+        let back_terms = Terms { approve_seconds: terms.approve_seconds, ..back_terms };
+        let sealed =
+            SealedGrant::seal(&back, &back_terms, around).map_err(|e| invalid(format!("it cannot be sealed: {e}")))?;
+        let inverse = Inverse { grant: ids.grant, digest: sealed.digest() };
+        Ok((inverse, Sealing { sealed, evidence, state: GrantState::Pending, claim_until: None }))
+    }
+
+    /// The lease that must have been released before a voucher is claimed: that of the grant it takes back, whose signed
+    /// bytes name the voucher.
+    pub(super) async fn taken_back(&self, record: &GrantRecord) -> Result<Option<LeaseId>, Refusal> {
+        let grant = record.sealed.grant();
+        let Some(forward) = grant.time.inverse_of else { return Ok(None) };
+        let forward = self.record_of(forward).await?;
+        let named = Some(Inverse { grant: grant.id, digest: record.sealed.digest() });
+        match forward.sealed.grant().time.inverse == named {
+            true => Ok(Some(forward.sealed.grant().time.lease)),
+            false => Err(Refusal::new(
+                Code::GrantForeign,
+                "the grant that this one takes back names another inverse; propose again",
+            )),
+        }
+    }
+
+    /// People said no to a grant: its way back goes with it.
+    pub(super) async fn cancel_inverse(&self, record: &GrantRecord) {
+        let Some(inverse) = record.sealed.grant().time.inverse else { return };
+        let cancelled = match self.store.grant(inverse.grant).await {
+            Ok(Some(back)) => self.cancel_stopped(back, &Actor::Broker).await,
+            Ok(None) => return,
+            Err(error) => Err(error),
+        };
+        match cancelled {
+            Ok(_) => self.waits.wake(inverse.grant),
+            // It can never be claimed anyway: what it takes back was never released. It lapses.
+            Err(error) => {
+                self.gate.store_failed(&error);
+            }
+        }
+    }
+}
