@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::action::ActionClass;
+use crate::domain::action::{ActionClass, ParameterValue};
+use crate::domain::observation::Trust;
 use crate::domain::plan::ProviderKind;
 
 /// Values by condition key, by operator, as an IAM policy writes them.
@@ -86,11 +87,20 @@ pub struct ActionDocument {
     pub summary: String,
     /// Who mints its credential.
     pub provider: ProviderKind,
+    /// What it is done to, as limits count it; `{name}` stands for a parameter. Absent: the AWS service of the first
+    /// action, or the name of the entry (`jwt`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<String>,
     /// Kind of harm.
     pub class: ActionClass,
-    /// Whether there is a way back.
-    pub reversible: bool,
-    /// The way back.
+    /// Why nothing has to be undone: what was changed comes back by itself, or nothing that exists is changed. An entry
+    /// with neither this nor `inverse` is irreversible.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settles: Option<String>,
+    /// What takes it back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inverse: Option<InverseDocument>,
+    /// More about the way back, for people; it makes nothing reversible.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollback: Option<String>,
     /// How many things are changed.
@@ -102,12 +112,33 @@ pub struct ActionDocument {
     /// Actions that vend credentials or run code and are allowed all the same; the approver sees them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub exceptions: Vec<String>,
+    /// Actions that no ARN narrows, only conditions; the approver sees them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unscopable: Vec<String>,
     /// Parameters by name; all of them are needed.
     #[serde(default)]
     pub parameters: BTreeMap<String, ParameterDocument>,
     /// What the session may do (`aws`).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub statements: Vec<StatementDocument>,
+}
+
+/// The action that takes another one back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InverseDocument {
+    /// An action type of this catalog.
+    pub action: String,
+    /// Each of its parameters: `{name}` alone, which is a parameter of the forward action, or a literal.
+    #[serde(default)]
+    pub parameters: BTreeMap<String, ParameterValue>,
+    /// Seconds to claim it, 60 to 86400.
+    #[serde(default = "an_hour")]
+    pub claim_seconds: u32,
+}
+
+fn an_hour() -> u32 {
+    3600
 }
 
 /// A parameter's type.
@@ -159,7 +190,17 @@ pub struct ObserveDocument {
     pub environments: Vec<String>,
     /// Life of one credential, seconds, 60 to 900; it can be renewed inside the phase.
     pub seconds: u32,
+    /// Who may have written what it shows; `untrusted` when absent.
+    #[serde(default = "untrusted")]
+    pub trust: Trust,
+    /// Actions that return stored data and are read all the same; secrets, keys and credentials never are.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub data_reads: Vec<String>,
     /// What the session may read (`aws`); `resources = ["*"]` is allowed here.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub statements: Vec<StatementDocument>,
+}
+
+fn untrusted() -> Trust {
+    Trust::Untrusted
 }

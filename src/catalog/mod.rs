@@ -8,10 +8,12 @@ mod compile;
 mod difference;
 mod document;
 pub mod iam;
+mod inverse;
 mod observe;
 mod parameter;
 mod pattern;
 mod permission;
+mod ranges;
 mod refused;
 mod resolved;
 mod template;
@@ -20,9 +22,10 @@ pub use check::CatalogError;
 pub use compile::{Ids, compile, recompile};
 pub use difference::difference;
 pub use document::{
-    ActionDocument, AwsTargetDocument, CatalogDocument, EnvironmentDocument, JwtTarget, ObserveDocument,
-    ParameterDocument, StatementDocument,
+    ActionDocument, AwsTargetDocument, CatalogDocument, EnvironmentDocument, InverseDocument, JwtTarget,
+    ObserveDocument, ParameterDocument, StatementDocument,
 };
+pub use inverse::{Inverse, inverse_proposal};
 pub use observe::observe;
 pub use refused::CompileError;
 pub use resolved::{AwsTarget, Catalog, Entry, ObserveSet, Target};

@@ -99,6 +99,43 @@ impl ParameterType {
         }
     }
 
+    /// The most characters a value has.
+    pub(super) fn longest(&self) -> usize {
+        match self {
+            Self::Text { max_length, .. } => *max_length,
+            Self::Integer { min, max } => min.to_string().len().max(max.to_string().len()),
+            Self::Choice(values) => values.iter().map(String::len).max().unwrap_or(0),
+        }
+    }
+
+    /// Checks that every value of this type is one of `other` too; the error says why not.
+    pub(super) fn within(&self, other: &Self) -> Result<(), String> {
+        match (self, other) {
+            (
+                Self::Text { written, max_length, .. },
+                Self::Text { written: pattern, max_length: longest, .. },
+            ) => match written == pattern && max_length <= longest {
+                true => Ok(()),
+                false => Err(format!(
+                    "texts only fit for certain with the same pattern, `{pattern}`, and a `max_length` of at most {longest}"
+                )),
+            },
+            (Self::Integer { min, max }, Self::Integer { min: least, max: most }) => {
+                match least <= min && max <= most {
+                    true => Ok(()),
+                    false => Err(format!("{min} to {max} is not within {least} to {most}")),
+                }
+            }
+            (Self::Choice(values), Self::Text { .. } | Self::Choice(_)) => {
+                let refused = values.iter().find(|v| other.value("", &Value::from(v.as_str())).is_err());
+                refused.map_or(Ok(()), |value| Err(format!("`{value}` is no value of it")))
+            }
+            (Self::Text { .. }, _) => Err("it does not take any text of that pattern".to_owned()),
+            (Self::Integer { .. }, _) => Err("it takes no whole number".to_owned()),
+            (Self::Choice(_), Self::Integer { .. }) => Err("it takes whole numbers only".to_owned()),
+        }
+    }
+
     /// A value for the checks that are made before any value is known.
     pub(super) fn sample(&self) -> String {
         match self {

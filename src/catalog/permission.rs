@@ -110,6 +110,17 @@ impl Permission {
         self.resources.iter().flatten().chain(only).flat_map(Template::names)
     }
 
+    /// Every name it uses, enforced or not.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        let conditions = self.conditions.values().flat_map(BTreeMap::values).flatten();
+        self.resources.iter().flatten().chain(conditions).flat_map(Template::names)
+    }
+
+    /// Whether it reads or changes whatever of a kind there is.
+    pub(super) fn is_everything(&self) -> bool {
+        self.resources.is_none()
+    }
+
     /// Fills in the statement and checks every ARN again.
     fn fill(&self, filling: &Filling, target: &AwsTarget) -> Result<Allow, CompileError> {
         let missing = |name| CompileError::MissingParameter { name };

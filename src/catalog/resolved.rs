@@ -3,12 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::document::JwtTarget;
+use super::inverse::Inverse;
 use super::parameter::ParameterType;
 use super::permission::Permission;
 use super::refused::CompileError;
 use super::template::{Filling, Template};
 use crate::domain::action::ActionClass;
 use crate::domain::digest::Digest;
+use crate::domain::observation::Trust;
 use crate::domain::plan::ProviderKind;
 use crate::domain::principal::{ActionType, Environment};
 
@@ -56,16 +58,21 @@ pub struct AwsTarget {
 pub struct Entry {
     pub(super) summary: Template,
     pub(super) provider: ProviderKind,
+    pub(super) service: Template,
     pub(super) class: ActionClass,
-    pub(super) reversible: bool,
+    pub(super) settles: Option<String>,
+    pub(super) inverse: Option<Inverse>,
     pub(super) rollback: Option<String>,
     pub(super) changes: u32,
     pub(super) max_work_seconds: u32,
     pub(super) environments: BTreeSet<Environment>,
     pub(super) exceptions: Vec<String>,
+    pub(super) unscopable: Vec<String>,
+    pub(super) dependents: Vec<String>,
     pub(super) parameters: BTreeMap<String, ParameterType>,
     pub(super) unenforced: Vec<String>,
     pub(super) permissions: Vec<Permission>,
+    pub(super) templates: BTreeMap<Environment, Digest>,
 }
 
 /// One read-only set.
@@ -74,6 +81,7 @@ pub struct ObserveSet {
     pub(super) provider: ProviderKind,
     pub(super) environments: BTreeSet<Environment>,
     pub(super) seconds: u32,
+    pub(super) trust: Trust,
     pub(super) permissions: Vec<Permission>,
 }
 
@@ -96,6 +104,12 @@ impl Catalog {
     /// The action types.
     pub fn actions(&self) -> &BTreeMap<ActionType, Entry> {
         &self.actions
+    }
+
+    /// Digest of everything in the catalog that decides what `action` mints in `environment`: its entry, its target
+    /// and the same of its inverse. `None` where it may not happen.
+    pub fn template(&self, action: &ActionType, environment: &Environment) -> Option<Digest> {
+        self.actions.get(action)?.templates.get(environment).copied()
     }
 
     /// The read-only sets.
@@ -184,6 +198,16 @@ impl Entry {
         &self.unenforced
     }
 
+    /// Whether there is a way back: it settles by itself, or an action of this catalog takes it back.
+    pub fn reversible(&self) -> bool {
+        self.settles.is_some() || self.inverse.is_some()
+    }
+
+    /// The action that takes it back.
+    pub fn inverse(&self) -> Option<&Inverse> {
+        self.inverse.as_ref()
+    }
+
     /// The AWS actions its session may call.
     pub fn aws_actions(&self) -> BTreeSet<String> {
         self.permissions.iter().flat_map(Permission::actions).map(|facts| facts.full_name()).collect()
@@ -199,6 +223,11 @@ impl ObserveSet {
     /// Where it may be used.
     pub fn environments(&self) -> &BTreeSet<Environment> {
         &self.environments
+    }
+
+    /// Who may have written what it shows.
+    pub fn trust(&self) -> Trust {
+        self.trust
     }
 
     /// Life of one credential, seconds.

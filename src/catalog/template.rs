@@ -47,6 +47,17 @@ impl Template {
         })
     }
 
+    /// The most characters it can become, where `longest` says how many each name can; `None` when one has no bound.
+    pub(super) fn longest(&self, longest: impl Fn(&str) -> Option<usize>) -> Option<usize> {
+        self.0.iter().try_fold(0_usize, |sum, piece| {
+            let more = match piece {
+                Piece::Text(text) => text.len(),
+                Piece::Name(name) => longest(name)?,
+            };
+            sum.checked_add(more)
+        })
+    }
+
     /// The text with every name replaced, or the name that has no value.
     pub(super) fn fill(&self, values: &Filling) -> Result<String, String> {
         let pieces = self.0.iter().map(|piece| match piece {

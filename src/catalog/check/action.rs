@@ -4,22 +4,26 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Checker, built_in_samples};
 use crate::catalog::document::ActionDocument;
-use crate::catalog::iam::{AccessLevel, vends_or_runs};
+use crate::catalog::iam::{AccessLevel, ActionFacts, vends_or_runs};
+use crate::catalog::inverse::Argument;
 use crate::catalog::parameter::ParameterType;
 use crate::catalog::permission::{Permission, Purpose, unknown_name};
 use crate::catalog::resolved::{Entry, Target};
 use crate::catalog::template::{Filling, Template, is_name};
 use crate::domain::action::ActionClass;
 use crate::domain::plan::ProviderKind;
-use crate::domain::principal::Environment;
+use crate::domain::principal::{ActionType, Environment};
 
 /// Longest work time that a catalog may allow, seconds.
 const MAX_WORK_SECONDS: u32 = 600;
+/// Longest name of a service, in characters.
+const LONGEST_SERVICE: usize = 64;
 
 impl Checker<'_> {
     pub(super) fn action(
         &mut self,
         path: &str,
+        name: &ActionType,
         written: &ActionDocument,
         environments: &BTreeMap<Environment, Target>,
     ) -> Option<Entry> {
@@ -53,7 +57,12 @@ impl Checker<'_> {
         self.numbers_and_texts(path, written);
         let permissions =
             self.permissions(path, &written.statements, written.provider, &samples, Purpose::Execute);
-        self.reach(path, written, &permissions);
+        // Statements that were refused would make their marks look needless.
+        if permissions.len() == written.statements.len() {
+            self.reach(path, written, &permissions);
+            self.unscopable(path, written, &permissions);
+        }
+        let service = self.service(path, name, written, &parameters, &permissions);
         if written.class == ActionClass::Trust && written.provider == ProviderKind::Aws {
             for place in &places {
                 let aws = environments.get(place).and_then(|target| target.aws.as_ref());
@@ -62,25 +71,59 @@ impl Checker<'_> {
                 }
             }
         }
-        let enforced: BTreeSet<&str> = permissions.iter().flat_map(Permission::enforced).collect();
-        // The resource that takes our token is told every parameter and enforces them.
-        let open =
-            |name: &&String| written.provider == ProviderKind::Aws && !enforced.contains(name.as_str());
-        let unenforced = parameters.keys().filter(open).cloned().collect();
+        let (summary, service) = (summary?, service?);
+        let unenforced = unenforced(written, &parameters, &permissions, [&summary, &service]);
         (self.errors.len() == before).then_some(Entry {
-            summary: summary?,
+            summary,
             provider: written.provider,
+            service,
             class: written.class,
-            reversible: written.reversible,
+            settles: written.settles.clone(),
+            inverse: None,
             rollback: written.rollback.clone(),
             changes: written.changes,
             max_work_seconds: written.max_work_seconds,
             environments: places,
             exceptions: written.exceptions.clone(),
+            unscopable: written.unscopable.iter().cloned().collect::<BTreeSet<_>>().into_iter().collect(),
+            dependents: dependents(&permissions),
             parameters,
             unenforced,
             permissions,
+            templates: BTreeMap::new(),
         })
+    }
+
+    /// What limits count the action under; whatever fills its names, it fits.
+    fn service(
+        &mut self,
+        path: &str,
+        name: &ActionType,
+        written: &ActionDocument,
+        parameters: &BTreeMap<String, ParameterType>,
+        permissions: &[Permission],
+    ) -> Option<Template> {
+        let path = format!("{path}.service");
+        let first = permissions.first().and_then(|permission| permission.actions().next());
+        let text = match (&written.service, written.provider) {
+            (Some(text), _) => text.as_str(),
+            (None, ProviderKind::Jwt) => name.as_str(),
+            (None, ProviderKind::Aws) => first?.service,
+        };
+        let template = Template::parse(text).map_err(|problem| self.fail(&path, problem)).ok()?;
+        if let Some(unknown) = template.names().find(|name| !parameters.contains_key(*name)) {
+            self.fail(&path, format!("`{{{unknown}}}` is no parameter"));
+            return None;
+        }
+        let longest = template.longest(|name| parameters.get(name).map(ParameterType::longest));
+        if text.is_empty() || longest.is_none_or(|longest| longest > LONGEST_SERVICE) {
+            let problem = format!(
+                "it has 1 to {LONGEST_SERVICE} characters whatever its parameters are: give each a `max_length`"
+            );
+            self.fail(&path, problem);
+            return None;
+        }
+        Some(template)
     }
 
     fn summary(&mut self, path: &str, written: &str, samples: &Filling) -> Option<Template> {
@@ -117,8 +160,12 @@ impl Checker<'_> {
         if written.rollback.as_ref().is_some_and(|text| !printable(text)) {
             self.fail(format!("{path}.rollback"), "it has 1 to 512 characters of printable ASCII");
         }
-        if written.reversible && written.rollback.is_none() {
-            self.fail(format!("{path}.rollback"), "a reversible action says what the way back is");
+        if written.settles.as_ref().is_some_and(|text| !printable(text)) {
+            self.fail(format!("{path}.settles"), "it has 1 to 512 characters of printable ASCII");
+        }
+        if written.settles.is_some() && written.inverse.is_some() {
+            let problem = "what comes back by itself needs no inverse: keep one of `settles` and `inverse`";
+            self.fail(format!("{path}.inverse"), problem);
         }
     }
 
@@ -151,4 +198,67 @@ impl Checker<'_> {
             }
         }
     }
+
+    /// Actions that no ARN narrows are marked; marks need such an action.
+    fn unscopable(&mut self, path: &str, written: &ActionDocument, permissions: &[Permission]) {
+        let open = permissions.iter().flat_map(Permission::actions).filter(|facts| facts.is_unscopable());
+        let open: BTreeSet<String> = open.map(ActionFacts::full_name).collect();
+        for action in open.iter().filter(|action| !written.unscopable.contains(action)) {
+            let problem = format!(
+                "`{action}` cannot be narrowed to a resource: leave it out, or mark it as `unscopable = [\"{action}\"]` for approvers to see"
+            );
+            self.fail(format!("{path}.unscopable"), problem);
+        }
+        for (at, mark) in written.unscopable.iter().enumerate() {
+            if !open.contains(mark) {
+                let problem = format!(
+                    "no statement has an action `{}` that its resources do not narrow: remove the mark",
+                    mark.escape_default()
+                );
+                self.fail(format!("{path}.unscopable[{at}]"), problem);
+            }
+        }
+    }
+}
+
+/// The parameters that the credential could be used with another value of. One that only the inverse uses is none: the
+/// forward credential does nothing with it.
+fn unenforced(
+    written: &ActionDocument,
+    parameters: &BTreeMap<String, ParameterType>,
+    permissions: &[Permission],
+    shown: [&Template; 2],
+) -> Vec<String> {
+    if written.provider == ProviderKind::Jwt {
+        // The resource that takes our token is told every parameter and enforces them.
+        return Vec::new();
+    }
+    let enforced: BTreeSet<&str> = permissions.iter().flat_map(Permission::enforced).collect();
+    let forward = permissions.iter().flat_map(Permission::names);
+    let forward: BTreeSet<&str> = forward.chain(shown.into_iter().flat_map(Template::names)).collect();
+    let back: BTreeSet<String> = written
+        .inverse
+        .iter()
+        .flat_map(|inverse| inverse.parameters.values())
+        .filter_map(|value| match Argument::of(value) {
+            Argument::Forward(name) => Some(name),
+            Argument::Literal(_) => None,
+        })
+        .collect();
+    // SECURITY: whatever the summary, the service or a statement speaks of is part of what is approved.
+    let open = |name: &&String| {
+        let name = name.as_str();
+        !enforced.contains(name) && (forward.contains(name) || !back.contains(name))
+    };
+    parameters.keys().filter(open).cloned().collect()
+}
+
+/// What AWS may ask for beside the statements' own actions; told to the approver, never added.
+fn dependents(permissions: &[Permission]) -> Vec<String> {
+    let actions = || permissions.iter().flat_map(Permission::actions);
+    let given: BTreeSet<String> = actions().map(|facts| facts.full_name().to_ascii_lowercase()).collect();
+    let needed: BTreeSet<&str> =
+        actions().flat_map(|facts| facts.dependent_actions.iter().copied()).collect();
+    let missing = needed.into_iter().filter(|action| !given.contains(&action.to_ascii_lowercase()));
+    missing.map(str::to_owned).collect()
 }
