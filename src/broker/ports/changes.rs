@@ -43,7 +43,7 @@ pub struct Sealing {
     pub sealed: SealedGrant,
     /// The agent's words.
     pub evidence: Evidence,
-    /// Pending, suggested, or approved under a playbook.
+    /// Pending, suggested, or approved under a playbook (its own, or that of the grant whose inverse it is).
     pub state: GrantState,
     /// Until when it can be claimed, when approved.
     pub claim_until: Option<Timestamp>,
@@ -85,7 +85,8 @@ pub struct LeaseChange {
 /// The steps.
 #[derive(Debug, Clone)]
 pub enum LeaseStep {
-    /// Certainly nothing was minted: the grant is approved again, the run decides again, reservations are given back.
+    /// Certainly nothing was minted: the grant is approved again, the run decides again, reservations are given back
+    /// and the review is void.
     Refused,
     /// Nobody knows.
     Unknown,
@@ -94,7 +95,7 @@ pub enum LeaseStep {
         /// Access key id or `jti`; never a secret.
         reference: String,
     },
-    /// The credential may leave.
+    /// The credential may leave, from the time of the last event on; without an event nothing is released.
     Released,
     /// It is over.
     Ended {
@@ -108,7 +109,8 @@ pub enum LeaseStep {
 }
 
 /// A change of an administration grant that loses to any other change made meanwhile. A change to `Approved` lifts the
-/// freeze, or makes the playbook active, in the same transaction.
+/// freeze, or makes the playbook active, in the same transaction; it is refused as moved when a later freeze of the same
+/// key has come meanwhile, or a new epoch.
 #[derive(Debug, Clone)]
 pub struct AdministrationChange {
     /// Which grant.

@@ -61,9 +61,10 @@ pub struct Opening {
     pub reservations: Vec<Reservation>,
     /// What must not be frozen.
     pub freezes: Vec<FreezeKey>,
-    /// The lease that must have been released before (a voucher's).
+    /// The lease that must have been released before: that of the grant which the spent one takes back, if it does.
     pub after: Option<LeaseId>,
-    /// The playbook it is used under.
+    /// The playbook it is used under: that of the spent grant. Only a grant that takes another back may leave its own
+    /// out, and whoever names one opens a review.
     pub playbook: Option<PlaybookUse>,
     /// The review that it opens.
     pub review: Option<Review>,

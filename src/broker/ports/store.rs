@@ -51,7 +51,8 @@ pub struct Committed<T> {
 pub trait Store: Send + Sync {
     /// The newest head.
     async fn head(&self) -> Result<Head, StoreError>;
-    /// Begins a new epoch; the head's time is the event's own, even when the former head's was later.
+    /// Begins a new epoch: grants of older ones are dead, so that playbooks are suspended. The head's time is the event's
+    /// own, even when the former head's was later.
     async fn fence(&self, event: Event) -> Result<Head, StoreError>;
     /// Records events that change no state.
     async fn record(&self, events: Vec<Event>) -> Result<Head, StoreError>;
@@ -114,7 +115,7 @@ pub trait Store: Send + Sync {
     /// Records something an agent read, with the event.
     async fn observed(&self, observation: Observation, event: Event) -> Result<Head, StoreError>;
 
-    /// Freezes something; again is no error.
+    /// Freezes something; again is no error, and the first freeze stands.
     async fn freeze(&self, freeze: Freeze, event: Event) -> Result<Head, StoreError>;
     /// The freezes in force.
     async fn freezes(&self) -> Result<Vec<Freeze>, StoreError>;

@@ -4,15 +4,14 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::fault::{Abort, Fault};
 use super::ledger::Tx;
-use super::listing;
-use super::rows::{self, count, number};
-use crate::broker::ports::{ChangeRefused, GrantChange, LeaseChange, LeaseStep, OpenCount, SealRefused};
+use super::rows::{self, count};
+use super::{reservations, reviews};
+use crate::broker::ports::{ChangeRefused, GrantChange, LeaseChange, LeaseStep};
 use crate::domain::event::Event;
-use crate::domain::grant::{GrantState, SealedGrant};
+use crate::domain::grant::GrantState;
 use crate::domain::id::RunId;
 use crate::domain::lease::{Lease, LeaseState};
 use crate::domain::phase::{RunPhase, moves};
-use crate::domain::proposal::Evidence;
 use crate::domain::time::Timestamp;
 
 type Refusal = Abort<ChangeRefused>;
@@ -36,7 +35,8 @@ pub(super) fn step(tx: &mut Tx<'_>, change: &LeaseChange) -> Result<Lease, Refus
     lease.state = next.unwrap_or(lease.state);
     match &change.step {
         LeaseStep::Refused => give_back(tx, &lease)?,
-        LeaseStep::Unknown | LeaseStep::Released => {}
+        LeaseStep::Unknown => {}
+        LeaseStep::Released => lease.released_at = Some(released_at(change)?),
         LeaseStep::Minted { reference } => lease.reference = Some(reference.clone()),
         LeaseStep::Ended { ended, revocation } => {
             lease.ended = Some(*ended);
@@ -49,10 +49,18 @@ pub(super) fn step(tx: &mut Tx<'_>, change: &LeaseChange) -> Result<Lease, Refus
     Ok(lease)
 }
 
-/// Certainly nothing was minted: reservations go back, the run decides again, the grant can be tried again
+/// A credential leaves when its event says so.
+fn released_at(change: &LeaseChange) -> Result<Timestamp, Fault> {
+    change.events.last().map(Event::at).ok_or_else(|| {
+        Fault::Unstorable("a release without its event: nothing leaves before it is recorded".into())
+    })
+}
+
+/// Certainly nothing was minted: reservations go back, its review is void, the run decides again, the grant can be tried again
 /// (cancelled when the run was closed meanwhile: closing cancels what is open).
 fn give_back(tx: &Tx<'_>, lease: &Lease) -> Result<(), Fault> {
-    tx.conn.prepare_cached("DELETE FROM reservations WHERE lease = ?1")?.execute([lease.id.to_string()])?;
+    reservations::give_back(tx, lease.id)?;
+    reviews::drop_of(tx, lease.id)?;
     let Some(grant) = lease.grant else { return Ok(()) };
     let moved = tx
         .conn
@@ -73,9 +81,15 @@ fn give_back(tx: &Tx<'_>, lease: &Lease) -> Result<(), Fault> {
 
 /// Changes a grant that is open and still at the revision read.
 pub(super) fn change_grant(tx: &mut Tx<'_>, change: &GrantChange) -> Result<(), Refusal> {
-    if change.state == GrantState::Claimed {
+    match change.state {
         // INVARIANT: one-use. Only an opening spends a grant.
-        return Err(Fault::Unstorable("a grant becomes claimed by opening its lease only".into()).into());
+        GrantState::Claimed => {
+            return Err(Fault::Unstorable("a grant becomes claimed by opening its lease only".into()).into());
+        }
+        GrantState::Suggested => {
+            return Err(Fault::Unstorable("a grant is a suggestion from the start or never".into()).into());
+        }
+        _ => {}
     }
     let stands: Option<(String, i64)> = tx
         .conn
@@ -130,52 +144,6 @@ pub(super) fn close_run(
     }
     tx.conn.prepare_cached("UPDATE runs SET phase = 'closed' WHERE id = ?1")?.execute([id.to_string()])?;
     tx.append(&[event])?;
-    Ok(())
-}
-
-/// Stores a sealed grant, pending. What was looked at before counts as it stands now, inside the transaction.
-pub(super) fn seal(
-    tx: &mut Tx<'_>,
-    sealed: &SealedGrant,
-    evidence: &Evidence,
-    limits: OpenCount,
-) -> Result<(), Abort<SealRefused>> {
-    let grant = sealed.grant();
-    match rows::run(tx.conn, grant.who.run)? {
-        Some(run) if run.phase != RunPhase::Closed => {}
-        Some(run) => return Err(Abort::Refused(SealRefused::RunMoved(run.phase))),
-        None => return Err(Abort::Refused(SealRefused::Missing)),
-    }
-    let open = listing::open_count(tx.conn, &grant.who.proposing_agent)?;
-    if open.own >= limits.own || open.all >= limits.all {
-        return Err(Abort::Refused(SealRefused::TooManyOpen(open)));
-    }
-    // INVARIANT: one-phase. A claim key proves its claim alone, across all runs.
-    let used = rows::one_text(
-        tx.conn,
-        "SELECT id FROM leases WHERE key = ?1
-         UNION ALL SELECT id FROM grants WHERE claim_key = ?1 AND state IN ('pending', 'approved') LIMIT 1",
-        [grant.who.claim_key.to_string()],
-    )?;
-    if used.is_some() {
-        return Err(Abort::Refused(SealRefused::KeyReused));
-    }
-    tx.conn
-        .prepare_cached(
-            "INSERT INTO grants (id, place, run, epoch, claiming_agent, claim_key, state, revision, approve_by,
-               claim_until, evidence, bytes) VALUES (?1, ?2, ?3, ?4, ?5, ?6, 'pending', 0, ?7, NULL, ?8, ?9)",
-        )?
-        .execute(params![
-            grant.id.to_string(),
-            number(tx.head.size)?,
-            grant.who.run.to_string(),
-            number(grant.epoch)?,
-            grant.who.claiming_agent.as_str(),
-            grant.who.claim_key.to_string(),
-            grant.time.approve_by.seconds(),
-            rows::text(evidence)?,
-            sealed.bytes(),
-        ])?;
     Ok(())
 }
 

@@ -1,10 +1,10 @@
 //! Events and the head. An event's place comes from the counter in `sequence`, advanced in the same transaction.
 
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, params};
 
 use super::fault::Fault;
 use super::rows::{self, count, number};
-use crate::broker::ports::{Head, RulesDigests, StoredEvent};
+use crate::broker::ports::{Head, StoredEvent};
 use crate::domain::digest::Digest;
 use crate::domain::event::Event;
 use crate::domain::id::RunId;
@@ -119,46 +119,4 @@ pub(super) fn events(
             Ok(StoredEvent { index: count(place)?, bytes, texts })
         })
         .collect()
-}
-
-/// Digests of the rules in force.
-pub(super) fn rules(conn: &Connection) -> Result<Option<RulesDigests>, Fault> {
-    let found = conn
-        .prepare_cached("SELECT policy, catalog, directory FROM rules")?
-        .query_row([], |row| {
-            Ok(RulesDigests {
-                policy: Digest::from_bytes(row.get("policy")?),
-                catalog: Digest::from_bytes(row.get("catalog")?),
-                directory: Digest::from_bytes(row.get("directory")?),
-                guardrails: Digest::from_bytes(row.get("directory")?),
-            })
-        })
-        .optional()?;
-    Ok(found)
-}
-
-/// Puts rules in force and keeps the directory's document.
-pub(super) fn put_rules(tx: &Tx<'_>, digests: &RulesDigests, directory: &str) -> Result<(), Fault> {
-    tx.conn
-        .prepare_cached("INSERT INTO directories (digest, document) VALUES (?1, ?2) ON CONFLICT DO NOTHING")?
-        .execute(params![digests.directory.as_bytes(), directory])?;
-    tx.conn
-        .prepare_cached(
-            "INSERT INTO rules (one, policy, catalog, directory) VALUES (1, ?1, ?2, ?3)
-             ON CONFLICT (one) DO UPDATE SET policy = ?1, catalog = ?2, directory = ?3",
-        )?
-        .execute(params![
-            digests.policy.as_bytes(),
-            digests.catalog.as_bytes(),
-            digests.directory.as_bytes()
-        ])?;
-    Ok(())
-}
-
-/// The directory document with this digest.
-pub(super) fn directory(conn: &Connection, digest: &Digest) -> Result<Option<String>, Fault> {
-    Ok(conn
-        .prepare_cached("SELECT document FROM directories WHERE digest = ?1")?
-        .query_row([digest.as_bytes()], |row| row.get(0))
-        .optional()?)
 }

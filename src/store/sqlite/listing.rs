@@ -1,10 +1,11 @@
-//! Reads of several records: open grants, leases by filter, and what has fallen due.
+//! Reads of several records: open grants, suggestions, leases by filter, a run's history, and what has fallen due.
 
 use rusqlite::{Connection, params, params_from_iter, types::Value};
 
+use super::administrations;
 use super::fault::Fault;
 use super::rows;
-use crate::broker::ports::{Due, GrantRecord, LeaseFilter, OpenCount};
+use crate::broker::ports::{Due, GrantRecord, LeaseFilter, OpenCount, RunHistory};
 use crate::domain::id::{GrantId, RunId};
 use crate::domain::lease::Lease;
 use crate::domain::principal::AgentSlug;
@@ -44,6 +45,32 @@ pub(super) fn open_grants(conn: &Connection, run: Option<RunId>) -> Result<Vec<G
         ),
     }?;
     found.into_iter().map(|grant| rows::with_approvals(conn, grant)).collect()
+}
+
+/// Suggestions, newest first, at most 200.
+pub(super) fn suggestions(conn: &Connection) -> Result<Vec<GrantRecord>, Fault> {
+    let sql = "SELECT * FROM grants WHERE state = 'suggested' ORDER BY place DESC, id DESC LIMIT 200";
+    let found = rows::all(conn, sql, [], rows::grant)?;
+    found.into_iter().map(|grant| rows::with_approvals(conn, grant)).collect()
+}
+
+/// What happened in a run so far; what was certainly not minted counts as nothing.
+pub(super) fn history(conn: &Connection, run: RunId) -> Result<RunHistory, Fault> {
+    let run = run.to_string();
+    let (observations, claims): (i64, i64) = conn
+        .prepare_cached(
+            "SELECT coalesce(sum(phase = 'observe'), 0), coalesce(sum(phase = 'execute'), 0) FROM leases
+             WHERE run = ?1 AND state <> 'refused'",
+        )?
+        .query_row([&run], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let proposals: i64 = conn
+        .prepare_cached("SELECT count(*) FROM grants WHERE run = ?1")?
+        .query_row([&run], |row| row.get(0))?;
+    Ok(RunHistory {
+        observations: rows::count(observations)?,
+        proposals: rows::count(proposals)?,
+        claims: rows::count(claims)?,
+    })
 }
 
 /// Leases, newest first.
@@ -113,5 +140,5 @@ pub(super) fn due(conn: &Connection, now: Timestamp) -> Result<Due, Fault> {
     grants.truncate(256);
     let grants =
         grants.into_iter().map(|grant| rows::with_approvals(conn, grant)).collect::<Result<_, _>>()?;
-    Ok(Due { leases, revocations, grants, administrations: Vec::new() })
+    Ok(Due { leases, revocations, grants, administrations: administrations::due(conn, now)? })
 }

@@ -5,14 +5,17 @@ use rusqlite::params;
 
 use super::changes;
 use super::fault::{Abort, Fault};
-use super::ledger::{self, Tx};
+use super::ledger::Tx;
 use super::rows::{self, count};
-use crate::broker::ports::{ChangeRefused, OpenRefused, Opening, Reservation};
+use super::{freezes, observations, playbooks, reservations, reviews, rules};
+use crate::broker::ports::{ChangeRefused, OpenRefused, Opening};
+use crate::domain::digest::Digest;
 use crate::domain::grant::GrantState;
 use crate::domain::id::{GrantId, LeaseId};
 use crate::domain::lease::{Lease, LeaseState};
 use crate::domain::phase::{Phase, RunPhase, moves};
 use crate::domain::plan::ProviderKind;
+use crate::domain::review::{Review, ReviewState};
 use crate::domain::time::Timestamp;
 
 type Refusal = Abort<OpenRefused>;
@@ -29,6 +32,13 @@ pub(super) fn open(tx: &mut Tx<'_>, opening: &Opening) -> Result<(), Refusal> {
     }
     run_stands(tx, opening)?;
     rules_stand(tx, opening)?;
+    nothing_is_frozen(tx, opening)?;
+    if let Some(lease) = opening.after {
+        was_released(tx, lease)?;
+    }
+    if let Some(used) = &opening.playbook {
+        playbooks::usable(tx, used, opening.now)?;
+    }
     for end in &opening.ends {
         changes::step(tx, end).map_err(|abort| match abort {
             Abort::Fault(fault) => Abort::Fault(fault),
@@ -44,7 +54,13 @@ pub(super) fn open(tx: &mut Tx<'_>, opening: &Opening) -> Result<(), Refusal> {
     make_room(tx, opening)?;
     rows::insert_lease(tx.conn, &opening.lease, tx.head.size)?;
     for reservation in &opening.reservations {
-        reserve(tx, opening.lease.id, reservation)?;
+        reservations::reserve(tx, opening.lease.id, opening.now, reservation)?;
+    }
+    if let Some(review) = &opening.review {
+        reviews::insert(tx, review)?;
+    }
+    if let Some(observation) = &opening.observation {
+        observations::insert(tx, observation)?;
     }
     tx.conn
         .prepare_cached("UPDATE runs SET phase = ?2 WHERE id = ?1")?
@@ -69,7 +85,7 @@ fn consistent(opening: &Opening) -> Result<(), Fault> {
     } else if lease.sent != opening.prepared.digest() || lease.not_after != opening.prepared.not_after {
         Some("the lease records another document than the one prepared")
     } else {
-        None
+        rests(opening)
     };
     match contradiction {
         Some(what) => Err(Fault::Unstorable(format!("the opening contradicts itself: {what}"))),
@@ -77,11 +93,40 @@ fn consistent(opening: &Opening) -> Result<(), Fault> {
     }
 }
 
+/// What the opening rests on and leaves behind must be about its own lease.
+fn rests(opening: &Opening) -> Option<&'static str> {
+    let lease = &opening.lease;
+    let playbook = opening.playbook.as_ref().map(|used| used.playbook);
+    let beside = opening.after.is_some() || playbook.is_some() || opening.review.is_some();
+    if beside && lease.phase != Phase::Execute {
+        return Some("execute, and nothing else, takes back, uses a playbook or is reviewed");
+    }
+    let about = |review: &Review| {
+        (review.lease, review.run, Some(review.grant)) == (lease.id, lease.run, lease.grant)
+            && review.playbook == playbook
+    };
+    match &opening.review {
+        None if playbook.is_some() => return Some("a playbook is used without a review"),
+        Some(review) if !about(review) => return Some("the review is about something else"),
+        Some(review) if review.state != ReviewState::Open || review.decided.is_some() => {
+            return Some("the review is decided before it opens");
+        }
+        _ => {}
+    }
+    match &opening.observation {
+        Some(seen) if (&seen.agent, seen.run) != (&lease.agent, lease.run) => {
+            Some("the observation is of another agent or run")
+        }
+        _ => None,
+    }
+}
+
 /// Takes the grant from approved to claimed. Looked at first, so that a second claim hears that the grant is spent.
 fn spend(tx: &Tx<'_>, opening: &Opening, grant: GrantId, revision: u64) -> Result<(), Refusal> {
     let found = rows::all(
         tx.conn,
-        "SELECT run, epoch, claiming_agent, claim_key, state, revision, claim_until FROM grants WHERE id = ?1",
+        "SELECT run, epoch, claiming_agent, claim_key, state, revision, claim_until, playbook, inverse_of
+         FROM grants WHERE id = ?1",
         [grant.to_string()],
         |row| {
             let state: String = row.get("state")?;
@@ -89,10 +134,11 @@ fn spend(tx: &Tx<'_>, opening: &Opening, grant: GrantId, revision: u64) -> Resul
                 .ok_or_else(|| Fault::Unreadable("a grant is in a state this build does not know".into()))?;
             let signed = (row.get("run")?, row.get("claiming_agent")?, row.get("claim_key")?);
             let until: Option<i64> = row.get("claim_until")?;
-            Ok((state, count(row.get("revision")?)?, count(row.get("epoch")?)?, until, signed))
+            let rests = (row.get::<_, Option<[u8; 32]>>("playbook")?, row.get("inverse_of")?);
+            Ok((state, count(row.get("revision")?)?, count(row.get("epoch")?)?, until, signed, rests))
         },
     )?;
-    let Some((state, at, epoch, until, signed)) = found.into_iter().next() else {
+    let Some((state, at, epoch, until, signed, (playbook, inverse_of))) = found.into_iter().next() else {
         return refused(OpenRefused::Missing("grant"));
     };
     let lease = &opening.lease;
@@ -101,6 +147,7 @@ fn spend(tx: &Tx<'_>, opening: &Opening, grant: GrantId, revision: u64) -> Resul
             Fault::Unstorable("the grant names another run, agent or key than the lease".into()).into()
         );
     }
+    rests_as_signed(tx, opening, playbook.map(Digest::from_bytes), inverse_of)?;
     if state != GrantState::Approved || at != revision {
         return refused(OpenRefused::GrantMoved(state));
     }
@@ -116,6 +163,30 @@ fn spend(tx: &Tx<'_>, opening: &Opening, grant: GrantId, revision: u64) -> Resul
     Ok(())
 }
 
+/// INVARIANT: signed-before-minted. A grant under a playbook is never claimed beside it, and one that takes another
+/// back never before it. Only a grant that takes another back can be claimed after its playbook went out of use.
+fn rests_as_signed(
+    tx: &Tx<'_>,
+    opening: &Opening,
+    playbook: Option<Digest>,
+    inverse_of: Option<String>,
+) -> Result<(), Fault> {
+    let used = opening.playbook.as_ref().map(|used| used.playbook);
+    let other_playbook = used != playbook && (used.is_some() || inverse_of.is_none());
+    let before = match opening.after {
+        Some(lease) => rows::lease_by_id(tx.conn, lease)?.and_then(|lease| lease.grant),
+        None => None,
+    };
+    let other_lease = before.is_some_and(|grant| Some(grant.to_string()) != inverse_of);
+    if other_playbook {
+        Err(Fault::Unstorable("the grant rests on another playbook than the opening".into()))
+    } else if other_lease || opening.after.is_some() != inverse_of.is_some() {
+        Err(Fault::Unstorable("the grant takes back another lease than the opening names".into()))
+    } else {
+        Ok(())
+    }
+}
+
 fn run_stands(tx: &Tx<'_>, opening: &Opening) -> Result<(), Refusal> {
     match rows::run(tx.conn, opening.lease.run)? {
         None => refused(OpenRefused::Missing("run")),
@@ -128,9 +199,26 @@ fn rules_stand(tx: &Tx<'_>, opening: &Opening) -> Result<(), Refusal> {
     if opening.epoch != tx.head.epoch {
         return refused(OpenRefused::EpochMoved);
     }
-    match ledger::rules(tx.conn)? == Some(opening.digests) {
+    match rules::digests(tx.conn)? == Some(opening.digests) {
         true => Ok(()),
         false => refused(OpenRefused::RulesMoved),
+    }
+}
+
+fn nothing_is_frozen(tx: &Tx<'_>, opening: &Opening) -> Result<(), Refusal> {
+    for key in &opening.freezes {
+        if freezes::since(tx.conn, key)?.is_some() {
+            return refused(OpenRefused::Frozen(key.clone()));
+        }
+    }
+    Ok(())
+}
+
+/// What never left, or may never have left, is not taken back.
+fn was_released(tx: &Tx<'_>, lease: LeaseId) -> Result<(), Refusal> {
+    match rows::lease_by_id(tx.conn, lease)?.and_then(|lease| lease.released_at) {
+        Some(_) => Ok(()),
+        None => refused(OpenRefused::NothingToTakeBack),
     }
 }
 
@@ -208,26 +296,4 @@ fn make_room(tx: &Tx<'_>, opening: &Opening) -> Result<(), Refusal> {
         }
         Some(_) => refused(OpenRefused::LeaseMoved),
     }
-}
-
-fn reserve(tx: &Tx<'_>, lease: LeaseId, wanted: &Reservation) -> Result<(), Refusal> {
-    let over = || OpenRefused::LimitReached(wanted.key.clone());
-    let taken: i64 = tx
-        .conn
-        .prepare_cached("SELECT coalesce(sum(amount), 0) FROM reservations WHERE key = ?1")?
-        .query_row([&wanted.key], |row| row.get(0))?;
-    let Some(amount) = count(taken)?
-        .checked_add(wanted.amount)
-        .filter(|sum| *sum <= wanted.limit)
-        .and_then(|_| i64::try_from(wanted.amount).ok())
-    else {
-        return refused(over());
-    };
-    tx.conn
-        .prepare_cached(
-            "INSERT INTO reservations (lease, key, amount) VALUES (?1, ?2, ?3)
-             ON CONFLICT (lease, key) DO UPDATE SET amount = amount + excluded.amount",
-        )?
-        .execute(params![lease.to_string(), wanted.key, amount])?;
-    Ok(())
 }

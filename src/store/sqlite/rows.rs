@@ -14,6 +14,7 @@ use crate::domain::grant::{GrantState, SealedGrant};
 use crate::domain::id::{GrantId, LeaseId, RunId};
 use crate::domain::lease::{EndReason, Ended, Lease, LeaseState, Revocation};
 use crate::domain::phase::RunPhase;
+use crate::domain::principal::{ActionType, Attestation};
 use crate::domain::run::Run;
 use crate::domain::time::Timestamp;
 
@@ -51,8 +52,8 @@ pub(super) fn run(conn: &Connection, id: RunId) -> Result<Option<Run>, Fault> {
             agent: parsed(row, "agent")?,
             environment: parsed(row, "environment")?,
             requester: parsed(row, "requester")?,
-            asked_in_person: false,
-            attestation: crate::domain::principal::Attestation::RegisteredKey,
+            asked_in_person: row.get("asked_in_person")?,
+            attestation: named(row, "attestation", Attestation::from_name)?,
             prompt_digest: row.get::<_, Option<[u8; 32]>>("prompt_digest")?.map(Digest::from_bytes),
             phase: named(row, "phase", RunPhase::from_name)?,
             opened_at: at(row, "opened_at")?,
@@ -63,7 +64,11 @@ pub(super) fn run(conn: &Connection, id: RunId) -> Result<Option<Run>, Fault> {
 
 /// Inserts a run.
 pub(super) fn insert_run(conn: &Connection, run: &Run) -> Result<(), Fault> {
-    conn.prepare_cached("INSERT INTO runs VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?.execute(params![
+    conn.prepare_cached(
+        "INSERT INTO runs (id, agent, environment, requester, prompt_digest, phase, opened_at, asked_in_person,
+           attestation) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+    )?
+    .execute(params![
         run.id.to_string(),
         run.agent.as_str(),
         run.environment.as_str(),
@@ -71,6 +76,8 @@ pub(super) fn insert_run(conn: &Connection, run: &Run) -> Result<(), Fault> {
         run.prompt_digest.map(|digest| digest.as_bytes().to_vec()),
         run.phase.name(),
         run.opened_at.seconds(),
+        run.asked_in_person,
+        run.attestation.name(),
     ])?;
     Ok(())
 }
@@ -109,7 +116,7 @@ pub(super) fn lease_by_id(conn: &Connection, id: LeaseId) -> Result<Option<Lease
 
 /// A lease's row.
 pub(super) fn lease(row: &Row<'_>) -> Result<Lease, Fault> {
-    let grant: Option<String> = row.get("grant_id")?;
+    let (grant, action): (Option<String>, Option<String>) = (row.get("grant_id")?, row.get("action")?);
     let ended = match maybe_at(row, "ended_at")? {
         None => None,
         Some(at) => Some(Ended {
@@ -127,8 +134,7 @@ pub(super) fn lease(row: &Row<'_>) -> Result<Lease, Fault> {
         provider: word(row.get("provider")?)?,
         revocability: word(row.get("revocability")?)?,
         grant: grant.map(|text| parse::<GrantId>(&text, "grant_id")).transpose()?,
-        action: None,
-        released_at: None,
+        action: action.map(|text| parse::<ActionType>(&text, "action")).transpose()?,
         key: parsed(row, "key")?,
         target: row.get("target")?,
         state: named(row, "state", LeaseState::from_name)?,
@@ -137,6 +143,7 @@ pub(super) fn lease(row: &Row<'_>) -> Result<Lease, Fault> {
         hard_end: at(row, "hard_end")?,
         sent: Digest::from_bytes(row.get("sent")?),
         reference: row.get("reference")?,
+        released_at: maybe_at(row, "released_at")?,
         ended,
         revocation: json(&row.get::<_, String>("revocation")?)?,
     })
@@ -145,10 +152,11 @@ pub(super) fn lease(row: &Row<'_>) -> Result<Lease, Fault> {
 /// Inserts a lease at its place in the ledger.
 pub(super) fn insert_lease(conn: &Connection, lease: &Lease, place: u64) -> Result<(), Fault> {
     conn.prepare_cached(
-        "INSERT INTO leases (id, place, run, agent, phase, environment, provider, revocability, grant_id, key,
-           target, state, opened_at, not_after, hard_end, sent, reference, revocation, retry_at)
-         VALUES (:id, :place, :run, :agent, :phase, :environment, :provider, :revocability, :grant_id, :key,
-           :target, :state, :opened_at, :not_after, :hard_end, :sent, :reference, :revocation, :retry_at)",
+        "INSERT INTO leases (id, place, run, agent, phase, environment, provider, revocability, grant_id, action,
+           key, target, state, opened_at, not_after, hard_end, sent, reference, released_at, revocation, retry_at)
+         VALUES (:id, :place, :run, :agent, :phase, :environment, :provider, :revocability, :grant_id, :action,
+           :key, :target, :state, :opened_at, :not_after, :hard_end, :sent, :reference, :released_at, :revocation,
+           :retry_at)",
     )?
     .execute(named_params! {
         ":id": lease.id.to_string(),
@@ -160,6 +168,7 @@ pub(super) fn insert_lease(conn: &Connection, lease: &Lease, place: u64) -> Resu
         ":provider": lease.provider.name(),
         ":revocability": spelled(&lease.revocability)?,
         ":grant_id": lease.grant.map(|id| id.to_string()),
+        ":action": lease.action.as_ref().map(ActionType::as_str),
         ":key": lease.key.to_string(),
         ":target": lease.target,
         ":state": lease.state.name(),
@@ -168,6 +177,7 @@ pub(super) fn insert_lease(conn: &Connection, lease: &Lease, place: u64) -> Resu
         ":hard_end": lease.hard_end.seconds(),
         ":sent": lease.sent.as_bytes(),
         ":reference": lease.reference,
+        ":released_at": lease.released_at.map(Timestamp::seconds),
         ":revocation": text(&lease.revocation)?,
         ":retry_at": retry_at(lease.revocation),
     })?;
@@ -177,14 +187,16 @@ pub(super) fn insert_lease(conn: &Connection, lease: &Lease, place: u64) -> Resu
 /// Writes what a step can change.
 pub(super) fn update_lease(conn: &Connection, lease: &Lease) -> Result<(), Fault> {
     conn.prepare_cached(
-        "UPDATE leases SET state = :state, reference = :reference, ended_at = :ended_at,
-           end_reason = :end_reason, outcome = :outcome, revocation = :revocation, retry_at = :retry_at
+        "UPDATE leases SET state = :state, reference = :reference, released_at = :released_at,
+           ended_at = :ended_at, end_reason = :end_reason, outcome = :outcome, revocation = :revocation,
+           retry_at = :retry_at
          WHERE id = :id",
     )?
     .execute(named_params! {
         ":id": lease.id.to_string(),
         ":state": lease.state.name(),
         ":reference": lease.reference,
+        ":released_at": lease.released_at.map(Timestamp::seconds),
         ":ended_at": lease.ended.map(|ended| ended.at.seconds()),
         ":end_reason": lease.ended.map(|ended| ended.reason.name()),
         ":outcome": lease.ended.and_then(|ended| ended.outcome).map(|outcome| outcome.name()),
@@ -212,39 +224,46 @@ where
     text.parse().map_err(|e| Fault::Unreadable(format!("column `{column}`: {e}")))
 }
 
-fn parsed<T: FromStr>(row: &Row<'_>, column: &str) -> Result<T, Fault>
+/// A column that must parse.
+pub(super) fn parsed<T: FromStr>(row: &Row<'_>, column: &str) -> Result<T, Fault>
 where
     T::Err: Display,
 {
     parse(&row.get::<_, String>(column)?, column)
 }
 
-fn named<T>(row: &Row<'_>, column: &str, read: impl Fn(&str) -> Option<T>) -> Result<T, Fault> {
+/// A column that holds a name.
+pub(super) fn named<T>(row: &Row<'_>, column: &str, read: impl Fn(&str) -> Option<T>) -> Result<T, Fault> {
     let name: String = row.get(column)?;
     read(&name)
         .ok_or_else(|| Fault::Unreadable(format!("column `{column}` holds `{}`", name.escape_default())))
 }
 
-fn word<T: DeserializeOwned>(name: String) -> Result<T, Fault> {
+/// A value by its spelling.
+pub(super) fn word<T: DeserializeOwned>(name: String) -> Result<T, Fault> {
     serde_json::from_value(serde_json::Value::String(name)).map_err(|e| Fault::Unreadable(e.to_string()))
 }
 
-fn spelled<T: Serialize>(value: &T) -> Result<String, Fault> {
+/// The spelling of a value.
+pub(super) fn spelled<T: Serialize>(value: &T) -> Result<String, Fault> {
     match serde_json::to_value(value) {
         Ok(serde_json::Value::String(name)) => Ok(name),
         _ => Err(Fault::Unstorable("a word has no spelling".into())),
     }
 }
 
-fn json<T: DeserializeOwned>(text: &str) -> Result<T, Fault> {
+/// A record kept as JSON text, read back.
+pub(super) fn json<T: DeserializeOwned>(text: &str) -> Result<T, Fault> {
     serde_json::from_str(text).map_err(|e| Fault::Unreadable(e.to_string()))
 }
 
-fn at(row: &Row<'_>, column: &str) -> Result<Timestamp, Fault> {
+/// An instant.
+pub(super) fn at(row: &Row<'_>, column: &str) -> Result<Timestamp, Fault> {
     Ok(Timestamp::from_seconds(row.get(column)?))
 }
 
-fn maybe_at(row: &Row<'_>, column: &str) -> Result<Option<Timestamp>, Fault> {
+/// An instant, where there is one.
+pub(super) fn maybe_at(row: &Row<'_>, column: &str) -> Result<Option<Timestamp>, Fault> {
     Ok(row.get::<_, Option<i64>>(column)?.map(Timestamp::from_seconds))
 }
 

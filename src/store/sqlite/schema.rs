@@ -1,165 +1,80 @@
-//! The tables, and how a connection is set up. Times are seconds, ids are ULIDs in text (time-ordered, so that
-//! indexes append), digests are 32 bytes. Events are immutable: triggers refuse to change or delete one.
+//! How a connection is set up, and how a file comes to the schema that this build knows.
 
 use std::path::Path;
 use std::time::Duration;
 
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
 use super::fault::Fault;
-
-/// Version of the schema, in `user_version`.
-pub(super) const VERSION: i64 = 1;
+use super::ledger::{self, Tx};
+use super::rows;
+use super::tables::{STEPS, VERSION};
+use crate::domain::event::{Event, EventKind};
+use crate::domain::grant::GrantState;
+use crate::domain::id::{GrantId, RunId};
+use crate::domain::principal::Actor;
 
 /// Pages after which the writer itself checkpoints when no quiet moment came (https://sqlite.org/wal.html#ckpt).
 const WAL_AUTOCHECKPOINT: i64 = 10_000;
 
-const TABLES: &str = "
-CREATE TABLE sequence (
-  one INTEGER PRIMARY KEY CHECK (one = 1),
-  epoch INTEGER NOT NULL CHECK (epoch >= 1),
-  size INTEGER NOT NULL CHECK (size >= 0),
-  at INTEGER NOT NULL,
-  last BLOB NOT NULL CHECK (length(last) = 32)
-) STRICT;
-INSERT INTO sequence VALUES (1, 1, 0, 0, zeroblob(32));
-
-CREATE TABLE events (
-  place INTEGER PRIMARY KEY,
-  run TEXT,
-  bytes BLOB NOT NULL CHECK (length(bytes) BETWEEN 1 AND 65535)
-) STRICT;
-CREATE INDEX events_of_run ON events (run, place) WHERE run IS NOT NULL;
-CREATE TRIGGER events_never_change BEFORE UPDATE ON events
-  BEGIN SELECT RAISE(ABORT, 'an event is immutable'); END;
-CREATE TRIGGER events_never_go BEFORE DELETE ON events
-  BEGIN SELECT RAISE(ABORT, 'an event is immutable'); END;
-CREATE TABLE texts (
-  place INTEGER NOT NULL REFERENCES events (place),
-  name TEXT NOT NULL,
-  salt BLOB NOT NULL CHECK (length(salt) = 16),
-  value TEXT NOT NULL,
-  PRIMARY KEY (place, name)
-) STRICT, WITHOUT ROWID;
-
-CREATE TABLE rules (
-  one INTEGER PRIMARY KEY CHECK (one = 1),
-  policy BLOB NOT NULL CHECK (length(policy) = 32),
-  catalog BLOB NOT NULL CHECK (length(catalog) = 32),
-  directory BLOB NOT NULL CHECK (length(directory) = 32)
-) STRICT;
-CREATE TABLE directories (digest BLOB PRIMARY KEY CHECK (length(digest) = 32), document TEXT NOT NULL) STRICT;
-CREATE TABLE freezes (key TEXT PRIMARY KEY, generation INTEGER NOT NULL) STRICT, WITHOUT ROWID;
-CREATE TABLE writers (
-  name TEXT PRIMARY KEY,
-  holder TEXT NOT NULL,
-  generation INTEGER NOT NULL,
-  until INTEGER NOT NULL
-) STRICT, WITHOUT ROWID;
-
-CREATE TABLE runs (
-  id TEXT PRIMARY KEY,
-  agent TEXT NOT NULL,
-  environment TEXT NOT NULL,
-  requester TEXT NOT NULL,
-  prompt_digest BLOB,
-  phase TEXT NOT NULL,
-  opened_at INTEGER NOT NULL
-) STRICT, WITHOUT ROWID;
-
-CREATE TABLE grants (
-  id TEXT PRIMARY KEY,
-  place INTEGER NOT NULL,
-  run TEXT NOT NULL REFERENCES runs (id),
-  epoch INTEGER NOT NULL,
-  claiming_agent TEXT NOT NULL,
-  claim_key TEXT NOT NULL,
-  state TEXT NOT NULL,
-  revision INTEGER NOT NULL,
-  approve_by INTEGER NOT NULL,
-  claim_until INTEGER,
-  evidence TEXT,
-  bytes BLOB NOT NULL
-) STRICT;
-CREATE INDEX grants_open ON grants (run, place) WHERE state IN ('pending', 'approved');
-CREATE INDEX grants_open_key ON grants (claim_key) WHERE state IN ('pending', 'approved');
-CREATE INDEX grants_pending_due ON grants (approve_by) WHERE state = 'pending';
-CREATE INDEX grants_approved_due ON grants (claim_until) WHERE state = 'approved';
-CREATE TABLE approvals (
-  grant_id TEXT NOT NULL REFERENCES grants (id),
-  nth INTEGER NOT NULL,
-  record TEXT NOT NULL,
-  PRIMARY KEY (grant_id, nth)
-) STRICT, WITHOUT ROWID;
-
-CREATE TABLE leases (
-  id TEXT PRIMARY KEY,
-  place INTEGER NOT NULL,
-  run TEXT NOT NULL REFERENCES runs (id),
-  agent TEXT NOT NULL,
-  phase TEXT NOT NULL,
-  environment TEXT NOT NULL,
-  provider TEXT NOT NULL,
-  revocability TEXT NOT NULL,
-  grant_id TEXT REFERENCES grants (id),
-  key TEXT NOT NULL,
-  target TEXT NOT NULL,
-  state TEXT NOT NULL,
-  opened_at INTEGER NOT NULL,
-  not_after INTEGER NOT NULL,
-  hard_end INTEGER NOT NULL,
-  sent BLOB NOT NULL CHECK (length(sent) = 32),
-  reference TEXT,
-  ended_at INTEGER,
-  end_reason TEXT,
-  outcome TEXT,
-  revocation TEXT NOT NULL,
-  retry_at INTEGER,
-  CHECK ((ended_at IS NULL) = (end_reason IS NULL)),
-  CHECK ((phase = 'execute') = (grant_id IS NOT NULL))
-) STRICT, WITHOUT ROWID;
--- INVARIANT: one-use, whatever the code above does: one lease per grant that was not refused.
-CREATE UNIQUE INDEX leases_spend_once ON leases (grant_id) WHERE grant_id IS NOT NULL AND state <> 'refused';
-CREATE INDEX leases_of_run ON leases (run, place);
-CREATE INDEX leases_of_key ON leases (key);
-CREATE INDEX leases_by_place ON leases (place);
-CREATE INDEX leases_of_target ON leases (provider, target, hard_end);
-CREATE INDEX leases_executing ON leases (agent)
-  WHERE phase = 'execute' AND state IN ('intent', 'unknown', 'minted', 'released');
-CREATE INDEX leases_due ON leases (CASE state WHEN 'unknown' THEN hard_end ELSE not_after END)
-  WHERE state IN ('intent', 'unknown', 'minted', 'released');
-CREATE INDEX leases_retry ON leases (retry_at) WHERE retry_at IS NOT NULL;
-CREATE TABLE reservations (
-  lease TEXT NOT NULL,
-  key TEXT NOT NULL,
-  amount INTEGER NOT NULL CHECK (amount >= 0),
-  PRIMARY KEY (lease, key)
-) STRICT, WITHOUT ROWID;
-CREATE INDEX reservations_of_key ON reservations (key, amount);
-";
-
-/// Opens the one write connection and creates the tables in an empty file.
+/// Opens the one write connection and brings the file to the newest schema, in one transaction.
 pub(super) fn writer(path: &Path, max_bytes: Option<u64>) -> Result<Connection, Fault> {
-    let conn = connect(path)?;
+    let mut conn = connect(path)?;
     conn.pragma_update(None, "wal_autocheckpoint", WAL_AUTOCHECKPOINT)?;
     if let Some(bytes) = max_bytes {
         let page: i64 = conn.pragma_query_value(None, "page_size", |row| row.get(0))?;
         let pages = i64::try_from(bytes).unwrap_or(i64::MAX) / page.max(1);
         conn.query_row(&format!("PRAGMA max_page_count = {}", pages.max(1)), [], |_| Ok(()))?;
     }
-    let version: i64 = conn.pragma_query_value(None, "user_version", |row| row.get(0))?;
-    let tables: i64 = conn.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
-    match (version, tables) {
-        (0, 0) => conn.execute_batch(&format!("BEGIN; {TABLES} PRAGMA user_version = {VERSION}; COMMIT;"))?,
-        (VERSION, _) => {}
-        (0, _) => return Err(Fault::Unreadable("the file holds another program's tables".into())),
-        (other, _) => {
-            return Err(Fault::Unreadable(format!(
-                "its schema has version {other}, this build knows {VERSION}; run the build that wrote it"
-            )));
-        }
-    }
+    migrate(&mut conn)?;
     Ok(conn)
+}
+
+/// Takes the steps that the file has not taken.
+fn migrate(conn: &mut Connection) -> Result<(), Fault> {
+    let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let version: i64 = tx.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    let tables: i64 = tx.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    if (version == 0) != (tables == 0) {
+        return Err(Fault::Unreadable("the file holds another program's tables".into()));
+    }
+    let left = usize::try_from(version).ok().and_then(|taken| STEPS.get(taken..)).ok_or_else(|| {
+        Fault::Unreadable(format!(
+            "its schema has version {version}, this build knows {VERSION}; run the build that wrote it"
+        ))
+    })?;
+    if left.is_empty() {
+        return Ok(());
+    }
+    for step in left {
+        tx.execute_batch(step)?;
+    }
+    if version == 1 {
+        lapse_open_grants(&tx)?;
+    }
+    tx.pragma_update(None, "user_version", VERSION)?;
+    Ok(tx.commit()?)
+}
+
+/// Documents of version 1 do not say what the rules of today must know, so that no grant of them can be signed or used
+/// any more; what is asked again is sealed anew.
+fn lapse_open_grants(conn: &Connection) -> Result<(), Fault> {
+    let open = rows::all(
+        conn,
+        "SELECT id, run FROM grants WHERE state IN ('pending', 'approved') ORDER BY place, id",
+        [],
+        |row| Ok((rows::parsed::<GrantId>(row, "id")?, rows::parsed::<RunId>(row, "run")?)),
+    )?;
+    ledger::check(conn)?;
+    let mut tx = Tx::new(conn, ledger::head(conn)?);
+    for (grant, run) in open {
+        conn.prepare_cached("UPDATE grants SET state = ?2, revision = revision + 1 WHERE id = ?1")?
+            .execute([grant.to_string(), GrantState::Lapsed.name().to_owned()])?;
+        let at = tx.head.at;
+        let lapsed = Event::new(EventKind::GrantLapsed, Actor::Broker, at).run(run).grant(grant);
+        tx.append(&[lapsed.fact("why", "its document is of an earlier version")])?;
+    }
+    ledger::keep_head(conn, &tx.head)
 }
 
 /// Opens a connection that cannot write.
