@@ -96,7 +96,7 @@ impl Broker {
                 "preconditions cannot be checked by this broker",
             ));
         }
-        let (approved, work_seconds) = self.redecide(&record, presented, &rules).await?;
+        let (approved, work_seconds) = self.redecide(&record, presented, &rules, now).await?;
         let provider = self.provider(grant.credential.provider())?.clone();
         let prepared = provider
             .prepare(grant.time.lease, &grant.credential, work_seconds, now)
@@ -256,6 +256,7 @@ impl Broker {
         record: &GrantRecord,
         presented: Vec<Approval>,
         rules: &Rules,
+        now: Timestamp,
     ) -> Result<(ApprovedGrant, u32), Refusal> {
         let grant = record.sealed.grant();
         let changed = |what: String| {
@@ -268,7 +269,7 @@ impl Broker {
         if let Some(member) = catalog::difference(&plan, &grant.action, &grant.credential) {
             return Err(changed(member));
         }
-        let terms = self.terms(&decide(rules, &plan, &grant.environment, &grant.who))?;
+        let terms = self.terms(&decide(rules, &plan, &grant.environment, &grant.who, now))?;
         let sealed_under = self.directory_at(grant.decision.directory).await?;
         let directories = [&*sealed_under, &rules.directory];
         let approved = ApprovedGrant::check(record.sealed.clone(), presented, &[&terms.rule], &directories)

@@ -23,7 +23,7 @@ use crate::domain::proposal::{Evidence, Proposal};
 use crate::domain::rule::Rule;
 use crate::domain::time::Timestamp;
 use crate::domain::token::TokenClaims;
-use crate::policy::Question;
+use crate::policy::{Around, Facts, History};
 
 /// A proposal that was sealed and waits for signatures.
 #[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
@@ -100,7 +100,7 @@ impl Broker {
             asked_in_person: run.asked_in_person,
             attestation: run.attestation,
         };
-        let decision = decide(&rules, &plan, &run.environment, &who);
+        let decision = decide(&rules, &plan, &run.environment, &who, now);
         let terms = self.terms(&decision)?;
         let evidence = Evidence::new(proposal.story);
         let around = Circumstances {
@@ -256,17 +256,29 @@ impl Broker {
 }
 
 /// Asks the policy about a plan.
-pub(super) fn decide(rules: &Rules, plan: &Plan, environment: &Environment, who: &Who) -> Decision {
-    let groups =
-        rules.directory.agent(&who.proposing_agent).map(|agent| agent.groups.clone()).unwrap_or_default();
-    rules.policy.decide(&Question {
-        plan,
-        environment,
-        proposing_agent: &who.proposing_agent,
-        claiming_agent: &who.claiming_agent,
-        agent_groups: &groups,
-        requester: &who.requester,
-    })
+pub(super) fn decide(
+    rules: &Rules,
+    plan: &Plan,
+    environment: &Environment,
+    who: &Who,
+    now: Timestamp,
+) -> Decision {
+    let agent = rules.directory.agent(&who.proposing_agent);
+    let groups = rules.directory.document().groups.keys();
+    let around = Around {
+        agent_groups: agent.map(|agent| agent.groups.clone()).unwrap_or_default(),
+        requester_groups: groups
+            .filter(|group| rules.directory.is_member(&who.requester, group))
+            .cloned()
+            .collect(),
+        tainted: true,
+        history: History::default(),
+        budgets: BTreeMap::new(),
+        freezes: BTreeSet::new(),
+        voucher: false,
+        now,
+    };
+    rules.policy.decide(&Facts::of(plan, environment, who, around))
 }
 
 /// Everyone who could sign, by group; an error when they are too few for the rule to be met at all.
