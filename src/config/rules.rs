@@ -9,6 +9,7 @@ use crate::catalog::iam::ActionTable;
 use crate::catalog::{Catalog, CatalogDocument};
 use crate::domain::directory::{Directory, DirectoryDocument};
 use crate::domain::plan::ProviderKind;
+use crate::domain::principal::Name;
 use crate::policy::PolicySet;
 
 /// Largest file that is read.
@@ -29,13 +30,18 @@ impl RuleFiles {
     /// Reads and checks all three; `None` when any has a mistake.
     pub(super) fn read(&self, errors: &mut ConfigErrors) -> Option<Rules> {
         let catalog = self.catalog(errors);
-        let policy = self.policy(errors);
         let directory = self.directory(errors);
         let guardrails: crate::guardrails::GuardrailsDocument = toml::from_str(
-            "[taint]\nwindow_seconds = 3600\n[administration]\napprove_seconds = 900\n[administration.unfreeze]\napprovals = { sre = 1 }\ncustody = [\"file\"]\n",
+            "[taint]\nwindow_seconds = 3600\n[administration]\napprove_seconds = 900\n[administration.unfreeze]\napprovals = { sre = 1 }\ncustody = [\"file\"]\n
+            [budgets.run-changes]\ncounts = \"changes\"\nper = [\"run\"]\nstep_up_at = 3\nlimit = 10\n
+            [budgets.agent-hour]\ncounts = \"uses\"\nper = [\"agent\"]\nseconds = 3600\nstep_up_at = 5\nlimit = 20\n
+            [budgets.service-hour]\ncounts = \"changes\"\nper = [\"service\"]\nseconds = 3600\nstep_up_at = 3\nlimit = 10\n
+            [budgets.environment-day]\ncounts = \"changes\"\nper = [\"environment\"]\nseconds = 86400\nstep_up_at = 20\nlimit = 60\n
+            [budgets.privilege-day]\ncounts = \"privilege\"\nper = [\"agent\"]\nseconds = 86400\nstep_up_at = 20\nlimit = 60\n",
         )
         .ok()?;
         let guardrails = crate::guardrails::Guardrails::check(guardrails).ok()?;
+        let policy = self.policy(&guardrails.document().budgets.keys().cloned().collect(), errors);
         Some(Rules { catalog: catalog?, policy: policy?, directory: directory?, guardrails })
     }
 
@@ -126,7 +132,7 @@ impl RuleFiles {
     }
 
     /// INVARIANT: unknown-is-no. A file that cannot be read is never left out: its forbids would be gone.
-    fn policy(&self, errors: &mut ConfigErrors) -> Option<PolicySet> {
+    fn policy(&self, budgets: &BTreeSet<Name>, errors: &mut ConfigErrors) -> Option<PolicySet> {
         let before = errors.0.len();
         let mut files = Vec::new();
         for path in &self.policy {
@@ -142,7 +148,7 @@ impl RuleFiles {
         }
         let named: Vec<(String, String)> =
             files.iter().map(|(_, name, text)| (name.clone(), text.clone())).collect();
-        let mistakes = match PolicySet::load(&named) {
+        let mistakes = match PolicySet::load(&named, budgets) {
             Ok(set) => return Some(set),
             Err(mistakes) => mistakes,
         };

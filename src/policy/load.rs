@@ -1,24 +1,31 @@
 //! Loads policy files whole or not at all: parsed, checked strictly against the schema, annotations understood.
 //! Every mistake names its file and line. A policy that can never apply is a mistake too.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use cedar_policy::{PolicyId, Schema, ValidationMode, Validator};
 use miette::Diagnostic;
 
+use super::question::Kinds;
+use super::schema;
+use super::split::{Split, pinned_to};
 use super::terms::{Annotated, Answer};
 use crate::domain::digest::Digest;
+use crate::domain::principal::Name;
 use crate::domain::rule::Rule;
-
-const SCHEMA: &str = include_str!("schema.cedarschema");
 
 /// A policy set that passed every check.
 #[derive(Clone)]
 pub struct PolicySet {
-    pub(super) cedar: cedar_policy::PolicySet,
+    pub(super) split: Split,
     pub(super) schema: Schema,
+    pub(super) kinds: Kinds,
     pub(super) annotated: BTreeMap<String, Annotated>,
+    /// Policy id to file and line.
+    places: BTreeMap<String, (String, usize)>,
+    /// Policy id to the action type its scope names.
+    pinned: BTreeMap<String, String>,
     digest: Digest,
 }
 
@@ -35,12 +42,11 @@ pub struct PolicyError {
 }
 
 impl PolicySet {
-    /// Loads (file name, text) pairs, whole or not at all.
-    pub fn load(files: &[(String, String)]) -> Result<Self, Vec<PolicyError>> {
-        let schema = match Schema::from_cedarschema_str(SCHEMA) {
-            Ok((schema, _)) => schema,
-            Err(error) => return Err(vec![whole_set(format!("the built-in schema: {error}"))]),
-        };
+    /// Loads (file name, text) pairs, whole or not at all. `budgets` are the names that policies may speak of.
+    pub fn load(files: &[(String, String)], budgets: &BTreeSet<Name>) -> Result<Self, Vec<PolicyError>> {
+        let whole = |problem: String| vec![whole_set(problem)];
+        let schema = schema::compose(budgets).map_err(whole)?;
+        let kinds = Kinds::parse().map_err(whole)?;
         let mut loading = Loading::default();
         for (file, text) in files {
             loading.file(file, text);
@@ -58,11 +64,16 @@ impl PolicySet {
         }
         let mut named: Vec<&(String, String)> = files.iter().collect();
         named.sort();
-        let bytes = serde_json::to_vec(&named).map_err(|e| vec![whole_set(e.to_string())])?;
+        let bytes = serde_json::to_vec(&named).map_err(|e| whole(e.to_string()))?;
+        let pinned = loading.cedar.policies();
+        let pinned = pinned.filter_map(|p| Some((p.id().to_string(), pinned_to(p, &kinds.action_type)?)));
         Ok(Self {
-            cedar: loading.cedar,
+            split: Split::cut(&loading.cedar, &kinds.action_type).map_err(whole)?,
+            pinned: pinned.collect(),
             schema,
+            kinds,
             annotated: loading.annotated,
+            places: loading.places.into_iter().map(|(id, (file, _, line))| (id, (file, line))).collect(),
             digest: Digest::tagged("phasebroker-policy-v1", &bytes),
         })
     }
@@ -72,12 +83,22 @@ impl PolicySet {
         self.digest
     }
 
-    /// The rule of every policy that asks for approvals, by policy id.
+    /// The rule of every policy that carries one, by policy id.
     pub fn rules(&self) -> impl Iterator<Item = (&str, &Rule)> {
         self.annotated.iter().filter_map(|(id, annotated)| match &annotated.answer {
-            Answer::NeedsApproval(terms) => Some((id.as_str(), &terms.rule)),
-            _ => None,
+            Answer::NeedsApproval(terms) | Answer::Autonomous(terms) => Some((id.as_str(), &terms.rule)),
+            Answer::Forbid | Answer::SuggestOnly => None,
         })
+    }
+
+    /// File and line of a policy.
+    pub fn place(&self, id: &str) -> Option<(&str, usize)> {
+        self.places.get(id).map(|(file, line)| (file.as_str(), *line))
+    }
+
+    /// Every policy whose scope names one action type, with that name: whether there is such an action, the catalog knows.
+    pub fn pinned(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.pinned.iter().map(|(id, action)| (id.as_str(), action.as_str()))
     }
 
     /// What the policy says of itself to people (`@reason`).

@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use cedar_policy::{Effect, Policy};
 
+use super::floor::RESERVED;
 use crate::domain::decision::Terms;
 use crate::domain::key::Custody;
 use crate::domain::principal::GroupSlug;
@@ -14,9 +15,11 @@ use crate::domain::rule::Rule;
 const APPROVE_SECONDS: Bound = Bound { name: "approve_seconds", default: 900, range: 60..=86_400 };
 const CLAIM_SECONDS: Bound = Bound { name: "claim_seconds", default: 120, range: 10..=3_600 };
 const WORK_SECONDS: Bound = Bound { name: "work_seconds", default: 600, range: 10..=900 };
-const KNOWN: [&str; 8] =
-    ["id", "decision", "reason", "approvals", "custody", "approve_seconds", "claim_seconds", "work_seconds"];
-const OF_APPROVAL: [&str; 5] = ["approvals", "custody", "approve_seconds", "claim_seconds", "work_seconds"];
+/// What every policy may carry.
+const OF_ALL: [&str; 3] = ["id", "decision", "reason"];
+/// What a permit with a rule may carry besides.
+const OF_APPROVAL: [&str; 6] =
+    ["approvals", "custody", "separate", "approve_seconds", "claim_seconds", "work_seconds"];
 
 /// What a policy answers when it applies.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,7 +27,8 @@ pub(super) enum Answer {
     Forbid,
     SuggestOnly,
     NeedsApproval(Terms),
-    Autonomous,
+    /// With the terms of a single grant of its kind: who signs the playbook, and who signs outside of one.
+    Autonomous(Terms),
 }
 
 /// A policy's annotations, understood.
@@ -47,8 +51,14 @@ impl Annotated {
         let notes: BTreeMap<&str, &str> = policy.annotations().collect();
         let mut problems: Vec<String> = notes
             .keys()
-            .filter(|name| !KNOWN.contains(name))
-            .map(|name| format!("unknown annotation `@{name}`; known are @{}", KNOWN.join(", @")))
+            .filter(|name| !OF_ALL.contains(name) && !OF_APPROVAL.contains(name))
+            .map(|name| {
+                format!(
+                    "unknown annotation `@{name}`; known are @{}, @{}",
+                    OF_ALL.join(", @"),
+                    OF_APPROVAL.join(", @")
+                )
+            })
             .collect();
         let id = keep(&mut problems, id(&notes));
         let reason = keep(&mut problems, reason(&notes));
@@ -74,6 +84,11 @@ fn id(notes: &BTreeMap<&str, &str>) -> Result<String, String> {
     let id =
         *notes.get("id").ok_or("has no `@id(\"…\")`; every policy needs one, it is what reasons name")?;
     let fits = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-_.".contains(&b);
+    if let Some(reserved) = RESERVED.iter().find(|reserved| id.starts_with(**reserved)) {
+        return Err(format!(
+            "`@id(\"{id}\")` begins with `{reserved}`, which names what no policy says; rename it"
+        ));
+    }
     match (1..=64).contains(&id.len()) && id.bytes().all(fits) {
         true => Ok(id.to_owned()),
         false => Err(format!("`@id(\"{id}\")` must be 1 to 64 characters of a-z, 0-9, `-`, `_` and `.`")),
@@ -108,8 +123,8 @@ fn answer(effect: Effect, notes: &BTreeMap<&str, &str>) -> Result<Answer, Vec<St
         (Effect::Permit, Some("suggest_only")) => {
             stray("a `suggest_only` permit").map(|()| Answer::SuggestOnly)
         }
-        (Effect::Permit, Some("autonomous")) => stray("an `autonomous` permit").map(|()| Answer::Autonomous),
-        (Effect::Permit, Some("needs_approval")) => terms(notes).map(Answer::NeedsApproval),
+        (Effect::Permit, Some("autonomous")) => terms(notes, "autonomous").map(Answer::Autonomous),
+        (Effect::Permit, Some("needs_approval")) => terms(notes, "needs_approval").map(Answer::NeedsApproval),
         (Effect::Permit, Some(other)) => Err(vec![format!(
             "`@decision(\"{other}\")` is not one of `needs_approval`, `suggest_only`, `autonomous`"
         )]),
@@ -119,16 +134,24 @@ fn answer(effect: Effect, notes: &BTreeMap<&str, &str>) -> Result<Answer, Vec<St
     }
 }
 
-fn terms(notes: &BTreeMap<&str, &str>) -> Result<Terms, Vec<String>> {
+fn terms(notes: &BTreeMap<&str, &str>, decision: &str) -> Result<Terms, Vec<String>> {
     let mut problems = Vec::new();
-    let groups = keep(&mut problems, approvals(notes));
-    let custody = keep(&mut problems, custody(notes));
+    let groups = keep(&mut problems, approvals(notes, decision));
+    let custody = keep(&mut problems, custody(notes, decision));
+    let separate = keep(&mut problems, separate(notes));
     let approve = keep(&mut problems, APPROVE_SECONDS.read(notes));
     let claim = keep(&mut problems, CLAIM_SECONDS.read(notes));
     let work = keep(&mut problems, WORK_SECONDS.read(notes));
-    match (groups, custody, approve, claim, work) {
-        (Some(groups), Some(custody), Some(approve_seconds), Some(claim_seconds), Some(work_seconds)) => {
-            let rule = Rule { groups, custody, separate_authors: false };
+    match (groups, custody, separate, approve, claim, work) {
+        (
+            Some(groups),
+            Some(custody),
+            Some(separate_authors),
+            Some(approve_seconds),
+            Some(claim_seconds),
+            Some(work_seconds),
+        ) => {
+            let rule = Rule { groups, custody, separate_authors };
             rule.check().map_err(|bad| vec![bad.0])?;
             Ok(Terms { rule, approve_seconds, claim_seconds, work_seconds })
         }
@@ -137,8 +160,10 @@ fn terms(notes: &BTreeMap<&str, &str>) -> Result<Terms, Vec<String>> {
 }
 
 /// INVARIANT: no-self-approval. A missing, empty or zero quorum is an error, never an open door.
-fn approvals(notes: &BTreeMap<&str, &str>) -> Result<BTreeMap<GroupSlug, u32>, String> {
-    let text = notes.get("approvals").ok_or("`needs_approval` needs `@approvals(\"group:number, …\")`")?;
+fn approvals(notes: &BTreeMap<&str, &str>, decision: &str) -> Result<BTreeMap<GroupSlug, u32>, String> {
+    let text = notes
+        .get("approvals")
+        .ok_or_else(|| format!("`{decision}` needs `@approvals(\"group:number, …\")`"))?;
     let mut groups = BTreeMap::new();
     for part in text.split(',').map(str::trim) {
         let (group, number) = part
@@ -154,8 +179,9 @@ fn approvals(notes: &BTreeMap<&str, &str>) -> Result<BTreeMap<GroupSlug, u32>, S
     Ok(groups)
 }
 
-fn custody<C: FromIterator<Custody>>(notes: &BTreeMap<&str, &str>) -> Result<C, String> {
-    let text = notes.get("custody").ok_or("`needs_approval` needs `@custody(\"file, passkey, …\")`")?;
+fn custody<C: FromIterator<Custody>>(notes: &BTreeMap<&str, &str>, decision: &str) -> Result<C, String> {
+    let text =
+        notes.get("custody").ok_or_else(|| format!("`{decision}` needs `@custody(\"file, passkey, …\")`"))?;
     const ALL: [Custody; 4] = [Custody::File, Custody::SshAgent, Custody::Passkey, Custody::Pkcs11];
     text.split(',')
         .map(str::trim)
@@ -165,6 +191,17 @@ fn custody<C: FromIterator<Custody>>(notes: &BTreeMap<&str, &str>) -> Result<C, 
             })
         })
         .collect()
+}
+
+/// Whose signatures the rule leaves out besides those of the grant's own parties.
+fn separate(notes: &BTreeMap<&str, &str>) -> Result<bool, String> {
+    match notes.get("separate").copied() {
+        None => Ok(false),
+        Some("authors") => Ok(true),
+        Some(other) => Err(format!(
+            "`@separate(\"{other}\")` must be `authors`: those who wrote the rules in force do not sign"
+        )),
+    }
 }
 
 impl Bound {

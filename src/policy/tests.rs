@@ -2,11 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use super::{PolicyError, PolicySet, Question};
+use super::{Around, Facts, History, PolicyError, PolicySet};
 use crate::domain::action::{Action, ActionClass, ParameterValue};
 use crate::domain::decision::{Decision, Verdict};
-use crate::domain::key::Custody;
+use crate::domain::grant::Who;
+use crate::domain::key::{Custody, SigningKey};
 use crate::domain::plan::{Credential, JwtCredential, Plan, Revocability};
+use crate::domain::principal::{Attestation, Name};
+use crate::domain::time::Timestamp;
 
 const SRE: &str = r#"@id("sre") @decision("needs_approval") @approvals("sre:1") @custody("file, passkey")
 permit(principal in AgentGroup::"remediators", action == Action::"execute", resource)
@@ -14,7 +17,11 @@ when { context.environment == "production" };
 "#;
 
 fn load(text: &str) -> Result<PolicySet, Vec<PolicyError>> {
-    PolicySet::load(&[("a.cedar".into(), text.into())])
+    PolicySet::load(&[("a.cedar".into(), text.into())], &budgets())
+}
+
+fn budgets() -> BTreeSet<Name> {
+    ["agent-hour".parse().unwrap()].into()
 }
 
 fn plan(changes: u32) -> Plan {
@@ -43,17 +50,32 @@ fn plan(changes: u32) -> Plan {
     Plan::compiled(action, credential)
 }
 
-fn decide(policy: &str, environment: &str, group: &str) -> Decision {
-    let plan = plan(1);
+fn facts(environment: &str, group: &str) -> Facts {
     let agent = "pay-bot".parse().unwrap();
-    load(policy).unwrap().decide(&Question {
-        plan: &plan,
-        environment: &environment.parse().unwrap(),
-        proposing_agent: &agent,
-        claiming_agent: &agent,
-        agent_groups: &BTreeSet::from([group.parse().unwrap()]),
-        requester: &"alice".parse().unwrap(),
-    })
+    let who = Who {
+        run: crate::domain::id::RunId::nil(),
+        proposing_agent: agent,
+        claiming_agent: "pay-runner".parse().unwrap(),
+        claim_key: SigningKey::generate().unwrap().public().thumbprint(),
+        requester: "alice".parse().unwrap(),
+        asked_in_person: false,
+        attestation: Attestation::RegisteredKey,
+    };
+    let around = Around {
+        agent_groups: [group.parse().unwrap()].into(),
+        requester_groups: [].into(),
+        tainted: false,
+        history: History::default(),
+        budgets: [].into(),
+        freezes: [].into(),
+        voucher: false,
+        now: Timestamp::from_seconds(1_700_000_000),
+    };
+    Facts::of(&plan(1), &environment.parse().unwrap(), &who, around)
+}
+
+fn decide(policy: &str, environment: &str, group: &str) -> Decision {
+    load(policy).unwrap().decide(&facts(environment, group))
 }
 
 fn asked(policy: &str) -> Decision {
@@ -94,24 +116,29 @@ fn the_strictest_of_all_permits_counts_in_every_part() {
     let second = r#"@id("both") @decision("needs_approval") @approvals("sre:2, security:1") @custody("passkey, pkcs11")
         @approve_seconds("1200") @claim_seconds("60") @work_seconds("120")
         permit(principal, action, resource);
-        @id("free") @decision("autonomous") permit(principal, action, resource);"#;
+        @id("free") @decision("autonomous") @approvals("sre:1, database:1") @custody("passkey")
+        @work_seconds("60") permit(principal, action, resource);"#;
     let Decision { verdict: Verdict::NeedsApproval(terms), reasons } = asked(&format!("{SRE}{second}"))
     else {
         panic!("not permitted")
     };
     assert_eq!(reasons, ["both", "free", "sre"]);
     let groups: Vec<(&str, u32)> = terms.rule.groups.iter().map(|(g, n)| (g.as_str(), *n)).collect();
-    assert_eq!(groups, [("security", 1), ("sre", 2)]);
+    assert_eq!(groups, [("database", 1), ("security", 1), ("sre", 2)]);
     assert_eq!(terms.rule.custody, [Custody::Passkey].into());
-    assert_eq!((terms.approve_seconds, terms.claim_seconds, terms.work_seconds), (900, 60, 120));
+    assert_eq!((terms.approve_seconds, terms.claim_seconds, terms.work_seconds), (900, 60, 60));
 }
 
 #[test]
 fn suggest_only_is_stricter_than_approval_and_autonomous_is_the_least() {
     let suggest = r#"@id("hint") @decision("suggest_only") permit(principal, action, resource);"#;
     assert_eq!(asked(&format!("{SRE}{suggest}")).verdict, Verdict::SuggestOnly);
-    let free = r#"@id("free") @decision("autonomous") permit(principal, action, resource);"#;
-    assert!(!matches!(asked(free).verdict, Verdict::NeedsApproval(_)));
+    let free = r#"@id("free") @decision("autonomous") @approvals("sre:2") @custody("file") permit(principal, action, resource);"#;
+    let Verdict::Autonomous(terms) = asked(free).verdict else { panic!("it is the only permit") };
+    assert_eq!(terms.rule.people(), 2);
+    let Verdict::NeedsApproval(terms) = asked(&format!("{SRE}{free}")).verdict else { panic!("SRE asks") };
+    assert_eq!(terms.rule.people(), 2);
+    assert_eq!(asked(&format!("{SRE}{free}{suggest}")).verdict, Verdict::SuggestOnly);
 }
 
 #[test]
@@ -134,7 +161,7 @@ fn a_forbid_that_errs_is_a_denial() {
 
 #[test]
 fn a_permit_that_errs_is_a_denial_even_beside_one_that_permits() {
-    let permit = r#"@id("bad-sum") @decision("autonomous") permit(principal, action, resource)
+    let permit = r#"@id("bad-sum") @decision("suggest_only") permit(principal, action, resource)
         when { context.changes + 9223372036854775807 > 0 };"#;
     let decision = asked(&format!("{SRE}{permit}"));
     assert_eq!(decision.verdict, Verdict::Deny);
@@ -149,6 +176,9 @@ fn schema_violations_are_named_with_file_and_line() {
         "resource.class == Class::\"availabilty\"",
         "context.claiming_agent in AgentGroup::\"remediators\"",
         "context.changes < \"2\"",
+        "context.crossed.contains(Budget::\"agent-huor\")",
+        "context.attestation == Attestation::\"passport\"",
+        "context.story == \"urgent\"",
     ] {
         let text = mistakes(&format!(
             "{SRE}\n@id(\"second\")\nforbid(principal, action, resource)\nwhen {{\n  {condition}\n}};\n"
@@ -182,7 +212,7 @@ fn syntax_errors_and_templates_are_named_with_their_line() {
 fn ids_are_required_and_unique_over_all_files() {
     assert!(mistakes("forbid(principal, action, resource);").contains("has no `@id"));
     let files = [("a.cedar".to_owned(), SRE.to_owned()), ("b.cedar".to_owned(), format!("\n{SRE}"))];
-    let errors = PolicySet::load(&files).unwrap_err();
+    let errors = PolicySet::load(&files, &budgets()).unwrap_err();
     assert_eq!((errors[0].file.as_str(), errors[0].line), ("b.cedar", 2));
     assert!(errors[0].problem.contains("a.cedar:1"), "{errors:?}");
 }
@@ -210,6 +240,18 @@ fn annotations_that_would_weaken_a_rule_are_mistakes() {
             "from 10 to",
         ),
         (r#"@decision("suggest_only") @approvals("sre:1")"#, "no meaning"),
+        (r#"@decision("suggest_only") @separate("authors")"#, "no meaning"),
+        (r#"@decision("autonomous")"#, "`autonomous` needs `@approvals"),
+        (r#"@decision("autonomous") @approvals("sre:1")"#, "`autonomous` needs `@custody"),
+        (r#"@decision("autonomous") @approvals("sre:0") @custody("file")"#, "zero approvals"),
+        (
+            r#"@decision("needs_approval") @approvals("sre:1") @custody("file") @separate("owner")"#,
+            "must be `authors`",
+        ),
+        (
+            r#"@decision("needs_approval") @approvals("sre:1") @custody("file") @separate"#,
+            "must be `authors`",
+        ),
         (
             r#"@decision("needs_approval") @aprovals("sre:2") @approvals("sre:1") @custody("file")"#,
             "unknown annotation `@aprovals`",
@@ -224,7 +266,7 @@ fn annotations_that_would_weaken_a_rule_are_mistakes() {
 
 #[test]
 fn nothing_is_not_an_empty_policy_set() {
-    assert!(PolicySet::load(&[]).is_err());
+    assert!(PolicySet::load(&[], &budgets()).is_err());
     assert!(load("").is_err());
     assert!(load("// only words\n").is_err());
 }
@@ -232,14 +274,14 @@ fn nothing_is_not_an_empty_policy_set() {
 #[test]
 fn one_bad_file_keeps_the_whole_set_out() {
     let files = [("a.cedar".to_owned(), SRE.to_owned()), ("b.cedar".to_owned(), "nonsense".to_owned())];
-    assert_eq!(PolicySet::load(&files).unwrap_err()[0].file, "b.cedar");
+    assert_eq!(PolicySet::load(&files, &budgets()).unwrap_err()[0].file, "b.cedar");
 }
 
 #[test]
 fn the_digest_covers_names_and_texts_and_not_the_order_of_reading() {
     let deny = r#"@id("no") forbid(principal, action, resource);"#;
     let file = |name: &str, text: &str| (name.to_owned(), text.to_owned());
-    let digest = |files: &[(String, String)]| PolicySet::load(files).unwrap().digest();
+    let digest = |files: &[(String, String)]| PolicySet::load(files, &budgets()).unwrap().digest();
     let one = digest(&[file("a", SRE), file("b", deny)]);
     assert_eq!(one, digest(&[file("b", deny), file("a", SRE)]));
     assert_ne!(one, digest(&[file("c", SRE), file("b", deny)]));
@@ -251,4 +293,96 @@ fn rules_are_listed_with_their_policies() {
     let set = load(SRE).unwrap();
     let rules: Vec<(&str, u32)> = set.rules().map(|(id, rule)| (id, rule.people())).collect();
     assert_eq!(rules, [("sre", 1)]);
+}
+
+#[test]
+fn names_of_what_no_policy_says_cannot_be_taken() {
+    for id in ["floor.irreversible", "budget.agent-hour"] {
+        let text = mistakes(&format!("@id(\"{id}\") forbid(principal, action, resource);"));
+        assert!(text.contains("which names what no policy says"), "{text}");
+    }
+    assert!(load("@id(\"floors\") forbid(principal, action, resource);").is_ok());
+}
+
+#[test]
+fn without_budgets_a_policy_can_name_none() {
+    let text = r#"@id("p") forbid(principal, action, resource) when { context.crossed.contains(Budget::"agent-hour") };"#;
+    assert!(load(text).is_ok());
+    let none = PolicySet::load(&[("a.cedar".into(), text.into())], &BTreeSet::new());
+    assert!(none.unwrap_err()[0].problem.contains("agent-hour"));
+    let counted = r#"@id("p") forbid(principal, action, resource) when { !context.crossed.isEmpty() };"#;
+    assert!(PolicySet::load(&[("a.cedar".into(), counted.into())], &BTreeSet::new()).is_ok());
+}
+
+#[test]
+fn a_budget_that_the_policy_set_was_not_loaded_with_is_a_denial() {
+    let mut facts = facts("production", "remediators");
+    let crossed = super::BudgetFact { used: 9, amount: 1, step_up_at: Some(1), limit: None };
+    facts.budgets.insert("other".parse().unwrap(), crossed);
+    let decision = load(SRE).unwrap().decide(&facts);
+    assert_eq!(decision.verdict, Verdict::Deny);
+    assert!(decision.reasons[0].contains("cannot be put"), "{:?}", decision.reasons);
+}
+
+#[test]
+fn an_action_type_is_answered_by_its_own_policies_and_the_general_ones() {
+    let other =
+        SRE.replace("\"sre\"", "\"other\"").replace("resource)", "resource == ActionType::\"reboot\")");
+    let own = SRE
+        .replace("\"sre\"", "\"own\"")
+        .replace("resource)", "resource == ActionType::\"restart-service\")");
+    let set = load(&format!("{SRE}{own}{other}")).unwrap();
+    assert_eq!(set.pinned().collect::<Vec<_>>(), [("other", "reboot"), ("own", "restart-service")]);
+    let mut facts = facts("production", "remediators");
+    assert_eq!(set.decide(&facts).reasons, ["own", "sre"]);
+    facts.action = "reboot".parse().unwrap();
+    assert_eq!(set.decide(&facts).reasons, ["other", "sre"]);
+    facts.action = "third".parse().unwrap();
+    assert_eq!(set.decide(&facts).reasons, ["sre"]);
+}
+
+#[test]
+fn a_forbid_or_an_error_of_an_action_type_stays_its_own() {
+    let forbid = r#"@id("no") forbid(principal, action, resource == ActionType::"restart-service");"#;
+    let wrong = r#"@id("bad") forbid(principal, action, resource == ActionType::"restart-service")
+        when { context.changes + 9223372036854775807 > 0 };"#;
+    for (policy, reason) in [(forbid, "no"), (wrong, "bad")] {
+        let set = load(&format!("{SRE}{policy}")).unwrap();
+        let mut facts = facts("production", "remediators");
+        let decision = set.decide(&facts);
+        assert_eq!(decision.verdict, Verdict::Deny);
+        assert!(decision.reasons[0].contains(reason), "{:?}", decision.reasons);
+        facts.action = "reboot".parse().unwrap();
+        assert_eq!(set.decide(&facts).reasons, ["sre"]);
+    }
+}
+
+#[test]
+fn each_policy_is_found_again_in_its_file() {
+    let second = "@id(\"second\")\nforbid(principal, action, resource == ActionType::\"reboot\");";
+    let set = load(&format!("{SRE}{second}")).unwrap();
+    assert_eq!((set.place("sre"), set.place("second")), (Some(("a.cedar", 1)), Some(("a.cedar", 4))));
+    assert_eq!(set.place("third"), None);
+}
+
+#[test]
+fn hours_and_weekdays_are_of_utc() {
+    let mut facts = facts("production", "remediators");
+    for (at, hour, weekday) in [
+        ("1970-01-01T00:00:00Z", 0, 4),
+        ("1969-12-31T23:59:59Z", 23, 3),
+        ("2026-11-22T23:59:59Z", 23, 7),
+        ("2026-11-23T00:00:00Z", 0, 1),
+    ] {
+        facts.now = Timestamp::parse_rfc3339(at).unwrap();
+        assert_eq!((facts.hour(), facts.weekday()), (hour, weekday), "{at}");
+    }
+}
+
+#[test]
+fn facts_are_read_back_as_they_were_written_and_nothing_is_added() {
+    let facts = facts("production", "remediators");
+    let text = serde_json::to_string(&facts).unwrap();
+    assert_eq!(serde_json::from_str::<Facts>(&text).unwrap(), facts);
+    assert!(serde_json::from_str::<Facts>(&text.replacen('{', "{\"urgent\":true,", 1)).is_err());
 }
