@@ -1,6 +1,7 @@
 //! The opening transaction: what it is told, and why it fails whole.
 
 use super::changes::{LeaseChange, RulesDigests};
+use super::records::DecisionEntry;
 use super::store::StoreError;
 use crate::domain::digest::Digest;
 use crate::domain::event::Event;

@@ -8,10 +8,10 @@ use super::changes::{
     AdministrationChange, ChangeRefused, GrantChange, LeaseChange, ReviewDecision, RulesDigests,
     RulesInForce, SealRefused, Sealing,
 };
-use super::filters::{Due, LeaseFilter, OpenCount, ReviewFilter};
+use super::filters::{Due, Inquiry, LeaseFilter, OpenCount, ReviewFilter, Stands};
 use super::opening::{Counted, OpenRefused, Opening};
 use super::records::{
-    AdministrationRecord, DecisionEntry, GrantRecord, Head, PlaybookRecord, RunHistory, StoredEvent,
+    AdministrationRecord, DecisionEntry, GrantRecord, Head, PlaybookRecord, StoredEvent,
 };
 use crate::domain::administration::SealedAdministration;
 use crate::domain::digest::Digest;

@@ -4,8 +4,10 @@ use rusqlite::{Connection, params, params_from_iter, types::Value};
 
 use super::administrations;
 use super::fault::Fault;
+use super::observations;
+use super::reservations;
 use super::rows;
-use crate::broker::ports::{Due, GrantRecord, LeaseFilter, OpenCount, RunHistory};
+use crate::broker::ports::{Due, GrantRecord, Inquiry, LeaseFilter, OpenCount, RunHistory, Stands};
 use crate::domain::id::{GrantId, RunId};
 use crate::domain::lease::Lease;
 use crate::domain::principal::AgentSlug;
@@ -54,8 +56,18 @@ pub(super) fn suggestions(conn: &Connection) -> Result<Vec<GrantRecord>, Fault> 
     found.into_iter().map(|grant| rows::with_approvals(conn, grant)).collect()
 }
 
+/// What a decision asks, all of one moment.
+pub(super) fn stands(conn: &Connection, inquiry: &Inquiry) -> Result<Stands, Fault> {
+    let used = inquiry.counted.iter().map(|counted| reservations::used(conn, counted));
+    Ok(Stands {
+        used: used.collect::<Result<_, _>>()?,
+        history: history(conn, inquiry.run)?,
+        last_untrusted: observations::last_untrusted(conn, &inquiry.agents, inquiry.untrusted_since)?,
+    })
+}
+
 /// What happened in a run so far; what was certainly not minted counts as nothing.
-pub(super) fn history(conn: &Connection, run: RunId) -> Result<RunHistory, Fault> {
+fn history(conn: &Connection, run: RunId) -> Result<RunHistory, Fault> {
     let run = run.to_string();
     let (observations, claims): (i64, i64) = conn
         .prepare_cached(

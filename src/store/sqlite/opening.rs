@@ -4,6 +4,7 @@
 use rusqlite::params;
 
 use super::changes;
+use super::decisions;
 use super::fault::{Abort, Fault};
 use super::ledger::Tx;
 use super::rows::{self, count};
@@ -58,6 +59,9 @@ pub(super) fn open(tx: &mut Tx<'_>, opening: &Opening) -> Result<(), Refusal> {
     }
     if let Some(review) = &opening.review {
         reviews::insert(tx, review)?;
+    }
+    if let Some(decision) = &opening.decision {
+        decisions::insert(tx, decision)?;
     }
     if let Some(observation) = &opening.observation {
         observations::insert(tx, observation)?;

@@ -9,10 +9,10 @@ use super::{
     playbooks, reservations, reviews, rows, rules, sealing,
 };
 use crate::broker::ports::{
-    AdministrationChange, AdministrationRecord, ChangeRefused, Committed, Counted, DecisionEntry, Due,
+    AdministrationChange, AdministrationRecord, ChangeRefused, Committed, Counted, Inquiry, DecisionEntry, Due,
     GrantChange, GrantRecord, Head, LeaseChange, LeaseFilter, OpenCount, OpenRefused, Opening,
-    PlaybookRecord, ReviewDecision, ReviewFilter, RulesDigests, RulesInForce, RunHistory, SealRefused,
-    Sealing, Store, StoreError, StoredEvent,
+    PlaybookRecord, ReviewDecision, ReviewFilter, RulesDigests, RulesInForce, SealRefused,
+    Sealing, Stands, Store, StoreError, StoredEvent,
 };
 use crate::domain::administration::SealedAdministration;
 use crate::domain::digest::Digest;
@@ -149,12 +149,12 @@ impl Store for SqliteStore {
         self.writer.write(move |tx| changes::change_grant(tx, &change)).await.map(|_| ())
     }
 
-    async fn used(&self, counted: Vec<Counted>) -> Result<Vec<u64>, StoreError> {
+    async fn used(&self, counted: Counted) -> Result<u64, StoreError> {
         self.readers.read(move |conn| reservations::used(conn, &counted)).await
     }
 
-    async fn history(&self, run: RunId) -> Result<RunHistory, StoreError> {
-        self.readers.read(move |conn| listing::history(conn, run)).await
+    async fn stands(&self, inquiry: Inquiry) -> Result<Stands, StoreError> {
+        self.readers.read(move |conn| listing::stands(conn, &inquiry)).await
     }
 
     async fn observed(&self, observation: Observation, event: Event) -> Result<Head, StoreError> {
@@ -163,14 +163,6 @@ impl Store for SqliteStore {
             tx.append(&[event])
         });
         Ok(committed.await?.head)
-    }
-
-    async fn last_untrusted(
-        &self,
-        agents: Vec<AgentSlug>,
-        since: Timestamp,
-    ) -> Result<Option<Timestamp>, StoreError> {
-        self.readers.read(move |conn| observations::last_untrusted(conn, &agents, since)).await
     }
 
     async fn freeze(&self, freeze: Freeze, event: Event) -> Result<Head, StoreError> {

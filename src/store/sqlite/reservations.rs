@@ -36,9 +36,9 @@ pub(super) fn give_back(tx: &Tx<'_>, lease: LeaseId) -> Result<(), Fault> {
     Ok(())
 }
 
-/// What counts for each, in the order asked.
-pub(super) fn used(conn: &Connection, counted: &[Counted]) -> Result<Vec<u64>, Fault> {
-    counted.iter().map(|counted| taken(conn, &counted.key, counted.since)).collect()
+/// What counts of one key.
+pub(super) fn used(conn: &Connection, counted: &Counted) -> Result<u64, Fault> {
+    taken(conn, &counted.key, counted.since)
 }
 
 /// One range of the index, whatever the window.
