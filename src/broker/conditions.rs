@@ -23,10 +23,7 @@ impl Broker {
         let filling: BTreeMap<String, String> =
             action.parameters.iter().map(|(name, value)| (name.clone(), value.to_string())).collect();
         let target = rules.catalog.environments().get(environment);
-        let place = target.and_then(|target| target.aws.as_ref()).map(|aws| AwsPlace {
-            partition: aws.partition.clone(),
-            region: aws.region.clone(),
-        });
+        let place = target.and_then(|target| target.aws.as_ref()).map(AwsPlace::from);
         for condition in conditions {
             let name = condition.name.parse::<Name>().ok();
             let Some(probe) = name.and_then(|name| rules.guardrails.probes().get(&name)) else {

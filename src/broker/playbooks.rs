@@ -26,7 +26,7 @@ use crate::domain::principal::{ActionType, Actor, AgentSlug, Attestation, Enviro
 use crate::domain::proposal::{Proposal, Story};
 use crate::domain::rule::Rule;
 use crate::domain::time::Timestamp;
-use crate::policy::{Around, Facts};
+use crate::policy::{Around, Facts, History};
 
 /// Longest life of a playbook: a year.
 const LONGEST_SECONDS: i64 = 366 * 86_400;
@@ -293,7 +293,7 @@ impl Broker {
                     let Some(probe) = name.and_then(|name| rules.guardrails.probes().get(&name)) else {
                         return Err(invalid(format!("`{}` is no probe of the guardrails", condition.name)));
                     };
-                    let unknown = probe.names().find(|name| !draft.parameters.contains_key(*name));
+                    let unknown = probe.parameters().into_iter().find(|name| !draft.parameters.contains_key(*name));
                     if let Some(unknown) = unknown {
                         return Err(invalid(format!(
                             "the probe `{}` asks for `{unknown}`, which `{}` has not",
@@ -416,8 +416,12 @@ fn typical(
     let around = Around {
         agent_groups: known.groups.clone(),
         requester_groups: rules.directory.groups_of(&known.owner),
+        tainted: false,
+        history: History::default(),
+        budgets: BTreeMap::new(),
+        freezes: BTreeSet::new(),
+        voucher: false,
         now,
-        ..Around::quiet(now)
     };
     Ok(Facts::of(&plan, &playbook.environment, &who, around))
 }

@@ -120,6 +120,9 @@ pub fn recompile(grant: &Grant, catalog: &Catalog) -> Result<Plan, CompileError>
         claim_key: grant.who.claim_key,
         plan_digest: grant.action.plan_digest,
         preconditions: grant.action.preconditions.clone(),
+        alert: None,
+        inverse_claim_key: None,
+        break_glass: false,
         story: Story::default(),
     };
     compile(&proposal, &Ids::of(grant), catalog)

@@ -105,6 +105,9 @@ pub fn inverse_proposal(
         claim_key,
         plan_digest: None,
         preconditions: Vec::new(),
+        alert: None,
+        inverse_claim_key: None,
+        break_glass: false,
         story: Story::default(),
     };
     Ok(Some((proposal, inverse.claim_seconds)))

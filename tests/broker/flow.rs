@@ -64,6 +64,9 @@ pub fn proposal(environment: &str, action: &str, parameters: Value, key: &PhaseK
         claim_key: key.thumbprint(),
         plan_digest: None,
         preconditions: vec![],
+        alert: None,
+        inverse_claim_key: None,
+        break_glass: false,
         story: Story { diagnosis: "it leaks".into(), ..Story::default() },
     }
 }

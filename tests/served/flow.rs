@@ -50,6 +50,9 @@ impl Served {
             claim_key: claim_key.thumbprint(),
             plan_digest: None,
             preconditions: vec![],
+            alert: None,
+            inverse_claim_key: None,
+            break_glass: false,
             story: Story { diagnosis: "it leaks".into(), evidence: String::new(), reason: String::new() },
         };
         let proposed = agent.propose(&token, &key, &proposal).await.unwrap();

@@ -136,6 +136,9 @@ impl<'a> Play<'a> {
                 claim_key: key.thumbprint(),
                 plan_digest: None,
                 preconditions: vec![],
+                alert: None,
+                inverse_claim_key: None,
+                break_glass: false,
                 story: Story {
                     diagnosis: "checkout leaks memory since 02:00".into(),
                     evidence: "p99 4.1 s; heap 97 %".into(),

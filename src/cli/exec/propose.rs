@@ -43,6 +43,9 @@ pub async fn propose(client: &AgentClient, run: RunId, wish: Wish<'_>) -> Result
         claim_key: key.thumbprint(),
         plan_digest: None,
         preconditions: Vec::new(),
+        alert: None,
+        inverse_claim_key: None,
+        break_glass: false,
         story: Story {
             diagnosis: wish.args.diagnosis.clone(),
             evidence: wish.args.evidence.clone(),
