@@ -9,6 +9,7 @@ pub mod demo;
 pub mod dev;
 pub mod exec;
 pub mod exit;
+pub mod freeze;
 pub mod grant;
 pub mod host;
 pub mod keys;
@@ -16,8 +17,10 @@ pub mod leases;
 pub mod logs;
 pub mod notify;
 pub mod person;
+pub mod playbooks;
 pub mod reload;
 pub mod render;
+pub mod reviews;
 pub mod serve;
 pub mod stop;
 pub mod store;
@@ -66,8 +69,21 @@ pub enum Command {
     /// See the credentials that exist, and what became of the others.
     #[command(subcommand)]
     Leases(leases::Command),
-    /// End credentials and what could become one: a lease, a run, an agent, or everything.
+    /// End credentials and what could become one: a lease, a run, everything of a kind, or everything.
     Stop(stop::Args),
+    /// Stop everything of a kind, and issue nothing of it until people sign that it may go on.
+    Freeze(freeze::Args),
+    /// Ask people that something frozen may go on again.
+    Unfreeze(freeze::Args),
+    /// See what is frozen.
+    #[command(subcommand)]
+    Freezes(freeze::Command),
+    /// What agents may do by themselves, inside what people signed before.
+    #[command(subcommand)]
+    Playbooks(playbooks::Command),
+    /// Look at what was done without a signature of its own.
+    #[command(subcommand)]
+    Reviews(reviews::Command),
     /// Put changed rules (catalog, policy, directory) in force without a restart.
     Reload(reload::Args),
     /// Run a command with a credential that people signed for this one action.
@@ -105,6 +121,11 @@ async fn dispatch(command: Command, output: Output) -> anyhow::Result<ExitCode> 
         Command::Approvals(command) => approvals::run(command, output).await,
         Command::Leases(command) => leases::run(command, output).await,
         Command::Stop(args) => stop::run(args, output).await,
+        Command::Freeze(args) => freeze::freeze(args, output).await,
+        Command::Unfreeze(args) => freeze::unfreeze(args, output).await,
+        Command::Freezes(command) => freeze::run(command, output).await,
+        Command::Playbooks(command) => playbooks::run(command, output).await,
+        Command::Reviews(command) => reviews::run(command, output).await,
         Command::Reload(args) => reload::run(args, output).await,
         Command::Exec(args) => exec::run(*args, output).await,
         Command::Keys(command) => keys::run(command, output),

@@ -9,7 +9,7 @@ use super::person::{PersonArgs, read};
 use super::terminal::Output;
 use crate::broker::stop::Stopped;
 use crate::domain::id::{LeaseId, RunId};
-use crate::domain::principal::AgentSlug;
+use crate::domain::principal::{ActionType, AgentSlug, Environment};
 use crate::domain::proposal::visible;
 
 /// Arguments of `stop`.
@@ -39,6 +39,12 @@ pub struct What {
     /// One agent, with its runs.
     #[arg(long, value_name = "AGENT")]
     pub agent: Option<AgentSlug>,
+    /// One action type: its grants and execute credentials.
+    #[arg(long, value_name = "TYPE")]
+    pub action: Option<ActionType>,
+    /// One environment, with everything in it.
+    #[arg(long, value_name = "ENVIRONMENT")]
+    pub environment: Option<Environment>,
     /// Everything.
     #[arg(long)]
     pub everything: bool,
@@ -59,6 +65,8 @@ fn body(args: &Args) -> Value {
         ("lease", what.lease.map(|id| id.to_string())),
         ("run", what.run.map(|id| id.to_string())),
         ("agent", what.agent.as_ref().map(|slug| slug.to_string())),
+        ("action", what.action.as_ref().map(|slug| slug.to_string())),
+        ("environment", what.environment.as_ref().map(|slug| slug.to_string())),
     ];
     if let Value::Object(members) = &mut body {
         members.extend(named.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?.into()))));
@@ -70,7 +78,7 @@ fn body(args: &Args) -> Value {
 }
 
 /// INVARIANT: honest-revocation. The broker's own sentence about each lease, and the instant all of it is in effect.
-fn told(stopped: &Stopped) -> String {
+pub(super) fn told(stopped: &Stopped) -> String {
     let mut text = String::new();
     for end in &stopped.leases {
         text.push_str(&format!("lease {}: {}\n", end.lease, end.how));
@@ -116,6 +124,7 @@ mod tests {
         let body = |what: &[&str]| body(&line(what).ok().unwrap().args);
         assert_eq!(body(&["--everything"]), json!({"reason": "r", "everything": true}));
         assert_eq!(body(&["--agent", "bot"]), json!({"reason": "r", "agent": "bot"}));
+        assert_eq!(body(&["--environment", "demo"]), json!({"reason": "r", "environment": "demo"}));
     }
 
     #[test]

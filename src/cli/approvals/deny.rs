@@ -34,8 +34,8 @@ pub async fn run(args: Args, answer: Answer, output: Output) -> anyhow::Result<E
     let client = args.person.connect().await?;
     let fetched = fetch(&client, args.grant).await?;
     let reason = Some(args.reason.as_str());
-    let token =
-        approval_token(client.signer(), client.person(), &fetched.sealed, answer, reason, client.now())?;
+    let signed = fetched.signed.signable();
+    let token = approval_token(client.signer(), client.person(), signed, answer, reason, client.now())?;
     let body = json!({ "token": token, "reason": args.reason });
     let raw = client.post_proof(&path(args.grant, "approvals"), &body).await?;
     let received: Received = read(&raw)?;

@@ -3,12 +3,14 @@
 mod deny;
 mod fetch;
 mod list;
-mod show;
+pub mod show;
 pub mod sign;
+mod signed;
 mod token;
 
 pub use fetch::{Fetched, fetch};
 pub use sign::{Signed, sign_with};
+pub use signed::SignedDocument;
 pub use token::approval_token;
 
 use std::process::ExitCode;
@@ -22,11 +24,11 @@ use crate::domain::id::GrantId;
 /// `phasebroker approvals …`
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// List the grants that wait, and which of them you may sign.
+    /// List what waits for signatures, and what of it you may sign.
     List(list::Args),
     /// Show one grant whole, with the agent's words and what people said.
     Show(show::Args),
-    /// Read one grant, then sign it by typing its short code.
+    /// Read one grant, then sign it (and its way back, when one was made with it) by typing its short code.
     Sign(sign::Args),
     /// Say no: ends the grant.
     Deny(deny::Args),

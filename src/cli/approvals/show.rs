@@ -6,7 +6,7 @@ use super::fetch;
 use crate::cli::exit::{Exit, report};
 use crate::cli::person::PersonArgs;
 use crate::cli::person::wire::missing;
-use crate::cli::render::{render, render_story};
+use crate::cli::render::render_story;
 use crate::cli::terminal::{Output, colours, paint};
 use crate::domain::id::GrantId;
 use crate::domain::proposal::visible;
@@ -27,12 +27,13 @@ pub async fn run(args: Args, output: Output) -> anyhow::Result<ExitCode> {
     let fetched = fetch(&client, args.grant).await?;
     // Words that were erased, or are not the grant's own, are not shown; the grant still is.
     let (words, exit) = match fetched.story() {
-        Ok(story) => (render_story(&story, usize::MAX), Exit::Done.into()),
+        Ok(Some(story)) => (render_story(&story, usize::MAX), Exit::Done.into()),
+        Ok(None) => (String::new(), Exit::Done.into()),
         Err(error) => (format!("\n# THE AGENT'S WORDS ARE NOT SHOWN: {error}\n"), report(&error)),
     };
     output.print(&fetched.raw, || {
         let document = &fetched.document;
-        let mut text = format!("{words}\n{}", render(&fetched.sealed));
+        let mut text = format!("{words}\n{}", fetched.signed.render());
         let mut state = format!("state {}; missing: {}", document.state, missing(&document.outstanding));
         for given in &document.approvals {
             state.push_str(&format!(

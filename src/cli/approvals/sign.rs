@@ -9,7 +9,7 @@ use super::{Fetched, approval_token, fetch, path};
 use crate::cli::exit::Exit;
 use crate::cli::person::wire::{OpenGrant, OpenGrants, Received, missing};
 use crate::cli::person::{PersonArgs, PersonClient, read};
-use crate::cli::render::{render, render_story};
+use crate::cli::render::render_story;
 use crate::cli::terminal::{Output, ask_for_code};
 use crate::domain::approval::Answer;
 use crate::domain::id::GrantId;
@@ -38,6 +38,8 @@ pub struct Signed {
     pub answer: Value,
     /// What the broker answered, read.
     pub received: Received,
+    /// The way back, signed in the same ceremony.
+    pub inverse: Option<Box<Signed>>,
 }
 
 /// Asks on the terminal and signs.
@@ -59,15 +61,20 @@ pub async fn run(args: Args, output: Output) -> anyhow::Result<ExitCode> {
         let received = &signed.received;
         let rest = match (received.outstanding.is_empty(), received.claim_until) {
             (true, Some(until)) => format!("the rule is satisfied; it can be claimed until {until}"),
+            (true, None) => "the rule is satisfied; it is in force".to_owned(),
             _ => format!("still missing: {}", missing(&received.outstanding)),
         };
-        visible(&format!("signed {} as {}: {}; {rest}", args.grant, client.person(), received.state))
+        let back = signed.inverse.as_ref().map_or_else(String::new, |back| {
+            format!("\nits way back {} was signed with it: {}", back.received.grant, back.received.state)
+        });
+        visible(&format!("signed {} as {}: {}; {rest}{back}", args.grant, client.person(), received.state))
     })?;
     Ok(Exit::Done.into())
 }
 
 /// Signs `grant` when `ask`, given the rendering and the short code, says yes. Nothing is signed when any check fails:
-/// list and bytes must agree, the agent's words must be those the grant was sealed with.
+/// list and bytes must agree, the agent's words must be those the grant was sealed with. A grant that names its way back
+/// is signed together with it: both are rendered, and the code covers both, since the digest of the way back is in it.
 pub async fn sign_with(
     client: &PersonClient,
     grant: GrantId,
@@ -76,11 +83,13 @@ pub async fn sign_with(
     let open: OpenGrants = read(&client.get("/v1/approvals").await?)?;
     let fetched = fetch(client, grant).await?;
     check(client, &open, &fetched)?;
+    let back = way_back(client, &open, &fetched).await?;
     let story = fetched.story()?;
-    let sealed = &fetched.sealed;
-    let code = sealed.digest().short_code();
+    let code = fetched.signed.signable().digest.short_code();
     // The agent's words come first, so that nothing it wrote stands between the grant and the question.
-    let mut text = format!("{}\n{}", render_story(&story, STORY_LINES), render(sealed));
+    let words = story.map(|story| format!("{}\n", render_story(&story, STORY_LINES))).unwrap_or_default();
+    let back_text = back.iter().map(|back| format!("THE WAY BACK, signed with it:\n{}\n", back.signed.render()));
+    let mut text = format!("{words}{}{}", back_text.collect::<String>(), fetched.signed.render());
     if client.signer().custody() == Custody::SshAgent {
         text.push_str(
             "\nAn ssh-agent signs silently for any process of your user, unless the key was added with `ssh-add -c`,\n\
@@ -90,11 +99,49 @@ pub async fn sign_with(
     if !ask(&text, &code) {
         return Err(Exit::NotSigned.because("nothing was signed: the short code was not typed"));
     }
-    let now = client.now();
-    if sealed.grant().time.approve_by.has_passed(now) {
+    // The way back first: a grant is never approved without the one that people were shown with it.
+    let inverse = match &back {
+        Some(back) => Some(Box::new(send(client, back, None).await?)),
+        None => None,
+    };
+    send(client, &fetched, inverse).await
+}
+
+/// The grant that takes this one back, when one was made with it: exactly the bytes that this one names.
+async fn way_back(
+    client: &PersonClient,
+    open: &OpenGrants,
+    fetched: &Fetched,
+) -> anyhow::Result<Option<Fetched>> {
+    let Some(sealed) = fetched.signed.credential() else { return Ok(None) };
+    let (grant, no) = (sealed.grant(), |what: &str| Exit::NotSigned.because(format!("nothing was signed: {what}")));
+    if grant.time.inverse_of.is_some() {
+        return Err(no("it is the way back of another grant; sign that one, and this one is signed with it"));
+    }
+    let Some(inverse) = grant.time.inverse else { return Ok(None) };
+    let back = fetch(client, inverse.grant).await?;
+    let Some(named) = back.signed.credential() else {
+        return Err(no("what the grant calls its way back is something else"));
+    };
+    if named.digest() != inverse.digest || named.grant().time.inverse_of != Some(grant.id) {
+        return Err(no("the way back that the broker shows is not the one in the grant"));
+    }
+    check(client, open, &back)?;
+    Ok(Some(back))
+}
+
+/// Signs the bytes that were shown, and sends the signature.
+async fn send(
+    client: &PersonClient,
+    fetched: &Fetched,
+    inverse: Option<Box<Signed>>,
+) -> anyhow::Result<Signed> {
+    let (signed, now) = (fetched.signed.signable(), client.now());
+    let grant = signed.id;
+    if signed.approve_by.has_passed(now) {
         return Err(Exit::NotSigned.because("nothing was signed: its time to sign ran out while you read"));
     }
-    let token = approval_token(client.signer(), client.person(), sealed, Answer::Approve, None, now)?;
+    let token = approval_token(client.signer(), client.person(), signed, Answer::Approve, None, now)?;
     let answer = client.post_proof(&path(grant, "approvals"), &json!({ "token": token })).await?;
     let received: Received = read(&answer)?;
     if received.grant != grant || received.decision != Answer::Approve {
@@ -104,37 +151,37 @@ pub async fn sign_with(
             received.decision.name()
         )));
     }
-    Ok(Signed { token, answer, received })
+    Ok(Signed { token, answer, received, inverse })
 }
 
 fn check(client: &PersonClient, open: &OpenGrants, fetched: &Fetched) -> anyhow::Result<()> {
-    let sealed = &fetched.sealed;
-    let grant = sealed.grant();
+    let signed = fetched.signed.signable();
     let no = |what: String| Err(Exit::NotSigned.because(format!("nothing was signed: {what}")));
-    let listed: Vec<&OpenGrant> = open.approvals.iter().filter(|row| row.grant == grant.id).collect();
+    let listed: Vec<&OpenGrant> = open.approvals.iter().filter(|row| row.grant == signed.id).collect();
     let [listed] = listed.as_slice() else {
         return no(format!(
             "the grant does not wait for signatures; it is {}",
             visible(&fetched.document.state)
         ));
     };
-    if listed.digest != sealed.digest() || listed.short_code != sealed.digest().short_code() {
+    if listed.digest != signed.digest || listed.short_code != signed.digest.short_code() {
         return no(format!(
             "the broker lists {} with digest {}, but its bytes have {}: one of both is not what it says",
-            grant.id,
-            listed.digest,
-            sealed.digest()
+            signed.id, listed.digest, signed.digest
         ));
     }
-    if grant.time.approve_by.has_passed(client.now()) {
-        return no(format!("it could be signed until {}", grant.time.approve_by));
+    if signed.approve_by.has_passed(client.now()) {
+        return no(format!("it could be signed until {}", signed.approve_by));
     }
-    if grant.who.requester == *client.person() {
+    if signed.requester == client.person() {
         return no("you are its requester; another person has to sign (no self-approval)".to_owned());
     }
+    if signed.authors.contains(client.person()) {
+        return no("you are an author of the rules it was decided under (separation of duties)".to_owned());
+    }
     let custody = client.signer().custody();
-    if !grant.decision.rule.custody.contains(&custody) {
-        return no(format!("the rule does not accept a key kept as `{custody}`: {}", grant.decision.rule));
+    if !signed.rule.custody.contains(&custody) {
+        return no(format!("the rule does not accept a key kept as `{custody}`: {}", signed.rule));
     }
     if !listed.you_may_sign {
         let why = listed.why_not.as_deref().unwrap_or("it does not say why");

@@ -22,6 +22,8 @@ pub struct OpenGrants {
 pub struct OpenGrant {
     /// Its id.
     pub grant: GrantId,
+    /// `credential` or `administration`.
+    pub kind: String,
     /// SHA-256 of its bytes, as the broker says.
     pub digest: Digest,
     /// The short code, as the broker says.
