@@ -7,16 +7,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use phasebroker::catalog::{
-    Catalog, CatalogDocument, Ids, ParameterDocument, compile, difference, iam, observe, recompile,
+    Catalog, CatalogDocument, Ids, ParameterDocument, compile, difference, iam, inverse_proposal, observe,
+    recompile,
 };
+use phasebroker::domain::action::ParameterValue;
 use phasebroker::domain::decision::Terms;
 use phasebroker::domain::digest::Digest;
-use phasebroker::domain::grant::{Circumstances, SealedGrant, Who};
+use phasebroker::domain::grant::{Circumstances, SealedGrant, Standing, Who};
 use phasebroker::domain::id::{DecisionId, GrantId, LeaseId, RunId};
 use phasebroker::domain::key::Custody;
+use phasebroker::domain::observation::Trust;
 use phasebroker::domain::plan::{
     AwsCredential, Credential, NOT_AFTER_PLACEHOLDER, Plan, ProviderKind, Revocability,
 };
+use phasebroker::domain::principal::Attestation;
 use phasebroker::domain::proposal::Proposal;
 use phasebroker::domain::rule::Rule;
 use phasebroker::domain::time::Timestamp;
@@ -192,8 +196,60 @@ fn every_enforced_parameter_changes_a_call_and_no_other_one_does() {
             }
             let changed = with_one_parameter_changed(&document, &action, "production", &signed, &other);
             let entry = &catalog.actions()[&action.parse().unwrap()];
-            assert_eq!(changed.is_empty(), entry.unenforced().contains(name), "{action}.{name}");
+            let told = entry.unenforced().contains(name) || only_for_the_way_back(&document, &action, name);
+            assert_eq!(changed.is_empty(), told, "{action}.{name}");
         }
+    }
+}
+
+/// Whether nothing but the inverse of `action` uses the parameter.
+fn only_for_the_way_back(document: &CatalogDocument, action: &str, name: &str) -> bool {
+    let entry = &document.actions[action];
+    let named = ParameterValue::Text(format!("{{{name}}}"));
+    let ParameterValue::Text(text) = &named else { unreachable!() };
+    let back = entry.inverse.as_ref().is_some_and(|inverse| inverse.parameters.values().any(|v| *v == named));
+    let statements = serde_json::to_string(&entry.statements).unwrap();
+    back && !statements.contains(text) && !entry.summary.contains(text)
+}
+
+#[test]
+fn what_has_an_inverse_is_taken_back_by_a_plan_that_compiles() {
+    let (document, catalog, examples) = (document(), catalog(), examples());
+    let mut with = BTreeSet::new();
+    for (name, proposal) in &examples {
+        let plan = compile(proposal, &ids(), &catalog).unwrap();
+        let (place, agent) = (&proposal.environment, ids().claiming_agent);
+        let inverse = inverse_proposal(&plan, place, proposal.claim_key, &agent, &catalog).unwrap();
+        let entry = &document.actions[name];
+        assert_eq!(plan.action().reversible, entry.settles.is_some() || entry.inverse.is_some(), "{name}");
+        assert_eq!(inverse.is_some(), entry.inverse.is_some(), "{name}");
+        let Some((inverse, _)) = inverse else { continue };
+        let back = compile(&inverse, &ids(), &catalog).unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert_ne!(back.action().parameters, plan.action().parameters, "{name}");
+        with.insert(name.as_str());
+    }
+    let expected =
+        ["flip-appconfig-flag", "isolate-instance", "rollback-ecs-service", "scale-asg", "scale-service"];
+    assert_eq!(with, expected.into());
+}
+
+#[test]
+fn what_has_no_way_back_is_irreversible_whatever_it_tells_people() {
+    let catalog = catalog();
+    for (name, proposal) in examples() {
+        let plan = compile(&proposal, &ids(), &catalog).unwrap();
+        let irreversible = ["rotate-secret", "detach-policy"].contains(&name.as_str());
+        assert_eq!(plan.action().reversible, !irreversible, "{name}");
+        assert!(plan.action().rollback.is_some(), "{name}");
+    }
+}
+
+#[test]
+fn what_anyone_may_have_written_is_in_untrusted_sets_only() {
+    let catalog = catalog();
+    for (name, set) in catalog.observe_sets() {
+        let telemetry = set.aws_actions().iter().any(|action| iam::is_telemetry(action));
+        assert_eq!(set.trust() == Trust::Untrusted, telemetry, "{name}");
     }
 }
 
@@ -242,9 +298,11 @@ fn sealed(proposal: &Proposal, plan: &Plan) -> SealedGrant {
         claiming_agent: agent,
         claim_key: proposal.claim_key,
         requester: "ada".parse().unwrap(),
+        asked_in_person: false,
+        attestation: Attestation::RegisteredKey,
     };
     let groups = [("sre".parse().unwrap(), 1)].into();
-    let rule = Rule { groups, custody: [Custody::File].into() };
+    let rule = Rule { groups, custody: [Custody::File].into(), separate_authors: false };
     let terms = Terms { rule, approve_seconds: 600, claim_seconds: 60, work_seconds: 30 };
     let around = Circumstances {
         id,
@@ -258,6 +316,8 @@ fn sealed(proposal: &Proposal, plan: &Plan) -> SealedGrant {
         policy: digest,
         catalog: digest,
         directory: digest,
+        guardrails: digest,
+        standing: Standing::default(),
         evidence: digest,
         now,
     };

@@ -84,3 +84,50 @@ fn half<'a>(document: &'a CatalogDocument, action: &str, place: &Environment) ->
         jwt: target.jwt.as_ref().filter(|_| entry.provider == ProviderKind::Jwt),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{SHIPPED, catalog};
+
+    #[test]
+    fn a_template_changes_with_everything_that_decides_what_is_minted() {
+        let digest = |text: &str, action: &str, place: &str| {
+            let catalog = catalog(text);
+            catalog.template(&action.parse().unwrap(), &place.parse().unwrap())
+        };
+        let now = digest(SHIPPED, "scale-asg", "production");
+        assert!(now.is_some());
+        assert_ne!(now, digest(SHIPPED, "scale-asg", "staging"));
+        assert_ne!(now, digest(SHIPPED, "reboot-instance", "production"));
+        for (action, place) in [("scale-asg", "demo"), ("scale-asg", "moon"), ("scale-planet", "production")]
+        {
+            assert_eq!(digest(SHIPPED, action, place), None, "{action} in {place}");
+        }
+        for (from, to) in [
+            ("role/phasebroker-execute", "role/phasebroker-other"),
+            ("max = 50", "max = 51"),
+            ("autoScalingGroupName/{group}", "autoScalingGroupName/{group}x"),
+            ("claim_seconds = 14400\n\n[[actions.scale-asg", "claim_seconds = 14401\n\n[[actions.scale-asg"),
+            ("Set the desired capacity of", "Change"),
+        ] {
+            assert!(SHIPPED.contains(from), "{from}");
+            assert_ne!(now, digest(&SHIPPED.replace(from, to), "scale-asg", "production"), "{to}");
+        }
+        for (from, to) in [
+            ("Reboot the EC2 instance", "Restart the EC2 instance"),
+            ("444455556666:role/phasebroker-execute", "444455556666:role/phasebroker-other"),
+            ("http://127.0.0.1:8478", "http://127.0.0.1:8479"),
+            ("# -----", "# a comment"),
+        ] {
+            assert!(SHIPPED.contains(from), "{from}");
+            assert_eq!(now, digest(&SHIPPED.replace(from, to), "scale-asg", "production"), "{to}");
+        }
+    }
+
+    #[test]
+    fn the_digest_is_of_what_the_file_says_and_not_of_its_comments() {
+        let digest = |text: &str| catalog(text).digest();
+        assert_eq!(digest(SHIPPED), digest(&format!("# a comment\n{SHIPPED}")));
+        assert_ne!(digest(SHIPPED), digest(&SHIPPED.replace("max = 50", "max = 51")));
+    }
+}

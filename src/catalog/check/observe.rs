@@ -83,3 +83,88 @@ impl Checker<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{SHIPPED, catalog, errors, mistake};
+    use super::*;
+    use crate::catalog::document::CatalogDocument;
+
+    #[test]
+    fn an_observe_set_only_reads_and_reads_no_secrets() {
+        for (to, problem) in [
+            ("ec2:RebootInstances", "does not only read"),
+            ("secretsmanager:GetSecretValue", "no observation"),
+            ("ec2:DescribeInstanceAttribute", "no observation"),
+            ("ec2:Describe*", "wildcards"),
+            ("cognito-idp:DescribeUserPoolClient", "no observation"),
+        ] {
+            let error = mistake("\"ec2:DescribeInstances\"", &format!("\"{to}\""));
+            assert!(error.path.starts_with("observe.aws-basics.statements"), "{error}");
+            assert!(error.problem.contains(problem), "{error}");
+        }
+        assert_eq!(mistake("seconds = 900", "seconds = 901").path, "observe.aws-basics.seconds");
+        assert_eq!(mistake("seconds = 900", "seconds = 59").path, "observe.aws-basics.seconds");
+    }
+
+    #[test]
+    fn stored_data_is_read_only_where_it_is_listed_and_from_named_resources() {
+        let reads = |rest: &str| {
+            let set = format!("{rest}\n[[observe.orders.statements]]\nactions = [\"dynamodb:Query\"]\n");
+            format!(
+                "{SHIPPED}\n[observe.orders]\nprovider = \"aws\"\nenvironments = [\"staging\"]\nseconds = 300\n{set}"
+            )
+        };
+        let table = "resources = [\"arn:{partition}:dynamodb:{region}:{account}:table/orders\"]";
+        let listed = "data_reads = [\"dynamodb:Query\"]";
+        assert_eq!(errors(&(reads(listed) + table)), []);
+        let found = errors(&(reads("") + table));
+        assert_eq!(found[0].path, "observe.orders.data_reads");
+        assert!(
+            found[0].problem.contains("returns stored data") && found[0].problem.contains("list it"),
+            "{found:?}"
+        );
+        let found = errors(&(reads(listed) + "resources = [\"*\"]"));
+        assert!(found[0].problem.contains("exact resources"), "{found:?}");
+        let found = errors(&(reads(&format!("{listed}\ntrust = \"trusted\"")) + table));
+        assert_eq!(found[0].path, "observe.orders.trust");
+    }
+
+    #[test]
+    fn listing_opens_no_secret_and_a_needless_listing_is_refused() {
+        let listed = |action: &str| format!("trust = \"untrusted\"\ndata_reads = [\"{action}\"]");
+        let error = mistake("trust = \"untrusted\"", &listed("dynamodb:Query"));
+        assert_eq!(error.path, "observe.aws-telemetry.data_reads[0]", "{error}");
+        for secret in [
+            "secretsmanager:GetSecretValue",
+            "ssm:GetParameter",
+            "lambda:GetFunction",
+            "rds:DescribeDBInstances",
+        ] {
+            let text = SHIPPED.replacen("trust = \"untrusted\"", &listed(secret), 1);
+            let found = errors(&text.replacen("\"cloudwatch:GetMetricData\"", &format!("\"{secret}\""), 1));
+            assert!(
+                found.iter().any(|error| error.path == "observe.aws-telemetry.data_reads[0]"),
+                "{secret}: {found:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn telemetry_is_never_trusted_and_untrusted_is_what_holds_when_nothing_is_said() {
+        let error = mistake("trust = \"untrusted\"", "trust = \"trusted\"");
+        assert_eq!(error.path, "observe.aws-telemetry.trust");
+        let trust = |text: &str, set: &str| {
+            let catalog = catalog(text);
+            catalog.observe[&set.parse().unwrap()].trust()
+        };
+        assert_eq!(trust(SHIPPED, "aws-basics"), Trust::Trusted);
+        assert_eq!(trust(SHIPPED, "aws-telemetry"), Trust::Untrusted);
+        let silent = SHIPPED.replacen("\ntrust = \"trusted\"\n", "\n", 1);
+        assert_eq!(trust(&silent, "aws-basics"), Trust::Untrusted);
+        assert!(
+            CatalogDocument::from_toml(&SHIPPED.replacen("\ntrust = \"trusted\"", "\ntrust = \"yes\"", 1))
+                .is_err()
+        );
+    }
+}

@@ -1,14 +1,20 @@
 //! What a person reads before signing: a pure function of the grant's bytes, and the agent's words apart from it.
 //! What the provider does not enforce comes first; nothing here asks the broker, the clock or the terminal.
 
+mod administration;
 mod page;
 mod policy;
+mod warnings;
+
+pub use administration::render_administration;
 
 use page::Page;
 use policy::PolicyText;
 
+use crate::domain::decision::Tier;
 use crate::domain::grant::{Grant, SealedGrant};
 use crate::domain::plan::{AwsCredential, Credential, JwtCredential};
+use crate::domain::principal::{Attestation, PersonSlug};
 use crate::domain::proposal::{Story, visible};
 
 /// Columns of a rendering.
@@ -18,7 +24,7 @@ pub const WIDTH: usize = 100;
 pub fn render(sealed: &SealedGrant) -> String {
     let grant = sealed.grant();
     let mut page = Page::new(WIDTH);
-    warnings(&mut page, grant);
+    warnings::warnings(&mut page, grant);
     what(&mut page, grant);
     match &grant.credential {
         Credential::Aws(aws) => aws_credential(&mut page, aws, grant),
@@ -43,39 +49,6 @@ pub fn render_story(story: &Story, lines: usize) -> String {
     page.into_text()
 }
 
-fn warnings(page: &mut Page, grant: &Grant) {
-    let enforcer = match grant.credential {
-        Credential::Aws(_) => "AWS",
-        Credential::Jwt(_) => "the resource",
-    };
-    let mut lines = Vec::new();
-    if !grant.action.unenforced.is_empty() {
-        lines.push(format!(
-            "NOT ENFORCED BY {}: the credential works with any other value of",
-            enforcer.to_uppercase()
-        ));
-        for name in &grant.action.unenforced {
-            let value =
-                grant.action.parameters.get(name).map_or_else(|| "(absent)".to_owned(), |v| format!("{v}"));
-            lines.push(format!("  {name} = \"{value}\""));
-        }
-    }
-    if !grant.action.exceptions.is_empty() {
-        lines.push(format!("EXCEPTION, dangerous by kind: {}", grant.action.exceptions.join(", ")));
-    }
-    if let Credential::Aws(aws) = &grant.credential {
-        lines.extend(PolicyText(&aws.session_policy).warnings());
-    }
-    if !grant.action.reversible {
-        lines.push("NOT REVERSIBLE".to_owned());
-    }
-    match lines.is_empty() {
-        true => page.line(&format!("Every parameter is enforced by {enforcer}.")),
-        false => page.warning(&lines),
-    }
-    page.blank();
-}
-
 fn what(page: &mut Page, grant: &Grant) {
     let action = &grant.action;
     page.heading("ACTION");
@@ -85,15 +58,19 @@ fn what(page: &mut Page, grant: &Grant) {
         let note = if action.unenforced.contains(name) { "  (NOT enforced)" } else { "" };
         page.field("parameter", &format!("{name} = \"{value}\"{note}"));
     }
-    page.field(
-        "blast radius",
-        &format!("changes {}; class {}; environment {}", action.changes, action.class, grant.environment),
+    let radius = format!(
+        "changes {}; class {}; environment {}; service {}",
+        action.changes, action.class, grant.environment, action.service
     );
+    page.field("blast radius", &radius);
     let rollback = action.rollback.as_deref().unwrap_or("none given");
     page.field(
         "reversible",
         &format!("{}; way back: {rollback}", if action.reversible { "yes" } else { "NO" }),
     );
+    if !action.dependents.is_empty() {
+        page.field("not given", &format!("may need beside it (NOT given): {}", action.dependents.join(", ")));
+    }
     if let Some(digest) = &action.plan_digest {
         page.field("external plan", &digest.to_string());
     }
@@ -139,26 +116,68 @@ fn jwt_credential(page: &mut Page, jwt: &JwtCredential, grant: &Grant) {
 }
 
 fn who(page: &mut Page, grant: &Grant) {
-    let who = &grant.who;
+    let (who, decision) = (&grant.who, &grant.decision);
     page.heading("WHO");
-    page.field("asked by", &format!("agent {}, on behalf of {}", who.proposing_agent, who.requester));
+    let how = if who.asked_in_person { "who asked in person" } else { "as the agent's owner" };
+    page.field("asked by", &format!("agent {}, on behalf of {}, {how}", who.proposing_agent, who.requester));
+    let proof = match who.attestation {
+        Attestation::RegisteredKey => "a key registered for it, wherever that is kept",
+        Attestation::Workload => "a workload token: the platform it runs on vouches for it",
+    };
+    page.field("agent proved", &format!("by {proof} ({})", who.attestation.name()));
     page.field("given to", &format!("agent {}, key {}", who.claiming_agent, who.claim_key));
     page.field("agent's owner", "not in this document; the broker refuses the owner's signature");
-    page.field("must sign", &grant.decision.rule.to_string());
+    let rule = match decision.tier {
+        Tier::SuggestOnly | Tier::Deny => "nobody: it is no grant that can be signed".to_owned(),
+        Tier::Autonomous => format!("nobody: a playbook covers it; outside of one {}", decision.rule),
+        Tier::NeedsApproval => decision.rule.to_string(),
+    };
+    page.field("must sign", &rule);
+    authors(page, &decision.authors);
+}
+
+/// Whom the rule keeps apart from what they wrote.
+fn authors(page: &mut Page, authors: &std::collections::BTreeSet<PersonSlug>) {
+    if !authors.is_empty() {
+        let names: Vec<&str> = authors.iter().map(PersonSlug::as_str).collect();
+        page.field("may not sign", &format!("{}: authors of the rules in force", names.join(", ")));
+    }
 }
 
 fn when(page: &mut Page, grant: &Grant) {
     let time = &grant.time;
     page.heading("WHEN");
-    page.field("sign by", &format!("{} (sealed at {})", time.approve_by, time.sealed_at));
-    page.field(
-        "claim",
-        &format!(
-            "once, within {} s of the last signature, at the latest at {}",
-            time.claim_seconds, time.claim_by
-        ),
-    );
+    match grant.decision.tier {
+        Tier::SuggestOnly | Tier::Deny => {
+            page.field("sealed at", &time.sealed_at.to_string());
+            page.field("claim", "never");
+        }
+        Tier::Autonomous => {
+            page.field("sealed at", &time.sealed_at.to_string());
+            page.field("claim", &format!("once, at the latest at {}", time.claim_by));
+        }
+        Tier::NeedsApproval => {
+            page.field("sign by", &format!("{} (sealed at {})", time.approve_by, time.sealed_at));
+            let claim = format!(
+                "once, within {} s of the last signature, at the latest at {}",
+                time.claim_seconds, time.claim_by
+            );
+            page.field("claim", &claim);
+        }
+    }
     page.field("works for", &format!("{} s from the claim", time.work_seconds));
+    if let Some(inverse) = &time.inverse {
+        let both = format!(
+            "this ceremony also signs the way back: grant {} digest {}",
+            inverse.grant, inverse.digest
+        );
+        page.field("way back", &both);
+    }
+    if let Some(forward) = &time.inverse_of {
+        let after =
+            format!("takes back grant {forward}; can be claimed only after its credential was released");
+        page.field("way back", &after);
+    }
 }
 
 fn record(page: &mut Page, sealed: &SealedGrant) {
@@ -171,11 +190,9 @@ fn record(page: &mut Page, sealed: &SealedGrant) {
     page.field("policy", &decision.policy.to_string());
     page.field("catalog", &decision.catalog.to_string());
     page.field("directory", &decision.directory.to_string());
+    page.field("guardrails", &decision.guardrails.to_string());
     if let Some(playbook) = &decision.playbook {
         page.field("playbook", &playbook.to_string());
-    }
-    if let Some(inverse) = &grant.time.inverse {
-        page.field("inverse", &format!("{} {}", inverse.grant, inverse.digest));
     }
     page.field("agent's words", &grant.evidence.to_string());
     page.field("grant", &grant.id.to_string());

@@ -66,7 +66,7 @@ fn everything_that_decides_is_there() {
     for part in [
         "scale-group in environment production",
         "group = \"web\"",
-        "changes 1; class availability; environment production",
+        "changes 1; class availability; environment production; service web",
         "yes; way back: scale-group",
         "arn:aws:iam::111122223333:role/execute",
         "111122223333, region eu-west-1",
@@ -74,7 +74,8 @@ fn everything_that_decides_is_there() {
         "agent=fixer phase=execute",
         "autoscaling:SetDesiredCapacity",
         "on: the claim plus 240 s",
-        "agent thinker, on behalf of rita",
+        "agent thinker, on behalf of rita, as the agent's owner",
+        "(registered_key)",
         "agent fixer, key ",
         "1 of sre (key kept as: file)",
         "2023-11-14T22:28:20Z",
@@ -108,6 +109,69 @@ fn dangers_are_in_the_box() {
     for part in ["iam:PassRole", "NOT REVERSIBLE", "NO DEADLINE"] {
         assert!(warning.contains(part), "{part}: {text}");
     }
+}
+
+#[test]
+fn what_kind_of_grant_it_is_comes_before_everything() {
+    let first = |change: fn(&mut Value)| rendered(change).1.lines().take(6).collect::<Vec<_>>().join("\n");
+    assert!(!rendered(|_| {}).1.contains("SUGGESTION"));
+    let suggestion = rendered(|grant| {
+        grant["decision"]["tier"] = json!("suggest_only");
+        grant["decision"]["rule"] = json!({"groups": {}, "custody": []});
+    })
+    .1;
+    assert!(suggestion.lines().nth(1).unwrap().contains("A SUGGESTION: nobody signs it"), "{suggestion}");
+    assert!(suggestion.contains("claim         never") && !suggestion.contains("sign by"), "{suggestion}");
+    let playbook = |grant: &mut Value| {
+        grant["decision"]["tier"] = json!("autonomous");
+        grant["decision"]["playbook"] = json!(Digest::of(b"p"));
+    };
+    let top = first(playbook);
+    assert!(top.contains("NOBODY SIGNS THIS") && top.contains(&Digest::of(b"p").to_string()), "{top}");
+    assert!(!rendered(playbook).1.contains("last signature"));
+    let top = first(|grant| grant["decision"]["break_glass"] = json!(true));
+    assert!(top.contains("BREAK-GLASS: "), "{top}");
+}
+
+#[test]
+fn what_no_resource_narrows_is_a_danger_and_what_is_not_given_is_told() {
+    let (_, text) = rendered(|grant| {
+        grant["action"]["unscopable"] = json!(["ec2:EnableEbsEncryptionByDefault"]);
+        grant["action"]["dependents"] = json!(["iam:PassRole", "rds:AddTagsToResource"]);
+    });
+    assert!(
+        text.contains("##  NOT NARROWED TO A RESOURCE: ec2:EnableEbsEncryptionByDefault, only by conditions"),
+        "{text}"
+    );
+    assert!(text.contains("may need beside it (NOT given): iam:PassRole, rds:AddTagsToResource"), "{text}");
+    let (_, text) = rendered(|_| {});
+    assert!(!text.contains("NOT NARROWED") && !text.contains("NOT given"), "{text}");
+}
+
+#[test]
+fn the_way_back_and_who_may_not_sign_are_told() {
+    let (id, digest) = (GrantId::generate(Timestamp::from_seconds(1_700_000_000)), Digest::of(b"back"));
+    let (_, text) = rendered(|grant| {
+        grant["time"]["inverse"] = json!({"grant": id, "digest": digest});
+        grant["who"]["asked_in_person"] = json!(true);
+        grant["who"]["attestation"] = json!("workload");
+        grant["decision"]["authors"] = json!(["ada", "bob"]);
+        grant["decision"]["guardrails"] = json!(Digest::of(b"guardrails"));
+    });
+    let one_line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    for part in [
+        format!("this ceremony also signs the way back: grant {id} digest {digest}"),
+        "on behalf of rita, who asked in person".to_owned(),
+        "(workload)".to_owned(),
+        "may not sign ada, bob: authors of the rules in force".to_owned(),
+        format!("guardrails {}", Digest::of(b"guardrails")),
+    ] {
+        assert!(one_line.contains(&part), "{part} is missing:\n{text}");
+    }
+    let (_, text) = rendered(|grant| grant["time"]["inverse_of"] = json!(id));
+    let one_line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let back = format!("takes back grant {id}; can be claimed only after its credential was released");
+    assert!(one_line.contains(&back) && !one_line.contains("also signs"), "{text}");
 }
 
 #[test]
