@@ -16,12 +16,13 @@ use phasebroker::catalog::{
 };
 use phasebroker::domain::decision::Terms;
 use phasebroker::domain::digest::Digest;
-use phasebroker::domain::grant::{Circumstances, SealedGrant, Who};
+use phasebroker::domain::grant::{Circumstances, SealedGrant, Standing, Who};
 use phasebroker::domain::id::{DecisionId, GrantId, LeaseId};
 use phasebroker::domain::key::Custody;
 use phasebroker::domain::lease::{EndReason, Ended, LeaseState, OpenedLease, Revocation};
 use phasebroker::domain::phase::{Phase, RunPhase};
 use phasebroker::domain::plan::{AwsCredential, Credential, Plan, ProviderKind};
+use phasebroker::domain::principal::Attestation;
 use phasebroker::domain::proposal::Proposal;
 use phasebroker::domain::rule::Rule;
 use phasebroker::domain::time::Timestamp;
@@ -84,7 +85,7 @@ fn proposal(
 fn seal(plan: &Plan, environment: &str, opening: &Opening, ids: &Ids) -> SealedGrant {
     let digest = Digest::of(b"x");
     let groups = [("sre".parse().unwrap(), 1)].into();
-    let rule = Rule { groups, custody: [Custody::File].into() };
+    let rule = Rule { groups, custody: [Custody::File].into(), separate_authors: false };
     let terms = Terms { rule, approve_seconds: 600, claim_seconds: 60, work_seconds: 900 };
     let around = Circumstances {
         id: ids.grant,
@@ -98,12 +99,16 @@ fn seal(plan: &Plan, environment: &str, opening: &Opening, ids: &Ids) -> SealedG
             claiming_agent: ids.claiming_agent.clone(),
             claim_key: opening.lease.key,
             requester: "ann".parse().unwrap(),
+            asked_in_person: false,
+            attestation: Attestation::RegisteredKey,
         },
         decision: DecisionId::generate(NOW),
         reasons: vec!["rule".to_owned()],
         policy: digest,
         catalog: digest,
         directory: digest,
+        guardrails: digest,
+        standing: Standing::default(),
         evidence: digest,
         now: NOW,
     };

@@ -11,12 +11,13 @@ use phasebroker::catalog::{
 };
 use phasebroker::domain::decision::Terms;
 use phasebroker::domain::digest::Digest;
-use phasebroker::domain::grant::{Circumstances, SealedGrant, Who};
+use phasebroker::domain::grant::{Circumstances, SealedGrant, Standing, Who};
 use phasebroker::domain::id::{DecisionId, GrantId, LeaseId, RunId};
 use phasebroker::domain::key::Custody;
 use phasebroker::domain::plan::{
     AwsCredential, Credential, NOT_AFTER_PLACEHOLDER, Plan, ProviderKind, Revocability,
 };
+use phasebroker::domain::principal::Attestation;
 use phasebroker::domain::proposal::Proposal;
 use phasebroker::domain::rule::Rule;
 use phasebroker::domain::time::Timestamp;
@@ -242,9 +243,11 @@ fn sealed(proposal: &Proposal, plan: &Plan) -> SealedGrant {
         claiming_agent: agent,
         claim_key: proposal.claim_key,
         requester: "ada".parse().unwrap(),
+        asked_in_person: false,
+        attestation: Attestation::RegisteredKey,
     };
     let groups = [("sre".parse().unwrap(), 1)].into();
-    let rule = Rule { groups, custody: [Custody::File].into() };
+    let rule = Rule { groups, custody: [Custody::File].into(), separate_authors: false };
     let terms = Terms { rule, approve_seconds: 600, claim_seconds: 60, work_seconds: 30 };
     let around = Circumstances {
         id,
@@ -258,6 +261,8 @@ fn sealed(proposal: &Proposal, plan: &Plan) -> SealedGrant {
         policy: digest,
         catalog: digest,
         directory: digest,
+        guardrails: digest,
+        standing: Standing::default(),
         evidence: digest,
         now,
     };
