@@ -9,6 +9,7 @@ mod sealing;
 use fixture::*;
 use phasebroker::broker::ports::*;
 use phasebroker::domain::digest::Digest;
+use phasebroker::domain::freeze::FreezeKey;
 use phasebroker::domain::grant::GrantState;
 use phasebroker::domain::lease::*;
 use phasebroker::domain::phase::{Phase, RunPhase};
@@ -49,17 +50,16 @@ async fn an_opening_fails_whole_when_anything_it_read_has_moved() {
         let grant = scene.approved_grant().await;
         let claim = || scene.claim(&grant);
         let other = Digest::of(b"other");
-        let reservation = |amount| Reservation { key: "budget".into(), amount, limit: 10 };
+        let reservation = |amount| Reservation { key: "budget".into(), amount, since: None, limit: 10 };
         fails_whole(&scene, Opening { epoch: 2, ..claim() }, OpenRefused::EpochMoved).await;
         for digests in [
             RulesDigests { policy: other, ..rules() },
             RulesDigests { catalog: other, ..rules() },
             RulesDigests { directory: other, ..rules() },
+            RulesDigests { guardrails: other, ..rules() },
         ] {
             fails_whole(&scene, Opening { digests, ..claim() }, OpenRefused::RulesMoved).await;
         }
-        let frozen = Opening { freezes: vec![("all".into(), 0), ("x".into(), 1)], ..claim() };
-        fails_whole(&scene, frozen, OpenRefused::FreezeMoved("x".into())).await;
         let over = Opening { reservations: vec![reservation(6), reservation(5)], ..claim() };
         fails_whole(&scene, over, OpenRefused::LimitReached("budget".into())).await;
         let over = Opening { reservations: vec![reservation(u64::MAX)], ..claim() };
@@ -85,7 +85,7 @@ async fn an_opening_fails_whole_when_anything_it_read_has_moved() {
         ));
         // The twin: nothing moved, all within the limits.
         let fits = Opening {
-            freezes: vec![("all".into(), 0)],
+            freezes: vec![FreezeKey::Everything],
             reservations: vec![reservation(6), reservation(4)],
             ..claim()
         };
@@ -180,7 +180,7 @@ async fn a_key_serves_one_phase() {
 async fn a_refused_mint_gives_grant_run_and_reservations_back() {
     for scene in scenes().await {
         let grant = scene.approved_grant().await;
-        let all = vec![Reservation { key: "budget".into(), amount: 10, limit: 10 }];
+        let all = vec![Reservation { key: "budget".into(), amount: 10, since: None, limit: 10 }];
         let claim = Opening { reservations: all, ..scene.claim(&grant) };
         let lease = scene.store.open_lease(claim.clone()).await.unwrap().value.lease().id;
         scene.step(lease, LeaseState::Intent, LeaseStep::Refused).await.unwrap();

@@ -97,10 +97,11 @@ async fn one_failing_operation_of_a_batch_fails_alone() {
 async fn meddled_rows_are_unreadable_never_absent() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("store.db");
-    let rules =
-        RulesDigests { policy: Digest::of(b"p"), catalog: Digest::of(b"c"), directory: Digest::of(b"d") };
+    let digest = Digest::of(b"x");
+    let digests = RulesDigests { policy: digest, catalog: digest, directory: digest, guardrails: digest };
+    let rules = RulesInForce { digests, directory: "d".into(), authors: Default::default() };
     let store = SqliteStore::open(&path).unwrap();
-    store.put_rules(rules, "d".into(), event(1)).await.unwrap();
+    store.put_rules(rules, event(1)).await.unwrap();
     drop(store);
     let meddle = |sql: &str| rusqlite::Connection::open(&path).unwrap().execute_batch(sql);
     assert!(meddle("UPDATE events SET bytes = x'00'").is_err(), "events are immutable");

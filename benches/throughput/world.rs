@@ -133,7 +133,7 @@ impl World {
         let claims = ApprovalClaims {
             iss: "bob".parse()?,
             aud: grant.issuer.clone(),
-            sub: grant.who.claiming_agent.clone(),
+            sub: grant.who.claiming_agent.to_string(),
             grant: sealed.digest(),
             grant_id: grant.id,
             decision: Answer::Approve,

@@ -1,18 +1,21 @@
 //! The real store behind a switch: it fails to write, or to read, when a test says so.
 
+use std::collections::BTreeSet;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use phasebroker::broker::ports::*;
+use phasebroker::domain::administration::SealedAdministration;
 use phasebroker::domain::digest::Digest;
 use phasebroker::domain::event::Event;
-use phasebroker::domain::grant::SealedGrant;
-use phasebroker::domain::id::{GrantId, LeaseId, RunId};
+use phasebroker::domain::freeze::Freeze;
+use phasebroker::domain::id::{GrantId, LeaseId, ReviewId, RunId};
 use phasebroker::domain::lease::{Lease, OpenedLease};
+use phasebroker::domain::observation::Observation;
 use phasebroker::domain::phase::RunPhase;
-use phasebroker::domain::principal::AgentSlug;
-use phasebroker::domain::proposal::Evidence;
+use phasebroker::domain::principal::{AgentSlug, PersonSlug};
+use phasebroker::domain::review::Review;
 use phasebroker::domain::run::Run;
 use phasebroker::domain::time::Timestamp;
 use phasebroker::store::SqliteStore;
@@ -96,8 +99,11 @@ impl Store for Disk {
     async fn record(&self, events: Vec<Event>) -> Result<Head, StoreError> {
         self.write()?.record(events).await
     }
-    async fn put_rules(&self, digests: RulesDigests, text: String, event: Event) -> Result<(), StoreError> {
-        self.write()?.put_rules(digests, text, event).await
+    async fn put_rules(&self, rules: RulesInForce, event: Event) -> Result<(), StoreError> {
+        self.write()?.put_rules(rules, event).await
+    }
+    async fn authors(&self) -> Result<BTreeSet<PersonSlug>, StoreError> {
+        self.read()?.authors().await
     }
     async fn directory(&self, digest: Digest) -> Result<Option<String>, StoreError> {
         self.read()?.directory(digest).await
@@ -123,12 +129,26 @@ impl Store for Disk {
     }
     async fn seal(
         &self,
-        sealed: SealedGrant,
-        evidence: Evidence,
+        sealings: Vec<Sealing>,
         limits: OpenCount,
-        event: Event,
+        decision: Option<DecisionEntry>,
+        events: Vec<Event>,
     ) -> Result<(), SealRefused> {
-        self.write()?.seal(sealed, evidence, limits, event).await
+        self.write()?.seal(sealings, limits, decision, events).await
+    }
+    async fn keep_decision(&self, decision: DecisionEntry, events: Vec<Event>) -> Result<Head, StoreError> {
+        self.write()?.keep_decision(decision, events).await
+    }
+    async fn decisions(
+        &self,
+        since: Timestamp,
+        skip: u64,
+        limit: u32,
+    ) -> Result<Vec<DecisionEntry>, StoreError> {
+        self.read()?.decisions(since, skip, limit).await
+    }
+    async fn suggestions(&self) -> Result<Vec<GrantRecord>, StoreError> {
+        self.read()?.suggestions().await
     }
     async fn grant(&self, id: GrantId) -> Result<Option<GrantRecord>, StoreError> {
         self.read()?.grant(id).await
@@ -141,6 +161,60 @@ impl Store for Disk {
     }
     async fn change_grant(&self, change: GrantChange) -> Result<(), ChangeRefused> {
         self.write()?.change_grant(change).await
+    }
+    async fn used(&self, counted: Vec<Counted>) -> Result<Vec<u64>, StoreError> {
+        self.read()?.used(counted).await
+    }
+    async fn history(&self, run: RunId) -> Result<RunHistory, StoreError> {
+        self.read()?.history(run).await
+    }
+    async fn observed(&self, observation: Observation, event: Event) -> Result<Head, StoreError> {
+        self.write()?.observed(observation, event).await
+    }
+    async fn last_untrusted(
+        &self,
+        agents: Vec<AgentSlug>,
+        since: Timestamp,
+    ) -> Result<Option<Timestamp>, StoreError> {
+        self.read()?.last_untrusted(agents, since).await
+    }
+    async fn freeze(&self, freeze: Freeze, event: Event) -> Result<Head, StoreError> {
+        self.write()?.freeze(freeze, event).await
+    }
+    async fn freezes(&self) -> Result<Vec<Freeze>, StoreError> {
+        self.read()?.freezes().await
+    }
+    async fn seal_administration(
+        &self,
+        sealed: SealedAdministration,
+        limit: u64,
+        event: Event,
+    ) -> Result<(), SealRefused> {
+        self.write()?.seal_administration(sealed, limit, event).await
+    }
+    async fn administration(&self, id: GrantId) -> Result<Option<AdministrationRecord>, StoreError> {
+        self.read()?.administration(id).await
+    }
+    async fn open_administrations(&self) -> Result<Vec<AdministrationRecord>, StoreError> {
+        self.read()?.open_administrations().await
+    }
+    async fn change_administration(&self, change: AdministrationChange) -> Result<(), ChangeRefused> {
+        self.write()?.change_administration(change).await
+    }
+    async fn playbooks(&self, now: Timestamp) -> Result<Vec<PlaybookRecord>, StoreError> {
+        self.read()?.playbooks(now).await
+    }
+    async fn suspend_playbook(&self, playbook: Digest, event: Event) -> Result<(), ChangeRefused> {
+        self.write()?.suspend_playbook(playbook, event).await
+    }
+    async fn reviews(&self, filter: ReviewFilter) -> Result<Vec<Review>, StoreError> {
+        self.read()?.reviews(filter).await
+    }
+    async fn review(&self, id: ReviewId) -> Result<Option<Review>, StoreError> {
+        self.read()?.review(id).await
+    }
+    async fn decide_review(&self, decision: ReviewDecision) -> Result<Review, ChangeRefused> {
+        self.write()?.decide_review(decision).await
     }
     async fn open_lease(&self, opening: Opening) -> Result<Committed<OpenedLease>, OpenRefused> {
         self.write()?.open_lease(opening).await

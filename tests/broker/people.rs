@@ -81,7 +81,7 @@ impl TestBroker {
         ApprovalClaims {
             iss: person.parse().unwrap(),
             aud: grant.issuer.clone(),
-            sub: grant.who.claiming_agent.clone(),
+            sub: grant.who.claiming_agent.to_string(),
             grant: sealed.digest(),
             grant_id: grant.id,
             decision,

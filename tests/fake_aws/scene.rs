@@ -14,7 +14,7 @@ use phasebroker::domain::key::Thumbprint;
 use phasebroker::domain::lease::*;
 use phasebroker::domain::phase::{Phase, RunPhase};
 use phasebroker::domain::plan::{AwsCredential, Credential, ProviderKind, Revocability};
-use phasebroker::domain::principal::Actor;
+use phasebroker::domain::principal::{Actor, Attestation};
 use phasebroker::domain::run::Run;
 use phasebroker::domain::time::Timestamp;
 use phasebroker::providers::aws::{AwsProvider, AwsSettings, Identity, Timeouts};
@@ -94,13 +94,15 @@ pub fn settings(endpoint: &str) -> AwsSettings {
 
 pub async fn store(folder: &tempfile::TempDir) -> Arc<dyn Store> {
     let store = SqliteStore::open(&folder.path().join("store.db")).unwrap();
-    store.put_rules(rules(), "directory".into(), event()).await.unwrap();
+    let in_force =
+        RulesInForce { digests: rules(), directory: "directory".into(), authors: Default::default() };
+    store.put_rules(in_force, event()).await.unwrap();
     Arc::new(store)
 }
 
 pub fn rules() -> RulesDigests {
     let digest = Digest::of(b"rules");
-    RulesDigests { policy: digest, catalog: digest, directory: digest }
+    RulesDigests { policy: digest, catalog: digest, directory: digest, guardrails: digest }
 }
 
 pub fn event() -> Event {
@@ -147,6 +149,8 @@ pub async fn opening(
         agent: "sre-agent".parse().unwrap(),
         environment: "demo".parse().unwrap(),
         requester: "ann".parse().unwrap(),
+        asked_in_person: false,
+        attestation: Attestation::RegisteredKey,
         prompt_digest: None,
         phase: from,
         opened_at: now,

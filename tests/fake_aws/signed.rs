@@ -16,6 +16,7 @@ use phasebroker::domain::key::{Custody, SigningKey, Thumbprint};
 use phasebroker::domain::lease::OpenedLease;
 use phasebroker::domain::phase::{Phase, RunPhase};
 use phasebroker::domain::plan::Credential;
+use phasebroker::domain::principal::Attestation;
 use phasebroker::domain::proposal::{Evidence, Story};
 use phasebroker::domain::rule::Rule;
 use serde_json::json;
@@ -62,7 +63,7 @@ pub fn authority(sealed: SealedGrant) -> Authority {
     let claims = ApprovalClaims {
         iss: "bob".parse().unwrap(),
         aud: grant.issuer.clone(),
-        sub: grant.who.claiming_agent.clone(),
+        sub: grant.who.claiming_agent.to_string(),
         grant: sealed.digest(),
         grant_id: grant.id,
         decision: Answer::Approve,
@@ -94,7 +95,13 @@ pub async fn opened(scene: &Scene) -> (OpenedLease, Authority) {
 pub async fn open(scene: &Scene, sealed: SealedGrant, opening: Opening) -> (OpenedLease, Authority) {
     let id = sealed.grant().id;
     let limits = OpenCount { own: 100, all: 100 };
-    scene.store.seal(sealed.clone(), Evidence::new(Story::default()), limits, event()).await.unwrap();
+    let sealing = Sealing {
+        sealed: sealed.clone(),
+        evidence: Evidence::new(Story::default()),
+        state: GrantState::Pending,
+        claim_until: None,
+    };
+    scene.store.seal(vec![sealing], limits, None, vec![event()]).await.unwrap();
     let change = GrantChange {
         id,
         revision: 0,
@@ -123,9 +130,12 @@ fn grant(id: GrantId, lease: LeaseId, run: RunId, credential: Credential) -> Gra
             claiming_agent: "sre-agent".parse().unwrap(),
             claim_key: claim_key(id),
             requester: "ann".parse().unwrap(),
+            asked_in_person: false,
+            attestation: Attestation::RegisteredKey,
         },
         action: Action {
             action_type: "restart".parse().unwrap(),
+            service: "things".into(),
             summary: "restart a thing".into(),
             parameters: BTreeMap::new(),
             unenforced: vec![],
@@ -134,6 +144,8 @@ fn grant(id: GrantId, lease: LeaseId, run: RunId, credential: Credential) -> Gra
             rollback: None,
             changes: 1,
             exceptions: vec![],
+            unscopable: vec![],
+            dependents: vec![],
             plan_digest: None,
             preconditions: vec![],
         },
@@ -141,17 +153,25 @@ fn grant(id: GrantId, lease: LeaseId, run: RunId, credential: Credential) -> Gra
         decision: DecisionRecord {
             id: DecisionId::generate(NOW),
             tier: Tier::NeedsApproval,
-            rule: Rule { groups: [("sre".parse().unwrap(), 1)].into(), custody: [Custody::File].into() },
+            rule: Rule {
+                groups: [("sre".parse().unwrap(), 1)].into(),
+                custody: [Custody::File].into(),
+                separate_authors: false,
+            },
             reasons: vec!["rule".into()],
             policy: digest,
             catalog: digest,
             directory: digest,
+            guardrails: digest,
+            authors: Default::default(),
             playbook: None,
+            break_glass: false,
         },
         evidence: digest,
         time: Times {
             lease,
             inverse: None,
+            inverse_of: None,
             sealed_at: NOW,
             approve_by: NOW.plus(1_000),
             claim_seconds: 1_000,

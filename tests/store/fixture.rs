@@ -14,7 +14,7 @@ use phasebroker::domain::key::{Custody, Thumbprint};
 use phasebroker::domain::lease::*;
 use phasebroker::domain::phase::{Phase, RunPhase};
 use phasebroker::domain::plan::{Credential, JwtCredential, ProviderKind, Revocability};
-use phasebroker::domain::principal::Actor;
+use phasebroker::domain::principal::{Actor, Attestation};
 use phasebroker::domain::proposal::{Evidence, Story};
 use phasebroker::domain::rule::Rule;
 use phasebroker::domain::run::Run;
@@ -48,7 +48,7 @@ pub async fn scenes_with(provider: ProviderKind) -> Vec<Scene> {
     for (name, open) in factories() {
         let folder = Arc::new(tempfile::tempdir().unwrap());
         let store = open(folder.path());
-        store.put_rules(rules(), "directory".into(), event()).await.unwrap();
+        store.put_rules(in_force(), event()).await.unwrap();
         scenes.push(Scene::begin(name, store, provider, open, folder).await);
     }
     scenes
@@ -88,7 +88,17 @@ pub fn limits(own: u64, all: u64) -> OpenCount {
 
 pub fn rules() -> RulesDigests {
     let digest = |text: &str| Digest::of(text.as_bytes());
-    RulesDigests { policy: digest("policy"), catalog: digest("catalog"), directory: digest("directory") }
+    RulesDigests {
+        policy: digest("policy"),
+        catalog: digest("catalog"),
+        directory: digest("directory"),
+        guardrails: digest("guardrails"),
+    }
+}
+
+pub fn in_force() -> RulesInForce {
+    let authors = ["ada".parse().unwrap(), "bob".parse().unwrap()].into();
+    RulesInForce { digests: rules(), directory: "directory".into(), authors }
 }
 
 pub fn minted() -> LeaseStep {
@@ -110,7 +120,12 @@ pub fn grant_change(sealed: &SealedGrant, revision: u64, state: GrantState) -> G
     GrantChange { id, revision, state, claim_until, approval: None, events: vec![event().grant(id)] }
 }
 
-fn event() -> Event {
+pub fn pending(sealed: &SealedGrant) -> Sealing {
+    let evidence = Evidence::new(Story { reason: "Ünïcode \u{202e}".into(), ..Story::default() });
+    Sealing { sealed: sealed.clone(), evidence, state: GrantState::Pending, claim_until: None }
+}
+
+pub fn event() -> Event {
     Event::new(EventKind::Refused, Actor::Broker, at(100))
 }
 
@@ -128,6 +143,8 @@ impl Scene {
             agent: "sre-agent".parse().unwrap(),
             environment: "demo".parse().unwrap(),
             requester: "ann".parse().unwrap(),
+            asked_in_person: true,
+            attestation: Attestation::Workload,
             prompt_digest: Some(Digest::of(b"prompt")),
             phase: RunPhase::Observe,
             opened_at: at(100),
@@ -223,9 +240,14 @@ impl Scene {
 
     /// A sealed grant to be claimed with `claim_key`.
     pub fn sealed(&self, claim_key: Thumbprint) -> SealedGrant {
+        self.sealed_as(claim_key, |_| {})
+    }
+
+    /// A sealed grant that differs as a test says.
+    pub fn sealed_as(&self, claim_key: Thumbprint, change: impl FnOnce(&mut Grant)) -> SealedGrant {
         let digest = Digest::of(b"x");
         let agent: phasebroker::domain::principal::AgentSlug = "sre-agent".parse().unwrap();
-        let grant = Grant {
+        let mut grant = Grant {
             version: VERSION,
             kind: GrantKind::Credential,
             id: grant_id(),
@@ -238,9 +260,12 @@ impl Scene {
                 claiming_agent: agent,
                 claim_key,
                 requester: "ann".parse().unwrap(),
+                asked_in_person: true,
+                attestation: Attestation::Workload,
             },
             action: Action {
                 action_type: "restart".parse().unwrap(),
+                service: "things".into(),
                 summary: "restart a thing".into(),
                 parameters: BTreeMap::new(),
                 unenforced: vec![],
@@ -249,6 +274,8 @@ impl Scene {
                 rollback: None,
                 changes: 1,
                 exceptions: vec![],
+                unscopable: vec![],
+                dependents: vec![],
                 plan_digest: None,
                 preconditions: vec![],
             },
@@ -261,17 +288,25 @@ impl Scene {
             decision: DecisionRecord {
                 id: DecisionId::generate(at(100)),
                 tier: Tier::NeedsApproval,
-                rule: Rule { groups: [("sre".parse().unwrap(), 1)].into(), custody: [Custody::File].into() },
+                rule: Rule {
+                    groups: [("sre".parse().unwrap(), 1)].into(),
+                    custody: [Custody::File].into(),
+                    separate_authors: false,
+                },
                 reasons: vec!["rule".into()],
                 policy: digest,
                 catalog: digest,
                 directory: digest,
+                guardrails: digest,
+                authors: Default::default(),
                 playbook: None,
+                break_glass: false,
             },
             evidence: digest,
             time: Times {
                 lease: lease_id(),
                 inverse: None,
+                inverse_of: None,
                 sealed_at: at(100),
                 approve_by: at(1_000),
                 claim_seconds: 1_000,
@@ -280,13 +315,15 @@ impl Scene {
                 nonce: encode(&[7; 16]),
             },
         };
+        change(&mut grant);
         SealedGrant::parse(&phasebroker::domain::canonical::to_bytes(&grant).unwrap()).unwrap()
     }
 
     /// Stores a grant, pending.
     pub async fn seal(&self, sealed: &SealedGrant) -> SealedGrant {
-        let evidence = Evidence::new(Story { reason: "Ünïcode \u{202e}".into(), ..Story::default() });
-        self.store.seal(sealed.clone(), evidence.clone(), limits(100, 100), self.event()).await.unwrap();
+        let sealing = pending(sealed);
+        let evidence = sealing.evidence.clone();
+        self.store.seal(vec![sealing], limits(100, 100), None, vec![self.event()]).await.unwrap();
         let stored = self.store.grant(sealed.grant().id).await.unwrap().unwrap();
         assert_eq!((&stored.sealed, stored.state), (sealed, GrantState::Pending));
         assert_eq!(stored.evidence, Some(evidence));
@@ -337,13 +374,30 @@ impl Scene {
         }
     }
 
+    /// What counts of one key.
+    pub async fn used(&self, key: &str, since: Option<Timestamp>) -> u64 {
+        let counted = Counted { key: key.into(), since };
+        self.store.used(vec![counted]).await.unwrap()[0]
+    }
+
     /// Everything a caller can read, as text.
     pub async fn everything(&self) -> String {
         let head = self.store.head().await.unwrap();
         let run = self.store.run(self.run).await.unwrap();
         let grants = self.store.open_grants(None).await.unwrap();
         let leases = self.store.leases(LeaseFilter::default()).await.unwrap();
-        format!("{head:?}\n{run:?}\n{grants:?}\n{leases:?}")
+        let decisions = self.store.decisions(at(0), 0, 1_000).await.unwrap();
+        let suggestions = self.store.suggestions().await.unwrap();
+        let freezes = self.store.freezes().await.unwrap();
+        let administrations = self.store.open_administrations().await.unwrap();
+        let playbooks = self.store.playbooks(at(100)).await.unwrap();
+        let reviews = self.store.reviews(ReviewFilter::default()).await.unwrap();
+        let history = self.store.history(self.run).await.unwrap();
+        let used = self.used("budget", None).await;
+        format!(
+            "{head:?}\n{run:?}\n{grants:?}\n{leases:?}\n{decisions:?}\n{suggestions:?}\n{freezes:?}\n\
+             {administrations:?}\n{playbooks:?}\n{reviews:?}\n{history:?}\n{used}"
+        )
     }
 
     /// Recomputes the head from the events.

@@ -5,7 +5,6 @@ use phasebroker::domain::grant::GrantState;
 use phasebroker::domain::key::Thumbprint;
 use phasebroker::domain::lease::{LeaseState, Revocation};
 use phasebroker::domain::phase::{Phase, RunPhase};
-use phasebroker::domain::proposal::{Evidence, Story};
 
 use super::fails_whole;
 use super::fixture::*;
@@ -13,9 +12,8 @@ use super::fixture::*;
 /// Seals with limits; what was refused leaves nothing.
 async fn refused_whole(scene: &Scene, claim_key: Thumbprint, own: u64, all: u64, why: SealRefused) {
     let before = scene.everything().await;
-    let evidence = Evidence::new(Story::default());
-    let sealed = scene.sealed(claim_key);
-    let refused = scene.store.seal(sealed, evidence, limits(own, all), scene.event()).await.unwrap_err();
+    let sealings = vec![pending(&scene.sealed(claim_key))];
+    let refused = scene.store.seal(sealings, limits(own, all), None, vec![scene.event()]).await.unwrap_err();
     assert_eq!(refused, why);
     assert_eq!(scene.everything().await, before);
 }
@@ -27,8 +25,8 @@ async fn no_more_grants_are_sealed_than_may_be_open() {
         let one = SealRefused::TooManyOpen(limits(1, 1));
         refused_whole(&scene, key(60), 1, 100, one.clone()).await;
         refused_whole(&scene, key(60), 100, 1, one).await;
-        let evidence = Evidence::new(Story::default());
-        scene.store.seal(scene.sealed(key(60)), evidence, limits(2, 2), scene.event()).await.unwrap();
+        let fits = vec![pending(&scene.sealed(key(60)))];
+        scene.store.seal(fits, limits(2, 2), None, vec![scene.event()]).await.unwrap();
     }
 }
 

@@ -307,7 +307,7 @@ impl World {
         let claims = ApprovalClaims {
             iss: person.parse().unwrap(),
             aud: grant.issuer.clone(),
-            sub: grant.who.claiming_agent.clone(),
+            sub: grant.who.claiming_agent.to_string(),
             grant: sealed.digest(),
             grant_id: grant.id,
             decision,
