@@ -31,6 +31,7 @@ use crate::http::tls::ReloadableTls;
 use crate::http::{App, router};
 use crate::providers::aws::{AwsProvider, AwsSettings, Identity, forbidden_endpoint_variables};
 use crate::providers::jwt::JwtProvider;
+use crate::providers::look::{AwsLook, Look, LookSettings};
 use crate::store::{EndFile, HeadFile, SqliteStore};
 
 /// How often time is looked at.
@@ -143,6 +144,7 @@ pub async fn start(mut config: Config, listener: TcpListener) -> anyhow::Result<
         heads: Arc::new(HeadFile::at(&config.head_file)),
         journal: Arc::new(EndFile::at(beside(&config.head_file))),
         providers: providers(&config, &signer, &store, &clock).await?,
+        looker: Arc::new(look(&config, &clock).await?),
         notifier: notifier(&config, &metrics)?,
         store,
         clock,
@@ -275,6 +277,18 @@ fn aws_settings(aws: &Aws) -> AwsSettings {
         sts_burst: aws.sts_burst,
         ..AwsSettings::new(aws.region.clone(), identity(&aws.mint_profile), identity(&aws.revoke_profile))
     }
+}
+
+/// What the broker looks at itself, with an identity of its own.
+async fn look(config: &Config, clock: &Arc<dyn Clock>) -> anyhow::Result<Look> {
+    let reads = config.aws.as_ref().and_then(|aws| aws.probe_profile.clone().map(|profile| (aws, profile)));
+    let aws = reads.map(|(aws, profile)| AwsLook {
+        identity: Identity::Profile(profile),
+        region: aws.region.clone(),
+        sts_endpoint: aws.sts_endpoint.clone(),
+        endpoint: aws.probe_endpoint.clone(),
+    });
+    Look::new(LookSettings { aws }, clock.clone()).await.context("cannot set up TLS for probes")
 }
 
 fn notifier(config: &Config, metrics: &Arc<Metrics>) -> anyhow::Result<Arc<dyn Notifier>> {
