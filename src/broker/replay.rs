@@ -28,11 +28,10 @@ impl Broker {
         let mut seconds_to_sign = Vec::new();
         for entry in decisions.iter().filter(|entry| entry.moment == "propose") {
             let record = self.store.grant(entry.grant).await.map_err(|e| self.gate.store_failed(&e))?;
-            for record in record {
-                let sealed_at = record.sealed.grant().time.sealed_at;
-                let took = record.approvals.iter().map(|approval| approval.received_at.since(sealed_at));
-                seconds_to_sign.extend(took.filter_map(|seconds| u64::try_from(seconds).ok()));
-            }
+            let Some(record) = record else { continue };
+            let sealed_at = record.sealed.grant().time.sealed_at;
+            let took = record.approvals.iter().map(|approval| approval.received_at.since(sealed_at));
+            seconds_to_sign.extend(took.filter_map(|seconds| u64::try_from(seconds).ok()));
         }
         Ok(Decisions { decisions, seconds_to_sign })
     }
