@@ -20,6 +20,7 @@ pub mod person;
 pub mod playbooks;
 pub mod reload;
 pub mod render;
+pub mod requester;
 pub mod reviews;
 pub mod serve;
 pub mod stop;
@@ -86,6 +87,8 @@ pub enum Command {
     Reviews(reviews::Command),
     /// Put changed rules (catalog, policy, directory) in force without a restart.
     Reload(reload::Args),
+    /// Sign that an agent may open one run on your behalf, within a minute; it approves nothing.
+    RequesterToken(requester::Args),
     /// Run a command with a credential that people signed for this one action.
     Exec(Box<exec::Args>),
     /// Make and show keys of people and agents.
@@ -127,6 +130,7 @@ async fn dispatch(command: Command, output: Output) -> anyhow::Result<ExitCode> 
         Command::Playbooks(command) => playbooks::run(command, output).await,
         Command::Reviews(command) => reviews::run(command, output).await,
         Command::Reload(args) => reload::run(args, output).await,
+        Command::RequesterToken(args) => requester::run(args, output).await,
         Command::Exec(args) => exec::run(*args, output).await,
         Command::Keys(command) => keys::run(command, output),
         Command::Audit(command) => audit::run(command, output).await,

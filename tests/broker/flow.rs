@@ -149,7 +149,7 @@ impl TestBroker {
 
     /// Claims by the ordinary client.
     pub async fn claim(&self, approved: &Approved) -> Result<Claimed, AgentError> {
-        self.agent("fixer").claim(approved.grant, &approved.claim_key, &approved.tokens).await
+        self.agent("fixer").claim(approved.grant, &approved.claim_key, &approved.tokens, None).await
     }
 
     /// Claims with any tokens, by raw HTTP.

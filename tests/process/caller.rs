@@ -86,7 +86,7 @@ impl Place {
 
     /// Claims.
     pub async fn claim(&self, it: &Approved) -> Result<Claimed, AgentError> {
-        self.agent("fixer").claim(it.grant, &it.claim_key, &it.tokens).await
+        self.agent("fixer").claim(it.grant, &it.claim_key, &it.tokens, None).await
     }
 
     /// Where the grant stands.

@@ -18,6 +18,7 @@ use crate::broker::ports::Clock;
 use crate::broker::propose::Proposed;
 use crate::broker::runs::{ClosedRun, OpenRun, OpenedRun, RunView};
 use crate::broker::views::EndView;
+use crate::domain::digest::Digest;
 use crate::domain::id::{GrantId, LeaseId, RunId};
 use crate::domain::phase::Phase;
 use crate::domain::proposal::Proposal;
@@ -172,15 +173,21 @@ impl AgentClient {
         self.call(self.transport.post(&path), "POST", &path, Proves::Login(&self.desk)).await.map(drop)
     }
 
-    /// Claims an approved grant, once. After a lost reply ask [`AgentClient::recall`].
+    /// Claims an approved grant, once; `plan` is the digest of the external plan it binds. After a lost reply ask
+    /// [`AgentClient::recall`].
     pub async fn claim(
         &self,
         grant: GrantId,
         key: &PhaseKey,
         approvals: &[String],
+        plan: Option<Digest>,
     ) -> Result<Claimed, AgentError> {
         let path = format!("/v1/grants/{grant}/claim");
-        let request = self.transport.post(&path).json(&json!({ "approvals": approvals }));
+        let mut body = json!({ "approvals": approvals });
+        if let (Some(plan), Some(members)) = (plan, body.as_object_mut()) {
+            members.insert("plan_digest".into(), json!(plan));
+        }
+        let request = self.transport.post(&path).json(&body);
         self.call(request, "POST", &path, Proves::Login(key)).await?.read()
     }
 
@@ -205,10 +212,11 @@ impl AgentClient {
         lease: LeaseId,
         key: &PhaseKey,
         approvals: &[String],
+        plan: Option<Digest>,
     ) -> Result<Claimed, AgentError> {
         let give_up = self.clock.since_boot().saturating_add(RECALL_SECONDS);
         loop {
-            let lost = match self.claim(grant, key, approvals).await {
+            let lost = match self.claim(grant, key, approvals, plan).await {
                 Err(error) if error.is_lost_reply() => error,
                 certain => return certain,
             };

@@ -125,7 +125,7 @@ async fn a_lost_claim_reply_is_asked_for_again_with_the_same_key_over_the_nonce(
     let key = PhaseKey::generate().unwrap();
     let lease: LeaseId = LEASE.parse().unwrap();
     let grant = GrantId::generate(Still.wall());
-    let claimed = client(&seen).await.claim_or_recall(grant, lease, &key, &["t".into()]).await.unwrap();
+    let claimed = client(&seen).await.claim_or_recall(grant, lease, &key, &["t".into()], None).await.unwrap();
     assert_eq!(claimed.lease, lease);
     let seen = seen.lock().unwrap();
     let steps: Vec<_> =

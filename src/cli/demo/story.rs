@@ -161,7 +161,7 @@ impl<'a> Play<'a> {
         let twin = self.fixer.propose(&decide, &key, &proposal("payments", &twin_key)?).await?;
         self.screen
             .fact("twin", &format!("{}: the same action on `payments`, which nobody will sign", twin.grant));
-        let early = self.fixer.claim(grant.grant, &claim_key, &["x.y.z".to_owned()]).await;
+        let early = self.fixer.claim(grant.grant, &claim_key, &["x.y.z".to_owned()], None).await;
         self.expect("claiming before anyone signed", &early.map(drop), "grant_not_open");
         let smuggled = Proposal {
             parameters: [
@@ -240,11 +240,11 @@ impl<'a> Play<'a> {
     ) -> anyhow::Result<Claimed> {
         self.screen.chapter("4", "EXECUTE", "the approved grant becomes one credential, once");
         let tokens: Vec<String> = status.approvals.iter().map(|a| a.token.clone()).collect();
-        let twin_claim = self.fixer.claim(twin, &PhaseKey::generate()?, &tokens).await;
+        let twin_claim = self.fixer.claim(twin, &PhaseKey::generate()?, &tokens, None).await;
         self.expect("claiming the twin with these approvals", &twin_claim.map(drop), "grant_not_open");
-        let thief = self.twin.claim(grant.grant, &PhaseKey::generate()?, &tokens).await;
+        let thief = self.twin.claim(grant.grant, &PhaseKey::generate()?, &tokens, None).await;
         self.expect("another agent presenting the approvals", &thief.map(drop), "wrong_claimant");
-        let claimed = self.fixer.claim(grant.grant, key, &tokens).await?;
+        let claimed = self.fixer.claim(grant.grant, key, &tokens, None).await?;
         let seconds = claimed.not_after.since(SystemClock.wall());
         self.screen.fact("lease", &format!("{}: dead in {seconds} s whatever happens", claimed.lease));
         let token = token_of(&claimed)?;
@@ -259,7 +259,7 @@ impl<'a> Play<'a> {
             "done",
             &format!("checkout restarted, now {}", done.get("state").and_then(Value::as_str).unwrap_or("?")),
         );
-        let replay = self.fixer.claim(grant.grant, key, &tokens).await;
+        let replay = self.fixer.claim(grant.grant, key, &tokens, None).await;
         self.expect("claiming the same grant again", &replay.map(drop), "grant_spent");
         Ok(claimed)
     }
@@ -280,7 +280,7 @@ impl<'a> Play<'a> {
         let recall = self.fixer.recall(claimed.lease, key).await;
         self.expect("asking for the credential once more", &recall.map(drop), "lease_ended");
         let tokens: Vec<String> = status.approvals.iter().map(|a| a.token.clone()).collect();
-        let again = self.fixer.claim(grant.grant, key, &tokens).await;
+        let again = self.fixer.claim(grant.grant, key, &tokens, None).await;
         self.expect("and claiming once more", &again.map(drop), "grant_spent");
         Ok(())
     }

@@ -14,6 +14,7 @@ use super::{Desk, say};
 use crate::broker::end::Complete;
 use crate::broker::views::EndView;
 use crate::cli::agent::{AgentClient, AgentError, Claimed};
+use crate::domain::digest::Digest;
 use crate::domain::id::{LeaseId, RunId};
 use crate::domain::lease::{LeaseState, Outcome};
 use crate::domain::proposal::visible;
@@ -36,10 +37,17 @@ const LOOK: Duration = Duration::from_secs(5);
 const TELL_AGAIN: [u64; 4] = [1, 2, 4, 8];
 
 /// Claims the grant; what passes by itself is waited for as long as the grant can be claimed.
-pub async fn claim(desk: &mut Desk, claim: &ClaimKey, approved: &Approved) -> Result<Arc<Claimed>, Stop> {
+pub async fn claim(
+    desk: &mut Desk,
+    claim: &ClaimKey,
+    approved: &Approved,
+    plan: Option<Digest>,
+) -> Result<Arc<Claimed>, Stop> {
     loop {
         // Not to be interrupted: a signal is looked at when it is known what was issued.
-        match desk.client.claim_or_recall(claim.grant, claim.lease, &claim.key, &approved.tokens).await {
+        let claiming =
+            desk.client.claim_or_recall(claim.grant, claim.lease, &claim.key, &approved.tokens, plan);
+        match claiming.await {
             Ok(claimed) => return Ok(Arc::new(claimed)),
             Err(AgentError::Refused(refused))
                 if PASSING.contains(&refused.code.as_str())

@@ -1,6 +1,7 @@
 //! `phasebroker exec`: a command runs with a credential that people signed, and never sees another one.
 //! The credential reaches it over a loopback endpoint; nothing secret is in its environment, its arguments or our output.
 
+mod bound;
 mod child;
 mod claim_key;
 mod endpoint;
@@ -73,6 +74,9 @@ pub struct Args {
     /// Ticket or alert this is about.
     #[arg(long, value_name = "TEXT")]
     pub ticket: Option<String>,
+    /// File with a token of the person on whose behalf this is (`phasebroker requester-token`): one run, one minute.
+    #[arg(long, value_name = "FILE")]
+    pub requester_token_file: Option<PathBuf>,
     /// With --phase observe: the read-only set of the catalog.
     #[arg(long, value_name = "NAME")]
     pub set: Option<ActionType>,
@@ -105,6 +109,18 @@ pub struct ActionArgs {
     /// Seconds of work to ask for [default: what the catalog allows].
     #[arg(long, value_name = "SECONDS")]
     pub work_seconds: Option<u32>,
+    /// An external plan (Terraform plan, change set): its SHA-256 is signed, and checked again at the claim.
+    #[arg(long, value_name = "FILE")]
+    pub plan: Option<PathBuf>,
+    /// A probe of the broker and the value it must give, now and at the claim.
+    #[arg(long = "only-while", value_name = "PROBE=VALUE")]
+    pub preconditions: Vec<String>,
+    /// File with a signed alert that may start a playbook.
+    #[arg(long, value_name = "FILE")]
+    pub alert: Option<PathBuf>,
+    /// Ask people to sign under the break-glass rule; needs --requester-token-file.
+    #[arg(long, requires = "requester_token_file")]
+    pub break_glass: bool,
     /// The read-only set to observe with before deciding.
     #[arg(long, env = "PHASEBROKER_OBSERVE_SET", value_name = "NAME")]
     pub observe_set: Option<ActionType>,
@@ -210,7 +226,9 @@ async fn act(args: &Args, desk: &mut Desk, wish: propose::Wish<'_>, program: &Pr
         wait::announce(&proposed, desk.client.broker());
         let give_up = args.wait.map(|seconds| desk.clock.wall().plus(i64::from(seconds)));
         let approved = wait::signatures(desk, key.grant, give_up).await?;
-        let claimed = execute::claim(desk, &key, &approved).await?;
+        // Read again: what is carried out is what the file says now, and must be what was signed.
+        let plan = bound::plan(args.proposal.plan.as_deref())?;
+        let claimed = execute::claim(desk, &key, &approved, plan).await?;
         execute::carry_out(desk, claimed, key, program, &args.aws_endpoints).await
     }
     .await;
@@ -282,7 +300,8 @@ async fn claim(args: &Args, desk: &mut Desk, grant: GrantId, program: &Program) 
     let approved = wait::signatures(desk, grant, give_up).await?;
     let run = key.run;
     // Refused or lost, the grant may be unspent: then run and file stay for another try.
-    let claimed = execute::claim(desk, &key, &approved).await?;
+    let plan = bound::plan(args.proposal.plan.as_deref())?;
+    let claimed = execute::claim(desk, &key, &approved, plan).await?;
     let outcome = execute::carry_out(desk, claimed, key, program, &args.aws_endpoints).await;
     close_run(desk, run).await;
     if let Err(error) = std::fs::remove_file(file) {
@@ -303,7 +322,7 @@ async fn open_run(args: &Args, desk: &Desk) -> Result<RunId, Stop> {
         purpose: args.purpose.clone().unwrap_or(what),
         ticket: args.ticket.clone(),
         prompt_digest: None,
-        requester_token: None,
+        requester_token: bound::text(args.requester_token_file.as_deref())?,
     };
     Ok(desk.client.open_run(&asked).await?.run)
 }

@@ -1,6 +1,7 @@
 //! From nothing to a sealed grant: observe briefly, decide, propose with a fresh claim key.
 
 use super::ActionArgs;
+use super::bound;
 use super::claim_key::ClaimKey;
 use super::stop::Stop;
 use crate::broker::propose::Proposed;
@@ -41,11 +42,12 @@ pub async fn propose(client: &AgentClient, run: RunId, wish: Wish<'_>) -> Result
         work_seconds: wish.args.work_seconds,
         claiming_agent: None,
         claim_key: key.thumbprint(),
-        plan_digest: None,
-        preconditions: Vec::new(),
-        alert: None,
+        plan_digest: bound::plan(wish.args.plan.as_deref())?,
+        preconditions: bound::preconditions(&wish.args.preconditions)?,
+        alert: bound::text(wish.args.alert.as_deref())?,
+        // The way back would be another command's work; `exec` runs one.
         inverse_claim_key: None,
-        break_glass: false,
+        break_glass: wish.args.break_glass,
         story: Story {
             diagnosis: wish.args.diagnosis.clone(),
             evidence: wish.args.evidence.clone(),

@@ -29,8 +29,26 @@ pub struct Approved {
     pub claim_until: Timestamp,
 }
 
-/// Says who must sign and what they run.
+/// Says who must sign and what they run, or that nobody has to or ever will.
 pub fn announce(proposed: &Proposed, broker: &str) {
+    match proposed.state {
+        GrantState::Approved => {
+            return say(format!(
+                "grant {} lies inside a playbook that people signed: {}; its use is reviewed afterwards",
+                proposed.grant,
+                visible(&proposed.reasons.join(", "))
+            ));
+        }
+        GrantState::Suggested => {
+            return say(format!(
+                "grant {} is a suggestion ({}): a person may carry it out, see `phasebroker approvals show {}`",
+                proposed.grant,
+                visible(&proposed.reasons.join(", ")),
+                proposed.grant
+            ));
+        }
+        _ => {}
+    }
     say(format!(
         "grant {} waits for signatures; its code is {}",
         proposed.grant,
@@ -110,6 +128,7 @@ fn settled(status: &GrantStatus) -> Result<Option<Approved>, Stop> {
             Some(person) => over(format!("denied by {person}")),
             None => over("denied".into()),
         },
+        GrantState::Suggested => over("policy only suggests it; no credential is issued for it".into()),
         GrantState::Lapsed => over("nobody completed the signatures in time".into()),
         state => over(format!("it is `{state}`")),
     }

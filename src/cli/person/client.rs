@@ -156,6 +156,11 @@ impl PersonClient {
         self.endpoint.send(request).await
     }
 
+    /// Signs that one run may be opened on this person's behalf: good for a minute, and once.
+    pub fn requester_token(&self) -> anyhow::Result<String> {
+        self.assertion(&Method::POST, "/v1/runs")
+    }
+
     fn assertion(&self, method: &Method, path: &str) -> anyhow::Result<String> {
         let now = self.now();
         let ms = u64::try_from(now.seconds()).unwrap_or(0).saturating_mul(1000);
