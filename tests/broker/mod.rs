@@ -28,6 +28,7 @@ use phasebroker::http::listen::{self, Limits};
 use phasebroker::http::{App, router};
 use phasebroker::providers::aws::{AwsProvider, AwsSettings};
 use phasebroker::providers::jwt::JwtProvider;
+use phasebroker::providers::look::{Look, LookSettings};
 use phasebroker::store::{EndFile, HeadFile, OpenError, SqliteStore};
 use serde_json::Value;
 use tokio::net::TcpListener;
@@ -169,6 +170,7 @@ impl TestBroker {
         let address = listener.local_addr().unwrap();
         let issuer = format!("http://{address}");
         let shared: Arc<dyn Clock> = Arc::new(clock.clone());
+        let shared_clock = shared.clone();
         let disk = Arc::new(Disk::over(open_store(&folder.path().join("store.sqlite")).await));
         let store: Arc<dyn Store> = disk.clone();
         let signer = Arc::new(TokenSigner::new(issuer.clone(), keys.copy("token")));
@@ -207,6 +209,7 @@ impl TestBroker {
             clock: shared,
             providers,
             signer,
+            looker: Arc::new(Look::new(LookSettings::default(), shared_clock).await.unwrap()),
             notifier: setup.notifier.clone(),
             metrics: Arc::new(Metrics::new()),
             rules,

@@ -73,7 +73,7 @@ impl Served {
 
     /// Claims what `token` approves.
     pub async fn claim(&self, agent: &AgentClient, pending: &Pending, token: &str) -> Claimed {
-        agent.claim(pending.proposed.grant, &pending.claim_key, &[token.to_owned()]).await.unwrap()
+        agent.claim(pending.proposed.grant, &pending.claim_key, &[token.to_owned()], None).await.unwrap()
     }
 }
 
