@@ -1,10 +1,24 @@
 //! What every store must hold to, written against the port: a second implementation adds one line to `factories`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+#[path = "store/administering.rs"]
+mod administering;
+#[path = "store/autonomy.rs"]
+mod autonomy;
+#[path = "store/budgets.rs"]
+mod budgets;
 #[path = "store/fixture.rs"]
 mod fixture;
+#[path = "store/freezing.rs"]
+mod freezing;
+#[path = "store/recording.rs"]
+mod recording;
+#[path = "store/reviewing.rs"]
+mod reviewing;
 #[path = "store/sealing.rs"]
 mod sealing;
+#[path = "store/vouchers.rs"]
+mod vouchers;
 
 use fixture::*;
 use phasebroker::broker::ports::*;
@@ -364,6 +378,7 @@ async fn texts_stand_beside_events_and_rules_are_kept() {
         let of_run = scene.store.events(Some(scene.run), 0, 1_000).await.unwrap();
         assert!(!of_run.is_empty() && of_run.len() < usize::try_from(head.size).unwrap());
         assert_eq!(scene.store.rules().await.unwrap(), Some(rules()));
+        assert_eq!(scene.store.authors().await.unwrap(), in_force().authors);
         let document = scene.store.directory(rules().directory).await.unwrap();
         assert_eq!(document.as_deref(), Some("directory"));
         assert_eq!(scene.store.directory(Digest::of(b"other")).await.unwrap(), None);

@@ -1,6 +1,9 @@
 //! What is SQLite's own: the lock, the full disk, rows that were meddled with; and the head kept in a file.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+#[path = "store/version_1.rs"]
+mod version_1;
+
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 

@@ -4,6 +4,7 @@
 use phasebroker::broker::rules::Rules;
 use phasebroker::catalog::{Catalog, CatalogDocument, iam::ActionTable};
 use phasebroker::domain::directory::{Directory, DirectoryDocument};
+use phasebroker::guardrails::{Guardrails, GuardrailsDocument};
 use phasebroker::policy::PolicySet;
 use serde_json::{Value, json};
 
@@ -195,10 +196,19 @@ impl Written {
         let catalog = CatalogDocument::from_toml(&self.catalog).map_err(|e| format!("{e:?}"))?;
         let document: DirectoryDocument =
             serde_json::from_value(self.directory.clone()).map_err(|e| e.to_string())?;
+        let guardrails: GuardrailsDocument = serde_json::from_value(json!({
+            "taint": {"window_seconds": 3600},
+            "administration": {
+                "approve_seconds": 900,
+                "unfreeze": {"approvals": {"sre": 1}, "custody": ["file"]},
+            },
+        }))
+        .map_err(|e| e.to_string())?;
         Ok(Rules {
             catalog: Catalog::check(&catalog, table).map_err(|e| format!("{e:?}"))?,
             policy: PolicySet::load(&[("test".into(), self.policy.clone())]).map_err(|e| format!("{e:?}"))?,
             directory: Directory::check(document).map_err(|e| format!("{e:?}"))?,
+            guardrails: Guardrails::check(guardrails).map_err(|e| format!("{e:?}"))?,
         })
     }
 

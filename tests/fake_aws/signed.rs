@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use phasebroker::broker::ports::{Clock, CredentialProvider, GrantChange, OpenCount, Opening};
+use phasebroker::broker::ports::{Clock, CredentialProvider, GrantChange, OpenCount, Opening, Sealing};
 use phasebroker::domain::action::{Action, ActionClass};
 use phasebroker::domain::approval::{Answer, Approval, ApprovalClaims, ApprovedGrant};
 use phasebroker::domain::authority::Authority;

@@ -14,7 +14,7 @@ use phasebroker::domain::key::{Custody, Thumbprint};
 use phasebroker::domain::lease::*;
 use phasebroker::domain::phase::{Phase, RunPhase};
 use phasebroker::domain::plan::{Credential, JwtCredential, ProviderKind, Revocability};
-use phasebroker::domain::principal::{Actor, Attestation};
+use phasebroker::domain::principal::{Actor, AgentSlug, Attestation};
 use phasebroker::domain::proposal::{Evidence, Story};
 use phasebroker::domain::rule::Rule;
 use phasebroker::domain::run::Run;
@@ -34,6 +34,7 @@ pub struct Scene {
     pub store: Arc<dyn Store>,
     pub run: RunId,
     pub decide: LeaseId,
+    pub agent: AgentSlug,
     provider: ProviderKind,
     open: Open,
     folder: Arc<tempfile::TempDir>,
@@ -49,7 +50,7 @@ pub async fn scenes_with(provider: ProviderKind) -> Vec<Scene> {
         let folder = Arc::new(tempfile::tempdir().unwrap());
         let store = open(folder.path());
         store.put_rules(in_force(), event()).await.unwrap();
-        scenes.push(Scene::begin(name, store, provider, open, folder).await);
+        scenes.push(Scene::begin(name, store, "sre-agent", provider, open, folder).await);
     }
     scenes
 }
@@ -133,14 +134,16 @@ impl Scene {
     async fn begin(
         name: &'static str,
         store: Arc<dyn Store>,
+        agent: &str,
         provider: ProviderKind,
         open: Open,
         folder: Arc<tempfile::TempDir>,
     ) -> Self {
         let run = run_id();
+        let agent: AgentSlug = agent.parse().unwrap();
         let record = Run {
             id: run,
-            agent: "sre-agent".parse().unwrap(),
+            agent: agent.clone(),
             environment: "demo".parse().unwrap(),
             requester: "ann".parse().unwrap(),
             asked_in_person: true,
@@ -151,7 +154,7 @@ impl Scene {
         };
         store.open_run(record.clone(), event().run(run)).await.unwrap();
         assert_eq!(store.run(run).await.unwrap(), Some(record));
-        let mut scene = Self { name, store, run, decide: lease_id(), provider, open, folder };
+        let mut scene = Self { name, store, run, decide: lease_id(), agent, provider, open, folder };
         let mut opening = scene.open(Phase::Decide, decide_key());
         opening.run_from = RunPhase::Observe;
         scene.decide = opening.lease.id;
@@ -162,15 +165,20 @@ impl Scene {
 
     /// A second run of the same agent in the same store.
     pub async fn other_run(&self) -> Scene {
+        self.run_of(self.agent.as_str()).await
+    }
+
+    /// A run of another agent in the same store.
+    pub async fn run_of(&self, agent: &str) -> Scene {
         let (store, folder) = (self.store.clone(), self.folder.clone());
-        Scene::begin(self.name, store, self.provider, self.open, folder).await
+        Scene::begin(self.name, store, agent, self.provider, self.open, folder).await
     }
 
     /// The same store, closed and opened again.
     pub async fn reopened(self) -> Scene {
-        let Scene { name, store, run, decide, provider, open, folder } = self;
+        let Scene { name, store, run, decide, agent, provider, open, folder } = self;
         drop(store);
-        Scene { name, store: open(folder.path()), run, decide, provider, open, folder }
+        Scene { name, store: open(folder.path()), run, decide, agent, provider, open, folder }
     }
 
     pub fn event(&self) -> Event {
@@ -187,7 +195,7 @@ impl Scene {
         let lease = Lease {
             id: lease_id(),
             run: self.run,
-            agent: "sre-agent".parse().unwrap(),
+            agent: self.agent.clone(),
             phase,
             environment: "demo".parse().unwrap(),
             provider: self.provider,
@@ -246,7 +254,6 @@ impl Scene {
     /// A sealed grant that differs as a test says.
     pub fn sealed_as(&self, claim_key: Thumbprint, change: impl FnOnce(&mut Grant)) -> SealedGrant {
         let digest = Digest::of(b"x");
-        let agent: phasebroker::domain::principal::AgentSlug = "sre-agent".parse().unwrap();
         let mut grant = Grant {
             version: VERSION,
             kind: GrantKind::Credential,
@@ -256,8 +263,8 @@ impl Scene {
             environment: "demo".parse().unwrap(),
             who: Who {
                 run: self.run,
-                proposing_agent: agent.clone(),
-                claiming_agent: agent,
+                proposing_agent: self.agent.clone(),
+                claiming_agent: self.agent.clone(),
                 claim_key,
                 requester: "ann".parse().unwrap(),
                 asked_in_person: true,

@@ -29,6 +29,7 @@ use phasebroker::domain::jws::{self, KeyHeader};
 use phasebroker::domain::key::SigningKey;
 use phasebroker::domain::time::Timestamp;
 use phasebroker::domain::token::TokenSigner;
+use phasebroker::guardrails::{Guardrails, GuardrailsDocument};
 use phasebroker::http::{App, router};
 use phasebroker::policy::PolicySet;
 use phasebroker::providers::jwt::JwtProvider;
@@ -414,9 +415,18 @@ fn rules_without(keys: &BTreeMap<&'static str, SigningKey>, absent: &str) -> Rul
                                "keys": [keys["pay-bot"].public().jwk()]}},
     }))
     .unwrap();
+    let guardrails: GuardrailsDocument = serde_json::from_value(json!({
+        "taint": {"window_seconds": 3600},
+        "administration": {
+            "approve_seconds": 900,
+            "unfreeze": {"approvals": {"sre": 1}, "custody": ["file"]},
+        },
+    }))
+    .unwrap();
     Rules {
         catalog,
         policy: PolicySet::load(&policy).unwrap(),
         directory: Directory::check(document).unwrap(),
+        guardrails: Guardrails::check(guardrails).unwrap(),
     }
 }

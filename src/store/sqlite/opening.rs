@@ -178,10 +178,10 @@ fn rests_as_signed(
     let used = opening.playbook.as_ref().map(|used| used.playbook);
     let other_playbook = used != playbook && (used.is_some() || inverse_of.is_none());
     let before = match opening.after {
-        Some(lease) => rows::lease_by_id(tx.conn, lease)?.and_then(|lease| lease.grant),
+        Some(lease) => rows::lease_by_id(tx.conn, lease)?,
         None => None,
     };
-    let other_lease = before.is_some_and(|grant| Some(grant.to_string()) != inverse_of);
+    let other_lease = before.is_some_and(|lease| lease.grant.map(|id| id.to_string()) != inverse_of);
     if other_playbook {
         Err(Fault::Unstorable("the grant rests on another playbook than the opening".into()))
     } else if other_lease || opening.after.is_some() != inverse_of.is_some() {
