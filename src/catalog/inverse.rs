@@ -74,7 +74,7 @@ impl Inverse {
     /// The way back in words: `scale-asg with desired=3, group=web`.
     pub(super) fn describe(&self, forward: &Parameters) -> Result<String, CompileError> {
         let filled = self.fill(forward)?;
-        let named: Vec<String> = filled.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let named: Vec<String> = filled.iter().map(|(name, value)| named(name, value)).collect();
         Ok(match named.is_empty() {
             true => self.action.to_string(),
             false => format!("{} with {}", self.action, named.join(", ")),
@@ -113,6 +113,15 @@ pub fn inverse_proposal(
     Ok(Some((proposal, inverse.claim_seconds)))
 }
 
+/// `name=value`, quoted where the value could be read as more than itself; no value holds a quote.
+fn named(name: &str, value: &ParameterValue) -> String {
+    let text = value.to_string();
+    match text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.:/@+-".contains(&b)) {
+        true => format!("{name}={text}"),
+        false => format!("{name}=\"{text}\""),
+    }
+}
+
 /// Checked parameters as a proposal writes them.
 pub(super) fn as_written(parameters: &Parameters) -> BTreeMap<String, Value> {
     let value = |value: &ParameterValue| match value {
@@ -120,4 +129,38 @@ pub(super) fn as_written(parameters: &Parameters) -> BTreeMap<String, Value> {
         ParameterValue::Text(text) => Value::from(text.as_str()),
     };
     parameters.iter().map(|(name, given)| (name.clone(), value(given))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_cannot_pass_for_another_parameter() {
+        let parameters = [
+            ("group", Argument::Forward("group".into())),
+            ("size", Argument::Literal(ParameterValue::Integer(-3))),
+        ];
+        let inverse = Inverse {
+            action: "scale-group".parse().unwrap(),
+            parameters: parameters.map(|(name, argument)| (name.to_owned(), argument)).into(),
+            claim_seconds: 60,
+        };
+        let with = |group: &str| {
+            inverse.describe(&Parameters::from([("group".into(), ParameterValue::Text(group.into()))]))
+        };
+        assert_eq!(with("web").unwrap(), "scale-group with group=web, size=-3");
+        assert_eq!(with("web, size=9").unwrap(), "scale-group with group=\"web, size=9\", size=-3");
+        let missing = inverse.describe(&Parameters::new()).unwrap_err();
+        assert_eq!(missing, CompileError::MissingParameter { name: "group".into() });
+    }
+
+    #[test]
+    fn only_a_name_alone_in_braces_is_a_parameter() {
+        let of = |text: &str| Argument::of(&ParameterValue::Text(text.into()));
+        assert_eq!(of("{group}"), Argument::Forward("group".into()));
+        for literal in ["group", "{group", "group}", "web-{group}", "{group}-web"] {
+            assert_eq!(of(literal), Argument::Literal(ParameterValue::Text(literal.into())), "{literal}");
+        }
+    }
 }
