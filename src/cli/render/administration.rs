@@ -62,11 +62,11 @@ fn play(page: &mut Page, playbook: &Playbook) {
         let range = match range {
             ParameterRange::Values(words) => {
                 let words: Vec<String> = words.iter().map(|word| format!("{word:?}")).collect();
-                list(words.iter().map(String::as_str), "nothing")
+                format!("is one of {}", list(words.iter().map(String::as_str), "nothing"))
             }
-            ParameterRange::Integers { min, max } => format!("{min} to {max}"),
+            ParameterRange::Integers { min, max } => format!("is from {min} to {max}"),
         };
-        page.field("parameter", &format!("{name} is one of {range}"));
+        page.field("parameter", &format!("{name} {range}"));
     }
     page.field("works for", &format!("at most {} s from each claim", playbook.work_seconds));
     let budget = playbook.budget;
@@ -191,7 +191,7 @@ mod tests {
                 &Digest::of(b"t").to_string(),
                 "fixer, twin",
                 "group is one of \"api\", \"web\"",
-                "size is one of 2 to 6",
+                "size is from 2 to 6",
                 "at most 60 s from each claim",
                 "at most 3 uses within any 3600 s",
                 "at most 40 in all",
