@@ -190,7 +190,8 @@ async fn one_full_life_is_counted_and_logged_with_its_ids_and_no_token() {
     let claimed = served.claim(&agent, &pending, &token).await;
     let live = |phase: &str, count: u32| format!("phasebroker_live_leases{{phase=\"{phase}\"}} {count}");
     counted(&served, &[&live("execute", 1), &live("decide", 0)]).await;
-    let again = agent.claim(pending.proposed.grant, &pending.claim_key, std::slice::from_ref(&token), None).await;
+    let again =
+        agent.claim(pending.proposed.grant, &pending.claim_key, std::slice::from_ref(&token), None).await;
     assert!(again.is_err());
     agent.complete(&claimed, &pending.claim_key, &succeeded()).await.unwrap();
     counted(

@@ -210,6 +210,7 @@ impl Limit {
             after: None,
             playbook: None,
             review: None,
+            decision: None,
             observation: None,
             digests: self.broker.rules().digests(),
             epoch: self.broker.gate().epoch(),

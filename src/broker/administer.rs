@@ -7,7 +7,9 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::Broker;
-use super::approve::{AnswerTaken, Answered, RETRIES, check_reason, next_state, received, received_event, refusal};
+use super::approve::{
+    AnswerTaken, Answered, RETRIES, check_reason, next_state, received, received_event, refusal,
+};
 use super::grants::{ApprovalLine, GrantDocument, active, line_of, view};
 use super::ports::{AdministrationChange, AdministrationRecord, ChangeRefused, SealRefused};
 use super::refusal::{Code, Refusal};
@@ -224,7 +226,10 @@ impl Broker {
     }
 
     /// Pending administration grants, as `person` sees them.
-    pub(super) async fn open_administrations(&self, person: &PersonSlug) -> Result<Vec<ApprovalLine>, Refusal> {
+    pub(super) async fn open_administrations(
+        &self,
+        person: &PersonSlug,
+    ) -> Result<Vec<ApprovalLine>, Refusal> {
         let rules = self.rules();
         let open = self.store.open_administrations().await.map_err(|e| self.gate.store_failed(&e))?;
         let line = |record: &AdministrationRecord| {
@@ -344,7 +349,8 @@ fn events(
     let digest = record.sealed.digest().to_string();
     let mut events = vec![received_event(&Signable::from(&record.sealed), None, approval, reason, now)];
     if complete && approval.claims.decision == Answer::Approve {
-        let event = |kind| Event::new(kind, Actor::Broker, now).grant(document.id).fact("digest", digest.clone());
+        let event =
+            |kind| Event::new(kind, Actor::Broker, now).grant(document.id).fact("digest", digest.clone());
         events.push(event(EventKind::GrantApproved));
         events.push(match &document.subject {
             Subject::Unfreeze(key) => event(EventKind::Unfrozen).fact("key", key.to_string()),

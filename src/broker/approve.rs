@@ -67,7 +67,9 @@ impl Broker {
     pub async fn answer(self: &Arc<Self>, id: GrantId, answered: Answered) -> Result<AnswerTaken, Refusal> {
         let found = match self.store.grant(id).await.map_err(|e| self.gate.store_failed(&e)) {
             Ok(Some(record)) => Ok(Signed::Credential(Box::new(record))),
-            Ok(None) => self.administration_of(id).await.map(|record| Signed::Administration(Box::new(record))),
+            Ok(None) => {
+                self.administration_of(id).await.map(|record| Signed::Administration(Box::new(record)))
+            }
             Err(refusal) => Err(refusal),
         };
         let (run, outcome) = match found {
@@ -197,69 +199,64 @@ pub(super) fn next_state(
     approvals: &[Approval],
     new: &Approval,
 ) -> Result<Option<(GrantState, Vec<Approval>)>, Refusal> {
-        let person = &new.claims.iss;
-        // Single use is keyed on ids inside the signed bytes: another spelling of a signature is the same approval.
-        let known = approvals.iter().find(|a| a.claims.jti == new.claims.jti);
-        match known {
-            Some(old) if old.claims == new.claims => {
-                return match stands {
-                    GrantState::Claimed => Err(spent()),
-                    _ if taken_back(approvals, old) => Err(Refusal::new(
-                        Code::AlreadyAnswered,
-                        format!("`{person}` took this approval back; sign again to approve"),
-                    )),
-                    _ => Ok(None),
-                };
-            }
-            Some(_) => {
-                return Err(Refusal::new(Code::AlreadyAnswered, "this `jti` was used for another answer"));
-            }
-            None => {}
-        }
-        match stands {
-            GrantState::Claimed => return Err(spent()),
-            state if !state.is_open() => {
-                return Err(Refusal::new(
-                    Code::GrantNotOpen,
-                    format!("the grant is `{state}`; nothing can be signed any more"),
-                ));
-            }
-            _ => {}
-        }
-        let mut counting = active(approvals);
-        let signed = counting.iter().any(|a| a.claims.iss == *person);
-        match new.claims.decision {
-            Answer::Deny => Ok(Some((GrantState::Denied, counting))),
-            Answer::Withdraw if !signed => Err(Refusal::new(
-                Code::AlreadyAnswered,
-                format!("`{person}` has no approval here to withdraw"),
-            )),
-            Answer::Withdraw => {
-                counting.retain(|a| a.claims.iss != *person);
-                let state = if stands == GrantState::Approved {
-                    GrantState::Withdrawn
-                } else {
-                    GrantState::Pending
-                };
-                Ok(Some((state, counting)))
-            }
-            Answer::Approve if stands == GrantState::Approved => Err(Refusal::new(
-                Code::GrantNotOpen,
-                "the rule is already complete; nothing more needs signing",
-            )),
-            Answer::Approve if signed => {
-                // INVARIANT: signed-before-minted. Quorum counts people: a second key of one person adds nothing.
-                Err(Refusal::new(
+    let person = &new.claims.iss;
+    // Single use is keyed on ids inside the signed bytes: another spelling of a signature is the same approval.
+    let known = approvals.iter().find(|a| a.claims.jti == new.claims.jti);
+    match known {
+        Some(old) if old.claims == new.claims => {
+            return match stands {
+                GrantState::Claimed => Err(spent()),
+                _ if taken_back(approvals, old) => Err(Refusal::new(
                     Code::AlreadyAnswered,
-                    format!("`{person}` has signed already; a quorum needs different people"),
-                ))
-            }
-            Answer::Approve => {
-                counting.push(new.clone());
-                Ok(Some((GrantState::Pending, counting)))
-            }
+                    format!("`{person}` took this approval back; sign again to approve"),
+                )),
+                _ => Ok(None),
+            };
+        }
+        Some(_) => {
+            return Err(Refusal::new(Code::AlreadyAnswered, "this `jti` was used for another answer"));
+        }
+        None => {}
+    }
+    match stands {
+        GrantState::Claimed => return Err(spent()),
+        state if !state.is_open() => {
+            return Err(Refusal::new(
+                Code::GrantNotOpen,
+                format!("the grant is `{state}`; nothing can be signed any more"),
+            ));
+        }
+        _ => {}
+    }
+    let mut counting = active(approvals);
+    let signed = counting.iter().any(|a| a.claims.iss == *person);
+    match new.claims.decision {
+        Answer::Deny => Ok(Some((GrantState::Denied, counting))),
+        Answer::Withdraw if !signed => {
+            Err(Refusal::new(Code::AlreadyAnswered, format!("`{person}` has no approval here to withdraw")))
+        }
+        Answer::Withdraw => {
+            counting.retain(|a| a.claims.iss != *person);
+            let state =
+                if stands == GrantState::Approved { GrantState::Withdrawn } else { GrantState::Pending };
+            Ok(Some((state, counting)))
+        }
+        Answer::Approve if stands == GrantState::Approved => {
+            Err(Refusal::new(Code::GrantNotOpen, "the rule is already complete; nothing more needs signing"))
+        }
+        Answer::Approve if signed => {
+            // INVARIANT: signed-before-minted. Quorum counts people: a second key of one person adds nothing.
+            Err(Refusal::new(
+                Code::AlreadyAnswered,
+                format!("`{person}` has signed already; a quorum needs different people"),
+            ))
+        }
+        Answer::Approve => {
+            counting.push(new.clone());
+            Ok(Some((GrantState::Pending, counting)))
         }
     }
+}
 
 /// The one of `approvals` that `token` spells: its signature verifies, and its claims are the same. The instant that
 /// counts is that of the first receipt.

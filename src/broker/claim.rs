@@ -145,7 +145,8 @@ impl Broker {
             });
             return rest.await.map_err(|_| mint_lost())?;
         }
-        Err(Refusal::new(Code::LimitReached, "a budget, or the uses of a playbook, are used up").retry_after(10))
+        Err(Refusal::new(Code::LimitReached, "a budget, or the uses of a playbook, are used up")
+            .retry_after(10))
     }
 
     #[allow(clippy::too_many_arguments)] // Everything the one transaction rests on.

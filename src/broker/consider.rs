@@ -48,10 +48,16 @@ impl Broker {
             untrusted_since: now.plus(-i64::from(guardrails.document().taint.window_seconds)),
         };
         let stands = self.store.stands(inquiry).await.map_err(|e| self.gate.store_failed(&e))?;
-        let budgets: BTreeMap<Name, BudgetFact> =
-            spending.iter().zip(&stands.used).map(|(one, used)| (one.name.clone(), fact(one, *used))).collect();
+        let budgets: BTreeMap<Name, BudgetFact> = spending
+            .iter()
+            .zip(&stands.used)
+            .map(|(one, used)| (one.name.clone(), fact(one, *used)))
+            .collect();
         if budgets.len() != stands.used.len() || budgets.len() != spending.len() {
-            return Err(Refusal::new(Code::PolicyDenied, "what was spent cannot be told apart; nothing is issued"));
+            return Err(Refusal::new(
+                Code::PolicyDenied,
+                "what was spent cannot be told apart; nothing is issued",
+            ));
         }
         let agent = rules.directory.agent(&who.proposing_agent);
         let around = Around {

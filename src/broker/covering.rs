@@ -3,10 +3,10 @@
 
 use super::Broker;
 use super::consider::Matter;
+use super::playbooks::{uses_key, window_key};
 use super::ports::{Counted, GrantRecord, PlaybookRecord, PlaybookUse, Reservation};
 use super::refusal::{Code, Refusal};
 use super::rules::Rules;
-use super::playbooks::{uses_key, window_key};
 use crate::domain::alert::Alert;
 use crate::domain::authority::{CoveredGrant, Quorum, SignedPlaybook};
 use crate::domain::decision::Terms;
@@ -95,8 +95,7 @@ impl Broker {
         let administration = &record.administration;
         let then = self.directory_at(administration.sealed.document().decision.directory).await?;
         let authors = self.authors(rules);
-        let quorum =
-            Quorum { rule: &terms.rule, authors: &authors, then: &then, now: &rules.directory };
+        let quorum = Quorum { rule: &terms.rule, authors: &authors, then: &then, now: &rules.directory };
         let counting = super::grants::active(&administration.approvals);
         Ok(match SignedPlaybook::check(administration.sealed.clone(), counting, &quorum) {
             Some(Ok(signed)) => Ok(signed),
@@ -146,13 +145,18 @@ impl Broker {
     ) -> Result<CoveredGrant, Refusal> {
         let grant = record.sealed.grant();
         let out = |why: String| {
-            Refusal::new(Code::ApprovalsMissing, format!("the playbook does not cover it now: {why}; propose again"))
+            Refusal::new(
+                Code::ApprovalsMissing,
+                format!("the playbook does not cover it now: {why}; propose again"),
+            )
         };
         let records = self.store.playbooks(matter.now).await.map_err(|e| self.gate.store_failed(&e))?;
-        let named = records.iter().find(|one| grant.decision.playbook == Some(one.administration.sealed.digest()));
+        let named =
+            records.iter().find(|one| grant.decision.playbook == Some(one.administration.sealed.digest()));
         let found = named.ok_or_else(|| out("it is not there".into()))?;
         let playbook = found.administration.sealed.playbook().ok_or_else(|| out("it is none".into()))?;
-        let used = self.used(Counted { key: uses_key(found.administration.sealed.digest()), since: None }).await?;
+        let used =
+            self.used(Counted { key: uses_key(found.administration.sealed.digest()), since: None }).await?;
         self.in_use(found, playbook, used, matter.rules, matter.now).map_err(&out)?;
         if let Trigger::Probes(conditions) = &playbook.trigger {
             self.conditions_hold(conditions, &grant.action, &grant.environment, matter.rules).await?;
@@ -166,12 +170,8 @@ impl Broker {
 pub(super) fn use_of(covered: &CoveredGrant, now: Timestamp) -> (PlaybookUse, Vec<Reservation>) {
     let signed = covered.playbook();
     let (playbook, digest) = (signed.playbook(), signed.sealed().digest());
-    let all = Reservation {
-        key: uses_key(digest),
-        amount: 1,
-        since: None,
-        limit: u64::from(playbook.max_uses),
-    };
+    let all =
+        Reservation { key: uses_key(digest), amount: 1, since: None, limit: u64::from(playbook.max_uses) };
     let mut reservations = vec![all, window(playbook, digest, now)];
     // A signed alert starts one thing, once.
     reservations.extend(covered.sealed().grant().decision.alert.iter().map(|alert| Reservation {

@@ -114,7 +114,8 @@ impl Broker {
         }
         for key in unrecorded {
             self.live.freeze(key.clone(), false);
-            let event = frozen_event(&key, Actor::Broker, now).fact("why", "it was frozen before the restart");
+            let event =
+                frozen_event(&key, Actor::Broker, now).fact("why", "it was frozen before the restart");
             self.record_freeze(Freeze { key, by: Actor::Broker, at: now }, event).await?;
         }
         Ok(())
@@ -150,18 +151,16 @@ impl Broker {
         };
         match known {
             true => Ok(()),
-            false => Err(Refusal::new(Code::BadRequest, format!("`{key}` names no {kind}; nothing was frozen"))),
+            false => {
+                Err(Refusal::new(Code::BadRequest, format!("`{key}` names no {kind}; nothing was frozen")))
+            }
         }
     }
 }
 
 /// Everything whose freeze keeps an agent out of an environment.
 pub(super) fn keys_of(agent: &AgentSlug, environment: &Environment) -> Vec<FreezeKey> {
-    vec![
-        FreezeKey::Everything,
-        FreezeKey::Agent(agent.clone()),
-        FreezeKey::Environment(environment.clone()),
-    ]
+    vec![FreezeKey::Everything, FreezeKey::Agent(agent.clone()), FreezeKey::Environment(environment.clone())]
 }
 
 /// Everything whose freeze keeps an action from being proposed and claimed.

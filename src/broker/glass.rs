@@ -44,7 +44,11 @@ impl Broker {
     }
 
     /// At the claim: today's break-glass rule and who reviews the use.
-    pub(super) fn still_glass(&self, grant: &Grant, rules: &Rules) -> Result<(Rule, u32, ReviewTerms), Refusal> {
+    pub(super) fn still_glass(
+        &self,
+        grant: &Grant,
+        rules: &Rules,
+    ) -> Result<(Rule, u32, ReviewTerms), Refusal> {
         let glass = rule(rules, &grant.environment, &grant.action.action_type)?;
         floor::holds(grant.action.class, grant.action.reversible, &glass.terms.rule)
             .map_err(|why| Refusal::new(Code::PolicyDenied, format!("break-glass: {why}")))?;

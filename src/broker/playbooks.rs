@@ -190,9 +190,7 @@ impl Broker {
                 Ok(PlaybookState::Suspended)
             }
             Err(ChangeRefused::Store(error)) => Err(self.gate.store_failed(&error)),
-            Err(ChangeRefused::Moved) => {
-                Err(Refusal::new(Code::Conflict, "it is suspended already"))
-            }
+            Err(ChangeRefused::Moved) => Err(Refusal::new(Code::Conflict, "it is suspended already")),
             Err(ChangeRefused::Missing) => Err(Refusal::new(
                 Code::GrantNotOpen,
                 format!("`{grant}` is not in force; deny it instead (`phasebroker approvals deny`)"),
@@ -244,7 +242,8 @@ impl Broker {
             invalid(format!("`{}` is not allowed in `{}`", draft.action, draft.environment))
         })?;
         let combinations = entry.check_ranges(&draft.parameters).map_err(invalid)?;
-        if draft.agents.is_empty() || combinations.len().saturating_mul(draft.agents.len()) > MAX_COMBINATIONS {
+        if draft.agents.is_empty() || combinations.len().saturating_mul(draft.agents.len()) > MAX_COMBINATIONS
+        {
             return Err(invalid(format!(
                 "agents times combinations of parameters must be within 1 to {MAX_COMBINATIONS}"
             )));
@@ -293,7 +292,8 @@ impl Broker {
                     let Some(probe) = name.and_then(|name| rules.guardrails.probes().get(&name)) else {
                         return Err(invalid(format!("`{}` is no probe of the guardrails", condition.name)));
                     };
-                    let unknown = probe.parameters().into_iter().find(|name| !draft.parameters.contains_key(*name));
+                    let unknown =
+                        probe.parameters().into_iter().find(|name| !draft.parameters.contains_key(*name));
                     if let Some(unknown) = unknown {
                         return Err(invalid(format!(
                             "the probe `{}` asks for `{unknown}`, which `{}` has not",

@@ -158,8 +158,7 @@ impl Broker {
         let sealed = SealedGrant::seal(&plan, &terms, Circumstances { standing, ..around })
             .map_err(|e| Refusal::new(Code::ProposalInvalid, format!("the grant cannot be sealed: {e}")))?;
         let proposed = proposed(&sealed, &rules)?;
-        let sealing =
-            Sealing { sealed, evidence, state: proposed.state, claim_until: proposed.claim_until };
+        let sealing = Sealing { sealed, evidence, state: proposed.state, claim_until: proposed.claim_until };
         let sealings: Vec<Sealing> = [sealing].into_iter().chain(back).collect();
         self.seal(sealings, entry, now).await?;
         if proposed.state == GrantState::Pending {

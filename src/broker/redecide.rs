@@ -99,8 +99,7 @@ impl Broker {
             });
         }
         let approved = Box::new(self.approved(record, approvals, &terms.rule, rules).await?);
-        let authority =
-            if voucher { Authority::Voucher(approved) } else { Authority::SignedGrant(approved) };
+        let authority = if voucher { Authority::Voucher(approved) } else { Authority::SignedGrant(approved) };
         Ok(Redecided {
             authority,
             work_seconds,

@@ -181,7 +181,8 @@ impl Broker {
 
     fn may_review(&self, person: &PersonSlug, review: &Review, grant: &Grant) -> Result<(), Refusal> {
         let rules = self.rules();
-        let no = |why: &str| Err(Refusal::new(Code::Forbidden, format!("`{person}` may not review this: {why}")));
+        let no =
+            |why: &str| Err(Refusal::new(Code::Forbidden, format!("`{person}` may not review this: {why}")));
         if !rules.directory.is_member(person, &review.owner) {
             return no(&format!("not in `{}`, which owns it", review.owner));
         }

@@ -99,7 +99,8 @@ impl Broker {
 fn sealed_events(sealed: &SealedGrant, state: GrantState, now: Timestamp) -> Vec<Event> {
     let grant = sealed.grant();
     let actor = Actor::Agent(grant.who.proposing_agent.clone());
-    let kind = if state == GrantState::Suggested { EventKind::GrantSuggested } else { EventKind::GrantSealed };
+    let kind =
+        if state == GrantState::Suggested { EventKind::GrantSuggested } else { EventKind::GrantSealed };
     let mut event = Event::new(kind, actor.clone(), now)
         .run(grant.who.run)
         .grant(grant.id)

@@ -64,10 +64,9 @@ impl Broker {
             return Err(Refusal::new(Code::Forbidden, "stopping needs the role approver or operator"));
         }
         match reason.len() > MAX_NOTE_BYTES {
-            true => Err(Refusal::new(
-                Code::BadRequest,
-                format!("`reason` has at most {MAX_NOTE_BYTES} bytes"),
-            )),
+            true => {
+                Err(Refusal::new(Code::BadRequest, format!("`reason` has at most {MAX_NOTE_BYTES} bytes")))
+            }
             false => Ok(()),
         }
     }

@@ -67,8 +67,8 @@ impl Broker {
         };
         let back_terms = Terms { rule: terms.rule.clone(), claim_seconds, ..back_terms };
         let back_terms = Terms { approve_seconds: terms.approve_seconds, ..back_terms };
-        let sealed =
-            SealedGrant::seal(&back, &back_terms, around).map_err(|e| invalid(format!("it cannot be sealed: {e}")))?;
+        let sealed = SealedGrant::seal(&back, &back_terms, around)
+            .map_err(|e| invalid(format!("it cannot be sealed: {e}")))?;
         let inverse = Inverse { grant: ids.grant, digest: sealed.digest() };
         Ok((inverse, Sealing { sealed, evidence, state: GrantState::Pending, claim_until: None }))
     }

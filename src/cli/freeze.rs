@@ -89,7 +89,9 @@ pub async fn freeze(args: Args, output: Output) -> anyhow::Result<ExitCode> {
         let mut text = super::stop::told(&answer.stopped);
         text.push_str(&format!("{} is frozen until people sign `phasebroker unfreeze`\n", answer.key));
         if !answer.recorded {
-            text.push_str("NOT yet written down: it holds all the same, and is written as soon as it can be\n");
+            text.push_str(
+                "NOT yet written down: it holds all the same, and is written as soon as it can be\n",
+            );
         }
         visible(&text)
     })?;

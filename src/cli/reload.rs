@@ -27,13 +27,12 @@ pub async fn run(args: Args, output: Output) -> anyhow::Result<ExitCode> {
 }
 
 fn told(answer: &Reloaded) -> String {
-    let digests =
-        [
-            ("policy", &answer.policy),
-            ("catalog", &answer.catalog),
-            ("directory", &answer.directory),
-            ("guardrails", &answer.guardrails),
-        ];
+    let digests = [
+        ("policy", &answer.policy),
+        ("catalog", &answer.catalog),
+        ("directory", &answer.directory),
+        ("guardrails", &answer.guardrails),
+    ];
     let mut text = String::new();
     for (name, digest) in digests {
         let fate = if answer.changed.iter().any(|changed| changed == name) { "changed" } else { "as before" };

@@ -70,11 +70,7 @@ pub struct Quorum<'a> {
 
 impl Quorum<'_> {
     /// INVARIANT: signed-before-minted, re-decided. The signed rule and today's must both be satisfied.
-    fn check<'a>(
-        &self,
-        signed: impl Into<Signable<'a>>,
-        approvals: &[Approval],
-    ) -> Result<(), Outstanding> {
+    fn check<'a>(&self, signed: impl Into<Signable<'a>>, approvals: &[Approval]) -> Result<(), Outstanding> {
         let signed = signed.into();
         let directories = [self.then, self.now];
         let authors: BTreeSet<PersonSlug> = match self.rule.separate_authors {

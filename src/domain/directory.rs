@@ -252,7 +252,11 @@ impl Directory {
 
     /// Every group the person is in, directly or through nested groups.
     pub fn groups_of(&self, person: &PersonSlug) -> BTreeSet<GroupSlug> {
-        self.members.iter().filter(|(_, people)| people.contains(person)).map(|(slug, _)| slug.clone()).collect()
+        self.members
+            .iter()
+            .filter(|(_, people)| people.contains(person))
+            .map(|(slug, _)| slug.clone())
+            .collect()
     }
 
     /// Whether the person has the role.

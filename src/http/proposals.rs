@@ -47,12 +47,17 @@ pub(super) fn schema() -> Schema {
             "claim_key",
             text().description(Some("RFC 7638 thumbprint of the DPoP key the claim will be made with.")),
         )
-        .property("plan_digest", text().description(Some("Base64url SHA-256 of an external plan; presented again at the claim.")))
+        .property(
+            "plan_digest",
+            text().description(Some("Base64url SHA-256 of an external plan; presented again at the claim.")),
+        )
         .property("preconditions", conditions)
         .property("alert", text().description(Some("A signed alert that may start a playbook.")))
         .property(
             "inverse_claim_key",
-            text().description(Some("Asks for the way back as a grant of its own, to be claimed with this key.")),
+            text().description(Some(
+                "Asks for the way back as a grant of its own, to be claimed with this key.",
+            )),
         )
         .property(
             "break_glass",

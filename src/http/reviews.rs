@@ -46,10 +46,7 @@ pub(super) async fn list(
 }
 
 /// GET /v1/reviews/{review}
-pub(super) async fn show(
-    State(app): State<Arc<App>>,
-    Id(review): Id<ReviewId>,
-) -> Result<Response, Problem> {
+pub(super) async fn show(State(app): State<Arc<App>>, Id(review): Id<ReviewId>) -> Result<Response, Problem> {
     Ok(ok(&app.broker.review(review).await?))
 }
 

@@ -10,14 +10,18 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use tokio::sync::Mutex;
 
-use crate::broker::ports::{EndJournal, JournalError, KeptEnds};
+use crate::broker::ports::{EndJournal, JournalError, KeptEnds, KeptStop};
 use crate::domain::canonical;
 use crate::domain::digest::Digest;
+use crate::domain::stop::StopTarget;
+use crate::domain::time::Timestamp;
 
 /// The whole file.
 const BYTES: usize = 64 * 1024;
 /// So many ids fit with quotes and commas; more are kept as "all".
-const MOST: usize = 2000;
+const MOST: usize = 1500;
+/// So many stops fit beside them; more are kept as one of everything.
+const MOST_STOPS: usize = 100;
 
 /// Keeps ends in one file of fixed size.
 #[derive(Debug)]
@@ -90,9 +94,7 @@ fn read(path: &Path) -> Result<Option<KeptEnds>, JournalError> {
 
 fn write(path: &Path, ends: &KeptEnds) -> Result<(), JournalError> {
     let wrong = |error: std::io::Error| failed(path, "written", error);
-    let all = KeptEnds { all: true, ..KeptEnds::default() };
-    let ends = if ends.leases.len() > MOST { &all } else { ends };
-    let document = canonical::to_bytes(ends).map_err(|error| failed(path, "written", error))?;
+    let document = canonical::to_bytes(&within(ends)).map_err(|error| failed(path, "written", error))?;
     let length = u32::try_from(document.len()).map_err(|error| failed(path, "written", error))?;
     let mut bytes = Digest::of(&document).as_bytes().to_vec();
     bytes.extend_from_slice(&length.to_be_bytes());
@@ -113,15 +115,28 @@ fn write(path: &Path, ends: &KeptEnds) -> Result<(), JournalError> {
     }
 }
 
+/// What fits: more leases than that are kept as every one, more stops as one of everything.
+fn within(ends: &KeptEnds) -> KeptEnds {
+    let mut kept = ends.clone();
+    if kept.leases.len() > MOST {
+        kept = KeptEnds { leases: Default::default(), all: true, ..kept };
+    }
+    if kept.stops.len() > MOST_STOPS {
+        let last = kept.stops.iter().map(|stop| stop.at).max();
+        let at = last.unwrap_or(Timestamp::from_seconds(i64::MAX));
+        kept.stops = vec![KeptStop { target: StopTarget::Everything, at }];
+    }
+    kept
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::domain::id::LeaseId;
-    use crate::domain::time::Timestamp;
 
     fn some(count: usize) -> KeptEnds {
         let leases = (0..count).map(|_| LeaseId::generate(Timestamp::from_seconds(1))).collect();
-        KeptEnds { leases, all: false }
+        KeptEnds { leases, ..KeptEnds::default() }
     }
 
     #[tokio::test]

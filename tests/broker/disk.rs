@@ -162,21 +162,16 @@ impl Store for Disk {
     async fn change_grant(&self, change: GrantChange) -> Result<(), ChangeRefused> {
         self.write()?.change_grant(change).await
     }
-    async fn used(&self, counted: Vec<Counted>) -> Result<Vec<u64>, StoreError> {
+    async fn used(&self, counted: Counted) -> Result<u64, StoreError> {
         self.read()?.used(counted).await
     }
-    async fn history(&self, run: RunId) -> Result<RunHistory, StoreError> {
-        self.read()?.history(run).await
+
+    async fn stands(&self, inquiry: Inquiry) -> Result<Stands, StoreError> {
+        self.read()?.stands(inquiry).await
     }
+
     async fn observed(&self, observation: Observation, event: Event) -> Result<Head, StoreError> {
         self.write()?.observed(observation, event).await
-    }
-    async fn last_untrusted(
-        &self,
-        agents: Vec<AgentSlug>,
-        since: Timestamp,
-    ) -> Result<Option<Timestamp>, StoreError> {
-        self.read()?.last_untrusted(agents, since).await
     }
     async fn freeze(&self, freeze: Freeze, event: Event) -> Result<Head, StoreError> {
         self.write()?.freeze(freeze, event).await

@@ -190,6 +190,7 @@ pub async fn opening(
         after: None,
         playbook: None,
         review: None,
+        decision: None,
         observation: None,
         digests: rules(),
         epoch: store.head().await.unwrap().epoch,

@@ -71,7 +71,8 @@ async fn each_key_is_counted_alone_and_answered_in_the_order_asked() {
         scene.store.open_lease(opening).await.unwrap();
         let counted = |key: &str| Counted { key: key.into(), since: None };
         let asked = vec![counted("other"), counted("nobody"), counted("budget")];
-        assert_eq!(scene.store.used(asked).await.unwrap(), [5, 0, 2]);
+        let inquiry = Inquiry { counted: asked, run: scene.run, agents: vec![], untrusted_since: at(0) };
+        assert_eq!(scene.store.stands(inquiry).await.unwrap().used, [5, 0, 2]);
     }
 }
 

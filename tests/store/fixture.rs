@@ -227,6 +227,7 @@ impl Scene {
             after: None,
             playbook: None,
             review: None,
+            decision: None,
             observation: None,
             digests: rules(),
             epoch: 1,
@@ -383,8 +384,20 @@ impl Scene {
 
     /// What counts of one key.
     pub async fn used(&self, key: &str, since: Option<Timestamp>) -> u64 {
-        let counted = Counted { key: key.into(), since };
-        self.store.used(vec![counted]).await.unwrap()[0]
+        self.store.used(Counted { key: key.into(), since }).await.unwrap()
+    }
+
+    /// What happened in a run.
+    pub async fn history(&self, run: RunId) -> RunHistory {
+        let inquiry = Inquiry { counted: vec![], run, agents: vec![], untrusted_since: at(0) };
+        self.store.stands(inquiry).await.unwrap().history
+    }
+
+    /// When one of the agents last read something untrusted, after `since`.
+    pub async fn last_untrusted(&self, agents: Vec<AgentSlug>, since: i64) -> Option<Timestamp> {
+        let untrusted_since = at(since);
+        let inquiry = Inquiry { counted: vec![], run: self.run, agents, untrusted_since };
+        self.store.stands(inquiry).await.unwrap().last_untrusted
     }
 
     /// Everything a caller can read, as text.
@@ -399,7 +412,7 @@ impl Scene {
         let administrations = self.store.open_administrations().await.unwrap();
         let playbooks = self.store.playbooks(at(100)).await.unwrap();
         let reviews = self.store.reviews(ReviewFilter::default()).await.unwrap();
-        let history = self.store.history(self.run).await.unwrap();
+        let history = self.history(self.run).await;
         let used = self.used("budget", None).await;
         format!(
             "{head:?}\n{run:?}\n{grants:?}\n{leases:?}\n{decisions:?}\n{suggestions:?}\n{freezes:?}\n\

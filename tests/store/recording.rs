@@ -118,7 +118,7 @@ async fn the_last_untrusted_reading_of_any_of_the_agents_is_found_after_an_insta
         let scene = scene.reopened().await;
         let last = async |agents: &[&str], since| {
             let agents = agents.iter().map(|agent| agent.parse().unwrap()).collect();
-            scene.store.last_untrusted(agents, at(since)).await.unwrap()
+            scene.last_untrusted(agents, since).await
         };
         assert_eq!(last(&["sre-agent"], 0).await, Some(at(200)));
         assert_eq!(last(&["sre-agent"], 199).await, Some(at(200)));
@@ -147,7 +147,7 @@ async fn what_an_observe_credential_lets_read_is_kept_even_when_nothing_was_mint
         let wrong = Opening { observation: Some(elsewhere), ..observe.clone() };
         let refused = scene.store.open_lease(wrong).await.unwrap_err();
         assert!(matches!(refused, OpenRefused::Store(StoreError::Unwritable(_))), "{refused}");
-        let last = async || scene.store.last_untrusted(vec![scene.agent.clone()], at(0)).await.unwrap();
+        let last = async || scene.last_untrusted(vec![scene.agent.clone()], 0).await;
         assert_eq!(last().await, None, "a refused opening leaves no observation");
         observe.observation = Some(observation);
         let lease = scene.store.open_lease(observe).await.unwrap().value.lease().clone();
@@ -161,7 +161,7 @@ async fn what_an_observe_credential_lets_read_is_kept_even_when_nothing_was_mint
 async fn a_run_s_history_counts_what_was_issued_and_sealed_in_it() {
     for scene in scenes().await {
         let history = async || {
-            let history = scene.store.history(scene.run).await.unwrap();
+            let history = scene.history(scene.run).await;
             (history.observations, history.proposals, history.claims)
         };
         assert_eq!(history().await, (0, 0, 0), "the decide lease is neither");
@@ -178,6 +178,6 @@ async fn a_run_s_history_counts_what_was_issued_and_sealed_in_it() {
         observe.run_from = RunPhase::Decide;
         scene.store.open_lease(observe).await.unwrap();
         assert_eq!(history().await, (1, 2, 0));
-        assert_eq!(scene.store.history(run_id()).await.unwrap(), RunHistory::default());
+        assert_eq!(scene.history(run_id()).await, RunHistory::default());
     }
 }

@@ -74,9 +74,9 @@ async fn a_file_of_version_1_opens_with_what_it_held() {
     assert_eq!((lease.action, lease.released_at), (None, None));
     let used = async |since: Option<i64>| {
         let since = since.map(Timestamp::from_seconds);
-        store.used(vec![Counted { key: "budget".into(), since }]).await.unwrap()
+        store.used(Counted { key: "budget".into(), since }).await.unwrap()
     };
-    assert_eq!((used(None).await, used(Some(799)).await, used(Some(800)).await), (vec![3], vec![3], vec![0]));
+    assert_eq!((used(None).await, used(Some(799)).await, used(Some(800)).await), (3, 3, 0));
     let rules = store.rules().await.unwrap().unwrap();
     let key = Digest::of(b"key");
     assert_eq!((rules.policy, rules.catalog, rules.directory), (key, key, key));

@@ -10,9 +10,7 @@ use super::changes::{
 };
 use super::filters::{Due, Inquiry, LeaseFilter, OpenCount, ReviewFilter, Stands};
 use super::opening::{Counted, OpenRefused, Opening};
-use super::records::{
-    AdministrationRecord, DecisionEntry, GrantRecord, Head, PlaybookRecord, StoredEvent,
-};
+use super::records::{AdministrationRecord, DecisionEntry, GrantRecord, Head, PlaybookRecord, StoredEvent};
 use crate::domain::administration::SealedAdministration;
 use crate::domain::digest::Digest;
 use crate::domain::event::Event;

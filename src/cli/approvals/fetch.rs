@@ -46,8 +46,7 @@ pub async fn fetch(client: &PersonClient, grant: GrantId) -> anyhow::Result<Fetc
     let document: Document = read(&raw)?;
     let lie = |what: String| Exit::NotSigned.because(what);
     let bytes = decode(&document.document).map_err(|error| lie(format!("the grant's bytes: {error}")))?;
-    let signed =
-        SignedDocument::parse(&bytes).map_err(|error| lie(format!("the grant's bytes: {error}")))?;
+    let signed = SignedDocument::parse(&bytes).map_err(|error| lie(format!("the grant's bytes: {error}")))?;
     for named in [document.grant, signed.signable().id] {
         if named != grant {
             return Err(lie(format!("{grant} was asked for, but the broker answered with {named}")));

@@ -88,7 +88,8 @@ pub async fn sign_with(
     let code = fetched.signed.signable().digest.short_code();
     // The agent's words come first, so that nothing it wrote stands between the grant and the question.
     let words = story.map(|story| format!("{}\n", render_story(&story, STORY_LINES))).unwrap_or_default();
-    let back_text = back.iter().map(|back| format!("THE WAY BACK, signed with it:\n{}\n", back.signed.render()));
+    let back_text =
+        back.iter().map(|back| format!("THE WAY BACK, signed with it:\n{}\n", back.signed.render()));
     let mut text = format!("{words}{}{}", back_text.collect::<String>(), fetched.signed.render());
     if client.signer().custody() == Custody::SshAgent {
         text.push_str(
@@ -114,7 +115,8 @@ async fn way_back(
     fetched: &Fetched,
 ) -> anyhow::Result<Option<Fetched>> {
     let Some(sealed) = fetched.signed.credential() else { return Ok(None) };
-    let (grant, no) = (sealed.grant(), |what: &str| Exit::NotSigned.because(format!("nothing was signed: {what}")));
+    let (grant, no) =
+        (sealed.grant(), |what: &str| Exit::NotSigned.because(format!("nothing was signed: {what}")));
     if grant.time.inverse_of.is_some() {
         return Err(no("it is the way back of another grant; sign that one, and this one is signed with it"));
     }

@@ -9,10 +9,10 @@ use super::{
     playbooks, reservations, reviews, rows, rules, sealing,
 };
 use crate::broker::ports::{
-    AdministrationChange, AdministrationRecord, ChangeRefused, Committed, Counted, Inquiry, DecisionEntry, Due,
-    GrantChange, GrantRecord, Head, LeaseChange, LeaseFilter, OpenCount, OpenRefused, Opening,
-    PlaybookRecord, ReviewDecision, ReviewFilter, RulesDigests, RulesInForce, SealRefused,
-    Sealing, Stands, Store, StoreError, StoredEvent,
+    AdministrationChange, AdministrationRecord, ChangeRefused, Committed, Counted, DecisionEntry, Due,
+    GrantChange, GrantRecord, Head, Inquiry, LeaseChange, LeaseFilter, OpenCount, OpenRefused, Opening,
+    PlaybookRecord, ReviewDecision, ReviewFilter, RulesDigests, RulesInForce, SealRefused, Sealing, Stands,
+    Store, StoreError, StoredEvent,
 };
 use crate::domain::administration::SealedAdministration;
 use crate::domain::digest::Digest;
