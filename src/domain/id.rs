@@ -86,6 +86,8 @@ ids! {
     ApprovalId,
     /// One post-action review.
     ReviewId,
+    /// One signed alert (`jti`).
+    AlertId,
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 pub mod action;
 pub mod administration;
+pub mod alert;
 pub mod approval;
 pub mod authority;
 pub mod canonical;

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use phasebroker::broker::ports::{Clock, CredentialProvider, GrantChange, OpenCount, Opening, Sealing};
 use phasebroker::domain::action::{Action, ActionClass};
-use phasebroker::domain::approval::{Answer, Approval, ApprovalClaims, ApprovedGrant};
-use phasebroker::domain::authority::Authority;
+use phasebroker::domain::approval::{Answer, Approval, ApprovalClaims};
+use phasebroker::domain::authority::{ApprovedGrant, Authority, Quorum};
 use phasebroker::domain::canonical;
 use phasebroker::domain::decision::Tier;
 use phasebroker::domain::digest::{Digest, encode};
@@ -76,7 +76,9 @@ pub fn authority(sealed: SealedGrant) -> Authority {
     let approval =
         Approval { claims, key: kid, custody: Custody::File, received_at: NOW, token: String::new() };
     let rule = grant.decision.rule.clone();
-    let approved = ApprovedGrant::check(sealed, vec![approval], &[&rule], &[&directory]).unwrap();
+    let authors = Default::default();
+    let quorum = Quorum { rule: &rule, authors: &authors, then: &directory, now: &directory };
+    let approved = ApprovedGrant::check(sealed, vec![approval], &quorum).unwrap();
     Authority::SignedGrant(Box::new(approved))
 }
 
@@ -165,6 +167,7 @@ fn grant(id: GrantId, lease: LeaseId, run: RunId, credential: Credential) -> Gra
             guardrails: digest,
             authors: Default::default(),
             playbook: None,
+            alert: None,
             break_glass: false,
         },
         evidence: digest,

@@ -308,6 +308,7 @@ impl Scene {
                 guardrails: digest,
                 authors: Default::default(),
                 playbook: None,
+                alert: None,
                 break_glass: false,
             },
             evidence: digest,

@@ -427,6 +427,13 @@ fn rules_without(keys: &BTreeMap<&'static str, SigningKey>, absent: &str) -> Rul
         catalog,
         policy: PolicySet::load(&policy).unwrap(),
         directory: Directory::check(document).unwrap(),
-        guardrails: Guardrails::check(guardrails).unwrap(),
+        guardrails: guardrails(),
     }
+}
+
+/// Those that are shipped, but for what names people and groups that are not here.
+fn guardrails() -> Guardrails {
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/guardrails.toml");
+    let text = std::fs::read_to_string(shipped).unwrap().replace(r#"["heidi"]"#, r#"["audrey"]"#);
+    Guardrails::check(GuardrailsDocument::from_toml(&text).unwrap()).unwrap()
 }
