@@ -137,6 +137,21 @@ async fn a_later_freeze_is_not_lifted_by_signatures_about_an_earlier_one() {
 }
 
 #[tokio::test]
+async fn freezing_again_outlasts_signatures_that_are_still_under_way() {
+    for scene in scenes().await {
+        freeze_everything(&scene, 90).await;
+        let (first, second) = (asked(&scene, unfreeze()).await, asked(&scene, unfreeze()).await);
+        freeze_everything(&scene, 100).await;
+        scene.store.change_administration(signed(&first, 0, GrantState::Approved)).await.unwrap();
+        freeze_everything(&scene, 90).await;
+        freeze_everything(&scene, 101).await;
+        freeze_everything(&scene, 95).await;
+        moved(&scene, signed(&second, 0, GrantState::Approved)).await;
+        assert_eq!(scene.store.freezes().await.unwrap()[0].at, at(90));
+    }
+}
+
+#[tokio::test]
 async fn an_administration_grant_is_never_claimed_or_suggested() {
     for scene in scenes().await {
         let sealed = asked(&scene, unfreeze()).await;

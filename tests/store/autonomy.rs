@@ -209,3 +209,20 @@ async fn only_a_grant_under_a_playbook_is_approved_from_the_start() {
         assert_eq!((stored.state, stored.claim_until), (GrantState::Approved, Some(at(6_000))));
     }
 }
+
+#[tokio::test]
+async fn a_review_without_a_playbook_is_opened_and_holds_none() {
+    for scene in scenes().await {
+        let playbook = in_force(&scene).await;
+        let signed = scene.approved_grant().await;
+        let autonomous = use_of(&scene, playbook, 60, 100).await;
+        let mut claim = scene.claim(&signed);
+        let (grant, lease) = (signed.grant().id, claim.lease.id);
+        let review = Review { grant, lease, playbook: None, ..autonomous.review.unwrap() };
+        claim.review = Some(review.clone());
+        scene.store.open_lease(claim).await.unwrap();
+        assert_eq!(scene.store.review(review.id).await.unwrap(), Some(review));
+        let other = scene.run_of("pay-bot").await;
+        other.store.open_lease(use_of(&other, playbook, 61, 4_000).await).await.unwrap();
+    }
+}

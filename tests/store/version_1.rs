@@ -153,7 +153,8 @@ async fn a_meddled_freeze_or_playbook_is_unreadable_never_lifted() {
     let path = folder.path().join("store.db");
     drop(SqliteStore::open(&path).unwrap());
     let conn = rusqlite::Connection::open(&path).unwrap();
-    for row in ["('everything', 'nobody', 1)", "('person:bob', 'broker', 1)", "('all', 'broker', 1)"] {
+    for row in ["('everything', 'nobody', 1, 1)", "('person:bob', 'broker', 1, 1)", "('all', 'broker', 1, 1)"]
+    {
         conn.execute_batch(&format!("DELETE FROM freezes; INSERT INTO freezes VALUES {row}")).unwrap();
         let store = SqliteStore::open(&path).unwrap();
         assert!(matches!(store.freezes().await, Err(StoreError::Unreadable(_))), "{row}");

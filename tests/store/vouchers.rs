@@ -5,7 +5,7 @@ use phasebroker::domain::grant::{GrantState, Inverse, SealedGrant};
 use phasebroker::domain::lease::{Lease, LeaseState, Revocation};
 use phasebroker::domain::phase::{Phase, RunPhase};
 
-use super::autonomy::{approved, autonomous, in_force};
+use super::autonomy::{approved, autonomous, in_force, use_of};
 use super::fails_whole;
 use super::fixture::*;
 
@@ -90,6 +90,33 @@ async fn an_inverse_is_claimed_after_its_own_grant_or_not_at_all() {
             assert!(expected, "{after:?}: {refused}");
             assert_eq!(scene.everything().await, before);
         }
+    }
+}
+
+#[tokio::test]
+async fn what_was_done_under_a_playbook_is_taken_back_after_its_suspension() {
+    for scene in scenes().await {
+        let playbook = in_force(&scene).await;
+        let first = use_of(&scene, playbook, 60, 100).await;
+        let (done, lease) = (first.lease.grant.unwrap(), first.lease.clone());
+        let inverse = scene.sealed_as(key(61), |grant| {
+            grant.time.inverse_of = Some(done);
+            grant.decision.playbook = Some(playbook);
+        });
+        scene.store.seal(vec![approved(&inverse)], limits(9, 9), None, vec![]).await.unwrap();
+        scene.store.open_lease(first).await.unwrap();
+        let steps = vec![
+            (LeaseState::Intent, minted()),
+            (LeaseState::Minted, LeaseStep::Released),
+            (LeaseState::Released, over()),
+        ];
+        walk(&scene, &lease, steps).await;
+        scene.store.suspend_playbook(playbook, scene.event()).await.unwrap();
+        scene.store.open_lease(observing(&scene)).await.unwrap();
+        scene.store.open_lease(deciding(&scene)).await.unwrap();
+        let spends = Some((inverse.grant().id, 0));
+        let back = Opening { after: Some(lease.id), spends, ends: vec![], ..scene.claim(&inverse) };
+        scene.store.open_lease(back).await.unwrap();
     }
 }
 

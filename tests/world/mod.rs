@@ -33,6 +33,7 @@ use phasebroker::guardrails::{Guardrails, GuardrailsDocument};
 use phasebroker::http::{App, router};
 use phasebroker::policy::PolicySet;
 use phasebroker::providers::jwt::JwtProvider;
+use phasebroker::providers::look::{Look, LookSettings};
 use phasebroker::store::end_journal::EndFile;
 use phasebroker::store::head_file::HeadFile;
 use phasebroker::store::sqlite::SqliteStore;
@@ -136,6 +137,7 @@ impl World {
             clock: clock.clone(),
             providers: vec![wrap(JwtProvider::new(signer.clone()))],
             signer,
+            looker: Arc::new(Look::new(LookSettings::default(), clock.clone()).await.unwrap()),
             notifier: Arc::new(Silent),
             metrics: Arc::new(Metrics::new()),
             rules: rules.clone(),
@@ -415,19 +417,12 @@ fn rules_without(keys: &BTreeMap<&'static str, SigningKey>, absent: &str) -> Rul
                                "keys": [keys["pay-bot"].public().jwk()]}},
     }))
     .unwrap();
-    let guardrails: GuardrailsDocument = serde_json::from_value(json!({
-        "taint": {"window_seconds": 3600},
-        "administration": {
-            "approve_seconds": 900,
-            "unfreeze": {"approvals": {"sre": 1}, "custody": ["file"]},
-        },
-    }))
-    .unwrap();
+    let guardrails = guardrails();
     Rules {
         catalog,
-        policy: PolicySet::load(&policy).unwrap(),
+        policy: PolicySet::load(&policy, &guardrails.budget_names()).unwrap(),
         directory: Directory::check(document).unwrap(),
-        guardrails: guardrails(),
+        guardrails,
     }
 }
 

@@ -109,8 +109,8 @@ pub enum LeaseStep {
 }
 
 /// A change of an administration grant that loses to any other change made meanwhile. A change to `Approved` lifts the
-/// freeze, or makes the playbook active, in the same transaction; it is refused as moved when a later freeze of the same
-/// key has come meanwhile, or a new epoch.
+/// freeze, or makes the playbook active, in the same transaction; it is refused as moved when the same
+/// key was frozen, or frozen again, after the sealing, or a new epoch has begun.
 #[derive(Debug, Clone)]
 pub struct AdministrationChange {
     /// Which grant.

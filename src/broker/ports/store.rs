@@ -113,7 +113,7 @@ pub trait Store: Send + Sync {
     /// Records something an agent read, with the event.
     async fn observed(&self, observation: Observation, event: Event) -> Result<Head, StoreError>;
 
-    /// Freezes something; again is no error, and the first freeze stands.
+    /// Freezes something; again is no error: the first freeze stands, and what was sealed before now does not lift it.
     async fn freeze(&self, freeze: Freeze, event: Event) -> Result<Head, StoreError>;
     /// The freezes in force.
     async fn freezes(&self) -> Result<Vec<Freeze>, StoreError>;

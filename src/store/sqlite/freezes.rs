@@ -11,10 +11,13 @@ use crate::domain::freeze::{Freeze, FreezeKey};
 use crate::domain::principal::Actor;
 use crate::domain::time::Timestamp;
 
-/// Freezes something. What is frozen already stays frozen since then.
+/// Freezes something. What is frozen already stays frozen since then, and is not lifted by what was sealed before now.
 pub(super) fn freeze(tx: &mut Tx<'_>, freeze: &Freeze, event: Event) -> Result<(), Fault> {
     tx.conn
-        .prepare_cached("INSERT INTO freezes (key, actor, at) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING")?
+        .prepare_cached(
+            "INSERT INTO freezes (key, actor, at, renewed_at) VALUES (?1, ?2, ?3, ?3)
+             ON CONFLICT (key) DO UPDATE SET renewed_at = max(renewed_at, excluded.renewed_at)",
+        )?
         .execute(params![freeze.key.to_string(), freeze.by.to_string(), freeze.at.seconds()])?;
     tx.append(&[event])
 }
@@ -30,19 +33,19 @@ pub(super) fn all(conn: &Connection) -> Result<Vec<Freeze>, Fault> {
     })
 }
 
-/// Since when it is frozen.
-pub(super) fn since(conn: &Connection, key: &FreezeKey) -> Result<Option<Timestamp>, Fault> {
+/// When somebody last asked for the freeze that is in force.
+pub(super) fn last_asked(conn: &Connection, key: &FreezeKey) -> Result<Option<Timestamp>, Fault> {
     let at: Option<i64> = conn
-        .prepare_cached("SELECT at FROM freezes WHERE key = ?1")?
+        .prepare_cached("SELECT renewed_at FROM freezes WHERE key = ?1")?
         .query_row([key.to_string()], |row| row.get(0))
         .optional()?;
     Ok(at.map(Timestamp::from_seconds))
 }
 
-/// Lifts what stood when the grant was sealed; one that was lifted already is no error.
+/// Lifts a freeze that nobody asked for since the grant was sealed; one that was lifted already is no error.
 pub(super) fn lift(tx: &Tx<'_>, key: &FreezeKey, sealed_at: Timestamp) -> Result<(), Abort<ChangeRefused>> {
-    // SECURITY: signatures given about one freeze never lift a later one of the same key.
-    if since(tx.conn, key)?.is_some_and(|since| since > sealed_at) {
+    // SECURITY: signatures given about one freeze never lift what a person stopped, or stopped again, after them.
+    if last_asked(tx.conn, key)?.is_some_and(|asked| asked > sealed_at) {
         return Err(Abort::Refused(ChangeRefused::Moved));
     }
     tx.conn.prepare_cached("DELETE FROM freezes WHERE key = ?1")?.execute([key.to_string()])?;

@@ -211,7 +211,7 @@ fn rules_stand(tx: &Tx<'_>, opening: &Opening) -> Result<(), Refusal> {
 
 fn nothing_is_frozen(tx: &Tx<'_>, opening: &Opening) -> Result<(), Refusal> {
     for key in &opening.freezes {
-        if freezes::since(tx.conn, key)?.is_some() {
+        if freezes::last_asked(tx.conn, key)?.is_some() {
             return refused(OpenRefused::Frozen(key.clone()));
         }
     }

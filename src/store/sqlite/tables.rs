@@ -180,7 +180,8 @@ DROP TABLE freezes;
 CREATE TABLE freezes (
   key TEXT PRIMARY KEY,
   actor TEXT NOT NULL,
-  at INTEGER NOT NULL
+  at INTEGER NOT NULL,
+  renewed_at INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE administrations (
