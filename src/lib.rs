@@ -1,5 +1,5 @@
 //! phasebroker: a just-in-time credential broker for agent execution phases.
-//! Modules in arrow order: `domain <- catalog, policy, authn, ledger <- broker (+ ports) <- http <- cli`;
+//! Modules in arrow order: `domain <- catalog, policy, authn, ledger <- guardrails <- broker (+ ports) <- http <- cli`;
 //! `store` and `providers` implement `broker::ports`; nothing else reaches sideways.
 
 pub mod authn;

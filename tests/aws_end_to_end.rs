@@ -182,6 +182,7 @@ fn configure(dir: &Path, moto: &Moto, port: u16, alice: &Path) -> PathBuf {
     std::fs::write(dir.join("config/directory.toml"), directory).unwrap();
     let catalog = read("catalog.toml").replace("111122223333", ACCOUNT);
     std::fs::write(dir.join("config/catalog.toml"), catalog).unwrap();
+    std::fs::write(dir.join("config/guardrails.toml"), read("guardrails.toml")).unwrap();
     let aws = format!(
         "\n[aws]\nregion = \"{REGION}\"\nmint_profile = \"phasebroker-mint\"\nrevoke_profile = \"phasebroker-revoke\"\n\
          allow_endpoints = [\"sts\", \"iam\"]\nsts_endpoint = \"{0}\"\niam_endpoint = \"{0}\"\n",

@@ -67,7 +67,14 @@ impl Drop for Dev {
 /// Every file that says who is who, with its bytes.
 fn written(dir: &Path) -> BTreeMap<String, Vec<u8>> {
     let keys = std::fs::read_dir(dir.join("keys")).unwrap().map(|entry| entry.unwrap().path());
-    let rules = ["phasebroker.toml", "catalog.toml", "policy.cedar", "directory.toml", "data/token-key.pem"];
+    let rules = [
+        "phasebroker.toml",
+        "catalog.toml",
+        "policy.cedar",
+        "directory.toml",
+        "guardrails.toml",
+        "data/token-key.pem",
+    ];
     let files = keys.chain(rules.map(|name| dir.join(name)));
     files.map(|path| (path.display().to_string(), std::fs::read(&path).unwrap())).collect()
 }
@@ -120,7 +127,7 @@ fn dev_takes_up_no_folder_that_it_did_not_make() {
     let shipped = std::fs::read_to_string("config/phasebroker.toml").unwrap();
     let config = std::env::current_dir().unwrap().join("config");
     let mut text = shipped;
-    for name in ["catalog.toml", "policy", "directory.toml"] {
+    for name in ["catalog.toml", "policy", "directory.toml", "guardrails.toml"] {
         let whole = config.join(name).display().to_string();
         text = text.replace(&format!("= \"{name}\""), &format!("= \"{whole}\""));
     }

@@ -79,7 +79,7 @@ fn plain_http_on_an_address_of_the_network_is_refused() {
     let rules = std::env::current_dir().unwrap().join("config");
     let check = |listen: &str| {
         let mut config = shipped.replace("listen = \"127.0.0.1:8477\"", &format!("listen = \"{listen}\""));
-        for name in ["catalog.toml", "policy", "directory.toml"] {
+        for name in ["catalog.toml", "policy", "directory.toml", "guardrails.toml"] {
             let whole = rules.join(name).display().to_string();
             config = config.replace(&format!("= \"{name}\""), &format!("= \"{whole}\""));
         }

@@ -60,6 +60,25 @@ permit (principal, action == Action::"execute", resource)
 when { resource.class == Class::"availability" && context.environment == "bench" };
 "#;
 
+/// Nothing that a measurement would reach.
+const GUARDRAILS: &str = r#"
+[taint]
+window_seconds = 3600
+
+[budgets.agent-hour]
+counts = "changes"
+per = ["agent"]
+seconds = 3600
+limit = 1000000000
+
+[administration]
+approve_seconds = 900
+
+[administration.unfreeze]
+approvals = { on-call = 2 }
+custody = ["file"]
+"#;
+
 /// One agent with its login key.
 pub struct Agent {
     pub slug: AgentSlug,
@@ -95,12 +114,14 @@ impl World {
             agents,
             approver: SigningKey::generate()?,
         };
-        let (owner, resource) = (SigningKey::generate()?, SigningKey::generate()?);
+        let (owner, resource, third) =
+            (SigningKey::generate()?, SigningKey::generate()?, SigningKey::generate()?);
         world.put(
             "phasebroker.toml",
             &format!(
                 "issuer = \"{}\"\nlisten = \"{address}\"\n[store]\ndata_dir = \"data\"\nhead_file = \"head/head.json\"\n\
                  [rules]\ncatalog = \"catalog.toml\"\npolicy = [\"policy.cedar\"]\ndirectory = \"directory.toml\"\n\
+                 guardrails = \"guardrails.toml\"\n\
                  [tokens]\ndecide_seconds = 900\n[limits]\nidle_seconds = 300\n\
                  [[resources]]\naudience = \"{AUDIENCE}\"\nkeys = [{}]\n",
                 world.issuer,
@@ -109,14 +130,15 @@ impl World {
         )?;
         world.put("catalog.toml", CATALOG)?;
         world.put("policy.cedar", POLICY)?;
+        world.put("guardrails.toml", GUARDRAILS)?;
         let mut directory = String::new();
-        for (slug, key) in [("alice", &owner), ("bob", &world.approver)] {
+        for (slug, key) in [("alice", &owner), ("bob", &world.approver), ("carol", &third)] {
             directory.push_str(&format!(
                 "[people.{slug}]\nname = \"{slug}\"\nroles = [\"approver\"]\n[[people.{slug}.keys]]\ncustody = \"file\"\njwk = {}\n",
                 jwk(key)
             ));
         }
-        directory.push_str("[groups.on-call]\npeople = [\"alice\", \"bob\"]\n");
+        directory.push_str("[groups.on-call]\npeople = [\"alice\", \"bob\", \"carol\"]\n");
         for agent in &world.agents {
             directory.push_str(&format!(
                 "[agents.{}]\nowner = \"alice\"\nkeys = [{}]\n",
@@ -134,7 +156,7 @@ impl World {
         let claims = ApprovalClaims {
             iss: "bob".parse()?,
             aud: grant.issuer.clone(),
-            sub: grant.who.claiming_agent.clone(),
+            sub: grant.who.claiming_agent.to_string(),
             grant: sealed.digest(),
             grant_id: grant.id,
             decision: Answer::Approve,

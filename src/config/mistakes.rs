@@ -28,6 +28,15 @@ pub(super) struct Source<'a> {
     pub(super) text: &'a str,
 }
 
+/// What the reader of TOML says, without the names of our types.
+pub(super) fn in_words(message: &str) -> String {
+    let mut text = message.to_owned();
+    for kind in ["u8", "u16", "u32", "u64", "usize"] {
+        text = text.replace(&format!(", expected {kind}"), ", expected a whole number that is not negative");
+    }
+    text
+}
+
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.file)?;
@@ -72,7 +81,7 @@ impl ConfigErrors {
             file: source.file.display().to_string(),
             line: offset.map(|at| source.text.bytes().take(at).filter(|byte| *byte == b'\n').count() + 1),
             path: offset.map(|at| key_at(source.text, at)).unwrap_or_default(),
-            problem: error.message().to_owned(),
+            problem: in_words(error.message()),
         });
     }
 

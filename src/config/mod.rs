@@ -20,6 +20,7 @@ use crate::broker::rules::Rules;
 
 pub use mistakes::{ConfigError, ConfigErrors};
 pub use rules::RuleFiles;
+use rules::{Around, shared_keys};
 pub use written::LogFormat;
 
 /// A configuration that passed every check, with the rules it names.
@@ -70,7 +71,8 @@ pub struct TlsFiles {
     pub key: PathBuf,
 }
 
-/// The `aws` provider: two identities, each a profile of the shared AWS configuration or the default chain (`None`).
+/// AWS: the identities that mint and revoke, each a profile of the shared AWS configuration or the default chain (`None`),
+/// and the one that reads for probes, where there is one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Aws {
     /// Region of the STS endpoint.
@@ -79,10 +81,14 @@ pub struct Aws {
     pub mint_profile: Option<String>,
     /// Who writes the Deny policies; never the same.
     pub revoke_profile: Option<String>,
+    /// Who reads what probes name; never one of the others, never the default chain.
+    pub probe_profile: Option<String>,
     /// Another STS endpoint, allowed by name.
     pub sts_endpoint: Option<String>,
     /// Another IAM endpoint, allowed by name.
     pub iam_endpoint: Option<String>,
+    /// Another endpoint for the reads of probes, allowed by name.
+    pub probe_endpoint: Option<String>,
     /// STS calls a second in the long run.
     pub sts_calls_per_second: u32,
     /// STS calls at once.
@@ -145,14 +151,26 @@ impl Config {
         resolve::read(path)
     }
 
-    /// Reads catalog, policy and directory again, for a reload; nothing half-valid is ever returned.
+    /// Reads catalog, policy, directory and guardrails again, for a reload; nothing half-valid is ever returned.
     pub fn reread_rules(&self) -> Result<Rules, ConfigErrors> {
         let mut errors = ConfigErrors::default();
         let rules = self.rule_files.read(&mut errors);
         if let Some(rules) = &rules {
-            let audiences = self.resources.iter().map(|resource| resource.audience.as_str()).collect();
-            let issuers = self.issuers.iter().map(|issuer| issuer.issuer.as_str()).collect();
-            self.rule_files.fit(rules, &audiences, &issuers, self.dev, &mut errors);
+            let around = Around {
+                resources: &self.resources,
+                issuers: &self.issuers,
+                reads_aws: self.aws.as_ref().is_some_and(|aws| aws.probe_profile.is_some()),
+                dev: self.dev,
+            };
+            self.rule_files.fit(rules, &around, &mut errors);
+            for (path, problem) in shared_keys(&self.resources, rules) {
+                errors.0.push(ConfigError {
+                    file: self.file.display().to_string(),
+                    line: None,
+                    path,
+                    problem,
+                });
+            }
         }
         errors.or(rules)
     }

@@ -9,13 +9,12 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 
-use super::mistakes::{ConfigErrors, Source};
-use super::rules::{RuleFiles, text};
+use super::mistakes::{ConfigErrors, Source, in_words};
+use super::rules::{Around, RuleFiles, shared_keys, text};
 use super::serving::{Serving, is_loopback, url};
 use super::{Aws, Config, Limits, Log, OnEvent, TlsFiles, Tokens, written};
 use crate::authn::jwks::{self, IssuerSettings, KeySource};
 use crate::authn::resource::ResourceServer;
-use crate::domain::directory::Directory;
 
 const SECTIONS: [&str; 10] =
     ["tls", "proxy", "store", "rules", "tokens", "limits", "issuers", "resources", "aws", "on_event"];
@@ -73,10 +72,12 @@ impl Resolver<'_> {
         let listen = server.as_ref().and_then(|server| self.listen(server, tls.is_some(), proxy.behind));
         let rules = rule_files.as_ref().and_then(|files| files.read(&mut self.errors));
         if let (Some(files), Some(rules)) = (&rule_files, &rules) {
-            let audiences = resources.iter().map(|resource| resource.audience.as_str()).collect();
-            let known = issuers.iter().map(|issuer| issuer.issuer.as_str()).collect();
-            files.fit(rules, &audiences, &known, dev, &mut self.errors);
-            self.keys_of_their_own(&resources, &rules.directory);
+            let reads_aws = aws.as_ref().is_some_and(|aws| aws.probe_profile.is_some());
+            let around = Around { resources: &resources, issuers: &issuers, reads_aws, dev };
+            files.fit(rules, &around, &mut self.errors);
+            for (path, problem) in shared_keys(&resources, rules) {
+                self.errors.at(&self.source, &path, problem);
+            }
         }
         let (data_dir, head_file) = store?;
         Some(Config {
@@ -143,7 +144,7 @@ impl Resolver<'_> {
             true => format!("; sections are {}, log", SECTIONS.join(", ")),
             false => String::new(),
         };
-        self.errors.at(&self.source, &path, format!("{message}{hint}"));
+        self.errors.at(&self.source, &path, format!("{}{hint}", in_words(&message)));
         None
     }
 
@@ -200,6 +201,7 @@ impl Resolver<'_> {
             catalog: self.path(&rules.catalog),
             policy: policy.iter().map(|path| self.path(path)).collect(),
             directory: self.path(&rules.directory),
+            guardrails: self.path(&rules.guardrails),
         }
     }
 
@@ -265,21 +267,6 @@ impl Resolver<'_> {
         written.into_iter().map(made).collect()
     }
 
-    /// SECURITY: a resource server with a person's or an agent's key could act as them, or they as it.
-    fn keys_of_their_own(&mut self, resources: &[ResourceServer], directory: &Directory) {
-        let mut seen = BTreeSet::new();
-        for (at, key) in
-            resources.iter().enumerate().flat_map(|(at, one)| one.keys.iter().map(move |key| (at, key)))
-        {
-            let kid = key.thumbprint();
-            let taken = directory.person_by_key(&kid).is_some() || directory.agent_by_key(&kid).is_some();
-            if taken || !seen.insert(kid) {
-                let problem = format!("key {kid} is already somebody else's; every key has one owner");
-                self.errors.at(&self.source, &format!("resources[{at}].keys"), problem);
-            }
-        }
-    }
-
     fn aws(&mut self, aws: written::Aws, dev: bool) -> Aws {
         if dev {
             self.errors.at(&self.source, "aws", "a configuration marked `dev` uses the provider `jwt` only");
@@ -291,11 +278,22 @@ impl Resolver<'_> {
         if aws.region.is_empty() {
             self.errors.at(&self.source, "aws.region", "is empty; write a region such as `eu-central-1`");
         }
-        for name in aws.allow_endpoints.iter().filter(|name| !["sts", "iam"].contains(&name.as_str())) {
-            let problem = format!("`{name}` is neither `sts` nor `iam`");
+        if aws.probe_profile.is_some()
+            && [&aws.mint_profile, &aws.revoke_profile].contains(&&aws.probe_profile)
+        {
+            let problem =
+                "must be neither `mint_profile` nor `revoke_profile`: what reads can do nothing else";
+            self.errors.at(&self.source, "aws.probe_profile", problem);
+        }
+        for name in
+            aws.allow_endpoints.iter().filter(|name| !["sts", "iam", "probe"].contains(&name.as_str()))
+        {
+            let problem = format!("`{name}` is none of `sts`, `iam` and `probe`");
             self.errors.at(&self.source, "aws.allow_endpoints", problem);
         }
-        for (name, endpoint) in [("sts", &aws.sts_endpoint), ("iam", &aws.iam_endpoint)] {
+        let overrides =
+            [("sts", &aws.sts_endpoint), ("iam", &aws.iam_endpoint), ("probe", &aws.probe_endpoint)];
+        for (name, endpoint) in overrides {
             let Some(endpoint) = endpoint else { continue };
             let path = format!("aws.{name}_endpoint");
             if !aws.allow_endpoints.iter().any(|allowed| allowed == name) {
@@ -313,8 +311,10 @@ impl Resolver<'_> {
             region: aws.region,
             mint_profile: aws.mint_profile,
             revoke_profile: aws.revoke_profile,
+            probe_profile: aws.probe_profile,
             sts_endpoint: aws.sts_endpoint,
             iam_endpoint: aws.iam_endpoint,
+            probe_endpoint: aws.probe_endpoint,
             sts_calls_per_second: aws.sts_calls_per_second,
             sts_burst: aws.sts_burst,
         }

@@ -1,14 +1,17 @@
-//! Reads catalog, policy and directory from their files and checks that they fit together and fit the rest.
+//! Reads catalog, policy, directory and guardrails from their files and checks that they fit together and fit the rest.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::mistakes::{ConfigError, ConfigErrors, Source};
-use crate::broker::rules::Rules;
+use crate::authn::jwks::IssuerSettings;
+use crate::authn::resource::ResourceServer;
+use crate::broker::rules::{Part, Rules};
 use crate::catalog::iam::ActionTable;
 use crate::catalog::{Catalog, CatalogDocument};
 use crate::domain::directory::{Directory, DirectoryDocument};
 use crate::domain::plan::ProviderKind;
+use crate::guardrails::{Guardrails, GuardrailsDocument, GuardrailsError, Probe};
 use crate::policy::PolicySet;
 
 /// Largest file that is read.
@@ -23,43 +26,53 @@ pub struct RuleFiles {
     pub policy: Vec<PathBuf>,
     /// The directory of people, groups and agents.
     pub directory: PathBuf,
+    /// Budgets, and the rules beside the policies.
+    pub guardrails: PathBuf,
+}
+
+/// What of the rest of the configuration the rules must fit.
+pub(super) struct Around<'a> {
+    pub(super) resources: &'a [ResourceServer],
+    pub(super) issuers: &'a [IssuerSettings],
+    /// Whether there is an identity that reads AWS for probes.
+    pub(super) reads_aws: bool,
+    pub(super) dev: bool,
 }
 
 impl RuleFiles {
-    /// Reads and checks all three; `None` when any has a mistake.
+    /// Reads and checks all four; `None` when any has a mistake.
     pub(super) fn read(&self, errors: &mut ConfigErrors) -> Option<Rules> {
         let catalog = self.catalog(errors);
+        let guardrails = self.guardrails(errors);
         let policy = self.policy(errors);
         let directory = self.directory(errors);
-        let guardrails: crate::guardrails::GuardrailsDocument = toml::from_str(
-            "[taint]\nwindow_seconds = 3600\n[administration]\napprove_seconds = 900\n[administration.unfreeze]\napprovals = { sre = 1 }\ncustody = [\"file\"]\n",
-        )
-        .ok()?;
-        let guardrails = crate::guardrails::Guardrails::check(guardrails).ok()?;
-        Some(Rules { catalog: catalog?, policy: policy?, directory: directory?, guardrails })
+        Some(Rules { catalog: catalog?, policy: policy?, directory: directory?, guardrails: guardrails? })
     }
 
-    /// Cross checks among the three, and with the audiences and issuers the configuration registers.
-    pub(super) fn fit(
-        &self,
-        rules: &Rules,
-        audiences: &BTreeSet<&str>,
-        issuers: &BTreeSet<&str>,
-        dev: bool,
-        errors: &mut ConfigErrors,
-    ) {
+    /// Cross checks among the four, and with what the configuration registers.
+    pub(super) fn fit(&self, rules: &Rules, around: &Around<'_>, errors: &mut ConfigErrors) {
+        let dev = around.dev;
         let whole = |file: &Path, path: String, problem: String| ConfigError {
             file: file.display().to_string(),
             line: None,
             path,
             problem,
         };
-        for problem in rules.check() {
-            let first = self.policy.first().unwrap_or(&self.directory);
-            errors.0.push(whole(first, String::new(), problem));
+        for misfit in rules.check() {
+            let file = match misfit.part {
+                Part::Policy => self.policy.first().unwrap_or(&self.directory),
+                Part::Guardrails => &self.guardrails,
+            };
+            errors.0.push(whole(file, misfit.path, misfit.problem));
         }
+        let unreadable = |probe: &Probe| probe.is_of_aws() && !around.reads_aws;
+        for (name, _) in rules.guardrails.probes().iter().filter(|(_, probe)| unreadable(probe)) {
+            let problem = "is read from AWS, and there is no identity to read with: give `aws.probe_profile`";
+            errors.0.push(whole(&self.guardrails, format!("probes.{name}.aws"), problem.to_owned()));
+        }
+        let known = |issuer: &str| around.issuers.iter().any(|one| one.issuer == issuer);
         for (slug, agent) in &rules.directory.document().agents {
-            for workload in agent.workloads.iter().filter(|w| !issuers.contains(w.issuer.as_str())) {
+            for workload in agent.workloads.iter().filter(|workload| !known(&workload.issuer)) {
                 let problem = format!("`{}` is not one of the configured [[issuers]]", workload.issuer);
                 errors.0.push(whole(&self.directory, format!("agents.{slug}.workloads"), problem));
             }
@@ -67,7 +80,7 @@ impl RuleFiles {
         for (name, target) in rules.catalog.environments() {
             let path = format!("environments.{name}");
             if let Some(jwt) = target.jwt.as_ref().filter(|jwt| jwt.introspects)
-                && !audiences.contains(jwt.audience.as_str())
+                && !around.resources.iter().any(|one| one.audience == jwt.audience)
             {
                 let problem = format!(
                     "`{}` introspects but is not registered: add it to [[resources]] with its keys",
@@ -125,6 +138,17 @@ impl RuleFiles {
         Directory::check(document).map_err(wrong).ok()
     }
 
+    fn guardrails(&self, errors: &mut ConfigErrors) -> Option<Guardrails> {
+        let text = text(&self.guardrails, errors)?;
+        let source = Source { file: &self.guardrails, text: &text };
+        let document =
+            GuardrailsDocument::from_toml(&text).map_err(|error| errors.toml(&source, &error)).ok()?;
+        let wrong = |mistakes: Vec<GuardrailsError>| {
+            mistakes.into_iter().for_each(|mistake| errors.at(&source, &mistake.path, mistake.problem));
+        };
+        Guardrails::check(document).map_err(wrong).ok()
+    }
+
     /// INVARIANT: unknown-is-no. A file that cannot be read is never left out: its forbids would be gone.
     fn policy(&self, errors: &mut ConfigErrors) -> Option<PolicySet> {
         let before = errors.0.len();
@@ -158,6 +182,28 @@ impl RuleFiles {
         }
         None
     }
+}
+
+/// Keys of resource servers that are somebody else's too: path and problem of each.
+///
+/// SECURITY: a resource server with a person's, an agent's or an alert source's key could act as them, or they as it.
+pub(super) fn shared_keys(resources: &[ResourceServer], rules: &Rules) -> Vec<(String, String)> {
+    let mut seen = BTreeSet::new();
+    let mut shared = Vec::new();
+    for (at, key) in
+        resources.iter().enumerate().flat_map(|(at, one)| one.keys.iter().map(move |key| (at, key)))
+    {
+        let kid = key.thumbprint();
+        let signs_alerts =
+            || rules.guardrails.alert_sources().values().any(|source| source.keys.contains(key));
+        let directory = &rules.directory;
+        let taken = directory.person_by_key(&kid).is_some() || directory.agent_by_key(&kid).is_some();
+        if taken || signs_alerts() || !seen.insert(kid) {
+            let problem = format!("key {kid} is already somebody else's; every key has one owner");
+            shared.push((format!("resources[{at}].keys"), problem));
+        }
+    }
+    shared
 }
 
 /// The file itself, or every `*.cedar` of a directory, by name.

@@ -13,7 +13,7 @@ impl Shipped {
         let dir = tempfile::tempdir().unwrap();
         let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("config");
         fs::create_dir(dir.path().join("policy")).unwrap();
-        for name in ["phasebroker.toml", "catalog.toml", "directory.toml"] {
+        for name in ["phasebroker.toml", "catalog.toml", "directory.toml", "guardrails.toml"] {
             fs::copy(from.join(name), dir.path().join(name)).unwrap();
         }
         for entry in fs::read_dir(from.join("policy")).unwrap() {
@@ -63,15 +63,18 @@ fn the_shipped_configuration_reads_clean() {
 #[test]
 fn every_key_shown_but_absent_is_one_that_is_known() {
     let shipped = Shipped::copy();
-    let text = fs::read_to_string(shipped.path("phasebroker.toml")).unwrap();
-    let shown: Vec<String> = text
-        .lines()
-        .map(|line| match line.strip_prefix('#') {
-            Some(rest) if !rest.is_empty() && !rest.starts_with(' ') => rest.to_owned(),
-            _ => line.to_owned(),
-        })
-        .collect();
-    fs::write(shipped.path("phasebroker.toml"), shown.join("\n")).unwrap();
+    for name in ["phasebroker.toml", "guardrails.toml"] {
+        let text = fs::read_to_string(shipped.path(name)).unwrap();
+        let shown: Vec<String> = text
+            .lines()
+            .map(|line| match line.strip_prefix('#') {
+                Some(rest) if !rest.is_empty() && !rest.starts_with(' ') => rest.to_owned(),
+                _ => line.to_owned(),
+            })
+            .collect();
+        assert_ne!(shown.join("\n"), text.trim_end(), "{name} shows something");
+        fs::write(shipped.path(name), shown.join("\n")).unwrap();
+    }
     let left: Vec<String> = shipped
         .mistakes()
         .lines()
@@ -140,6 +143,21 @@ fn a_mistake_is_named_with_file_line_path_and_key() {
             "guardrails.cedar:10: policy `one-change",
         ),
         ("policy/guardrails.cedar", "forbid (", "forbid", "guardrails.cedar:6"),
+        (top, "guardrails = \"guardrails.toml\"", "", "rules.guardrails: missing field"),
+        (top, "guardrails = \"guardrails.toml\"", "guardrails = \"none.toml\"", "none.toml: cannot be read"),
+        (
+            "guardrails.toml",
+            "step_up_at = 3\nlimit = 10",
+            "limit = -10",
+            "budgets.run-changes.limit: invalid value: integer `-10`, expected a whole number that is not negative",
+        ),
+        (
+            "guardrails.toml",
+            "step_up_at = 3\n",
+            "step_up_at = 30\n",
+            "budgets.run-changes.step_up_at: 30 is not below",
+        ),
+        ("guardrails.toml", "[taint]", "[tainted]", "tainted: unknown field"),
     ] {
         let text = Shipped::copy().with(file, old, new).mistakes();
         assert!(text.contains(named), "{old} -> {new}: {text}");
@@ -170,12 +188,14 @@ fn mistakes_of_different_files_and_sections_are_told_at_once() {
 
 #[test]
 fn an_unreadable_file_is_not_an_empty_file() {
-    for name in ["phasebroker.toml", "catalog.toml", "directory.toml", "policy/guardrails.cedar"] {
+    for name in
+        ["phasebroker.toml", "catalog.toml", "directory.toml", "guardrails.toml", "policy/guardrails.cedar"]
+    {
         let shipped = Shipped::copy();
         fs::write(shipped.path(name), [0xff, 0xfe]).unwrap();
         assert!(shipped.mistakes().contains(&format!("{name}: cannot be read")), "{name}");
     }
-    for name in ["catalog.toml", "directory.toml", "policy/guardrails.cedar"] {
+    for name in ["catalog.toml", "directory.toml", "guardrails.toml", "policy/guardrails.cedar"] {
         let shipped = Shipped::copy();
         fs::write(shipped.path(name), "").unwrap();
         assert!(shipped.mistakes().contains(name), "{name}");
@@ -216,6 +236,11 @@ max_work_seconds = 60
 environments = ["demo"]
 "#;
     fs::write(shipped.path("catalog.toml"), demo).unwrap();
+    // What is shipped speaks of environments that are not there.
+    let guardrails = fs::read_to_string(shipped.path("guardrails.toml")).unwrap();
+    let (before, after) = guardrails.split_once("[break_glass]").unwrap();
+    let (_, after) = after.split_once("[probes").unwrap();
+    fs::write(shipped.path("guardrails.toml"), format!("{before}[probes{after}")).unwrap();
     assert!(shipped.read().unwrap().dev);
     let shipped = shipped.top("listen = \"127.0.0.1:8477\"", "listen = \"0.0.0.0:8477\"");
     assert!(shipped.mistakes().contains("listens on loopback only"));
@@ -275,4 +300,122 @@ fn a_rule_that_needs_the_owner_of_every_agent_is_a_mistake() {
     let text = owned("dave").mistakes();
     assert!(text.contains("policy `data` can never be satisfied for any agent"), "{text}");
     assert!(owned("alice").read().is_ok());
+}
+
+#[test]
+fn guardrails_name_people_groups_actions_and_environments_that_exist() {
+    let file = "guardrails.toml";
+    for (old, new, named) in [
+        ("authors = [\"heidi\"]", "authors = [\"nobody\"]", "authors: `nobody` is not a person"),
+        (
+            "review_owner = \"security\"",
+            "review_owner = \"reviewers\"",
+            "break_glass.review_owner: `reviewers`",
+        ),
+        ("\"scale-asg\"]", "\"scale-moon\"]", "break_glass.actions: `scale-moon`"),
+        (
+            "environments = [\"production\", \"staging\"]",
+            "environments = [\"moon\"]",
+            "break_glass.environments: `moon`",
+        ),
+        (
+            "per = [\"run\"]\n",
+            "per = [\"run\"]\nenvironments = [\"moon\"]\n",
+            "budgets.run-changes.environments: `moon`",
+        ),
+        (
+            "approvals = { sre = 1, security = 1 }",
+            "approvals = { sre = 1, moon = 1 }",
+            "administration.unfreeze: asks for `moon`, which is not a group",
+        ),
+        (
+            "approvals = { sre = 1, security = 1 }",
+            "approvals = { database = 2 }",
+            "administration.unfreeze: can never be satisfied",
+        ),
+        (
+            "[break_glass.signed_by]\napprovals = { sre = 1, security = 1 }",
+            "[break_glass.signed_by]\napprovals = { security = 3 }",
+            "break_glass.signed_by: can never be satisfied",
+        ),
+    ] {
+        let text = Shipped::copy().with(file, old, new).mistakes();
+        assert!(text.starts_with(&format!("{file}: {named}")), "{new}: {text}");
+        assert_eq!(text.lines().count(), 1, "{text}");
+    }
+}
+
+#[test]
+fn a_rule_that_separates_authors_needs_to_know_them_and_must_do_without_them() {
+    let authors = |who: &str| {
+        Shipped::copy().with("guardrails.toml", "authors = [\"heidi\"]", &format!("authors = [{who}]"))
+    };
+    let text = authors("").mistakes();
+    assert!(text.contains("administration.unfreeze: ") && text.contains("say who wrote the rules"), "{text}");
+    let text = authors("\"erin\", \"dave\"").mistakes();
+    assert!(text.contains("administration.unfreeze: can never be satisfied without the authors"), "{text}");
+    assert!(authors("\"erin\"").read().is_ok(), "dave is left");
+    let together =
+        authors("").with("guardrails.toml", "separate_authors = true", "separate_authors = false").read();
+    assert!(together.is_ok(), "no rule separates");
+}
+
+#[test]
+fn a_key_that_signs_alerts_is_nobody_elses() {
+    let source =
+        "keys = [{ kty = \"OKP\", crv = \"Ed25519\", x = \"jIZ-umXlzeOaGozLjh589nstsqGzv8YDsTQDXfvTwd0\" }]";
+    let with = |key: &str| Shipped::copy().with("guardrails.toml", source, &format!("keys = [{key}]"));
+    let shipped = Shipped::copy();
+    let directory = fs::read_to_string(shipped.path("directory.toml")).unwrap();
+    let person = directory.lines().find_map(|line| line.strip_prefix("jwk = ")).unwrap();
+    assert!(with(person).mistakes().contains("alerts.alertmanager.keys: key"));
+    let agent = directory.lines().find_map(|line| line.strip_prefix("keys = [")).unwrap();
+    assert!(with(agent.trim_end_matches(']')).mistakes().contains("alerts.alertmanager.keys: key"));
+    let broker = fs::read_to_string(shipped.path("phasebroker.toml")).unwrap();
+    let resource = broker.lines().find_map(|line| line.strip_prefix("keys = [")).unwrap().to_owned();
+    assert!(with(resource.trim_end_matches(']')).mistakes().contains("resources[0].keys: key"));
+}
+
+#[test]
+fn a_reload_checks_keys_and_probes_as_a_start_does() {
+    let shipped = Shipped::copy();
+    let config = shipped.read().unwrap();
+    assert!(config.reread_rules().is_ok());
+    let guardrails = fs::read_to_string(shipped.path("guardrails.toml")).unwrap();
+    let broker = fs::read_to_string(shipped.path("phasebroker.toml")).unwrap();
+    let resource = broker.lines().find_map(|line| line.strip_prefix("keys = [")).unwrap();
+    let taken = guardrails
+        .lines()
+        .map(|line| match line.starts_with("keys = [") {
+            true => format!("keys = [{resource}"),
+            false => line.to_owned(),
+        })
+        .collect::<Vec<_>>();
+    fs::write(shipped.path("guardrails.toml"), taken.join("\n")).unwrap();
+    assert!(config.reread_rules().unwrap_err().to_string().contains("resources[0].keys: key"));
+    let probing = guardrails.replace("\n#", "\n").replace("\n ", "\n# ");
+    fs::write(shipped.path("guardrails.toml"), probing).unwrap();
+    let text = config.reread_rules().unwrap_err().to_string();
+    assert!(text.contains("probes.ecs-running.aws: is read from AWS, and there is no identity"), "{text}");
+}
+
+#[test]
+fn what_reads_for_probes_neither_mints_nor_revokes() {
+    let section = |probe: &str| {
+        Shipped::copy().top(
+            "[limits]",
+            &format!(
+                "[aws]\nregion = \"eu-central-1\"\nmint_profile = \"a\"\nrevoke_profile = \"b\"\n{probe}\n[limits]"
+            ),
+        )
+    };
+    for other in ["a", "b"] {
+        let text = section(&format!("probe_profile = \"{other}\"")).mistakes();
+        assert!(text.contains("aws.probe_profile: must be neither"), "{text}");
+    }
+    let read = section("probe_profile = \"c\"").read().unwrap();
+    assert_eq!(read.aws.unwrap().probe_profile.as_deref(), Some("c"));
+    let endpoint = "probe_profile = \"c\"\nprobe_endpoint = \"http://127.0.0.1:5000\"\n";
+    assert!(section(endpoint).mistakes().contains("aws.probe_endpoint: is refused unless"));
+    assert!(section(&format!("{endpoint}allow_endpoints = [\"probe\"]")).read().is_ok());
 }

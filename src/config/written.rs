@@ -51,6 +51,7 @@ pub(super) struct RulePaths {
     pub(super) catalog: PathBuf,
     pub(super) policy: OneOrMore,
     pub(super) directory: PathBuf,
+    pub(super) guardrails: PathBuf,
 }
 
 /// A directory, a file, or a list of them.
@@ -98,10 +99,12 @@ pub(super) struct Aws {
     pub(super) region: String,
     pub(super) mint_profile: Option<String>,
     pub(super) revoke_profile: Option<String>,
+    pub(super) probe_profile: Option<String>,
     #[serde(default)]
     pub(super) allow_endpoints: Vec<String>,
     pub(super) sts_endpoint: Option<String>,
     pub(super) iam_endpoint: Option<String>,
+    pub(super) probe_endpoint: Option<String>,
     #[serde(default = "twenty")]
     pub(super) sts_calls_per_second: u32,
     #[serde(default = "forty")]

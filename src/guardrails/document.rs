@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::key::{Custody, PublicKey};
+use crate::domain::alert::AlertSource;
+use crate::domain::key::Custody;
 use crate::domain::principal::{ActionType, Environment, GroupSlug, Name, PersonSlug};
 
 /// The whole file.
@@ -26,13 +27,20 @@ pub struct GuardrailsDocument {
     pub administration: AdministrationRules,
     /// The rule for when policy would say no and there is no time; absent: there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub break_glass: Option<BreakGlass>,
+    pub break_glass: Option<BreakGlassDocument>,
     /// What the broker can look at itself, by name.
     #[serde(default)]
-    pub probes: BTreeMap<Name, Probe>,
+    pub probes: BTreeMap<Name, ProbeDocument>,
     /// Who may send signed alerts, by name.
     #[serde(default)]
     pub alerts: BTreeMap<Name, AlertSource>,
+}
+
+impl GuardrailsDocument {
+    /// Reads TOML; the error names line, column and key.
+    pub fn from_toml(text: &str) -> Result<Self, toml::de::Error> {
+        toml::from_str(text)
+    }
 }
 
 /// Taint.
@@ -133,12 +141,15 @@ pub struct SignedBy {
     pub approvals: BTreeMap<GroupSlug, u32>,
     /// Custodies accepted.
     pub custody: BTreeSet<Custody>,
+    /// Whether the authors of the rules in force may not sign.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub separate_authors: bool,
 }
 
 /// The break-glass rule.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct BreakGlass {
+pub struct BreakGlassDocument {
     /// Who signs; two people at least.
     pub signed_by: SignedBy,
     /// Where it may be used.
@@ -161,7 +172,7 @@ pub struct BreakGlass {
 /// Something the broker reads itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Probe {
+pub struct ProbeDocument {
     /// Read over HTTP; exactly one of this and `aws`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub http: Option<HttpRead>,
@@ -172,15 +183,16 @@ pub struct Probe {
     pub pointer: String,
 }
 
-/// A GET of a JSON document. `{name}` stands for a parameter of the action.
+/// A GET of a JSON document.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HttpRead {
-    /// https, or http on loopback.
+    /// https, or http on loopback. `{name}` stands for a parameter of the action, as a whole path segment or a whole
+    /// value of the query.
     pub url: String,
 }
 
-/// A read with the broker's own observe identity: a call of an AWS service that speaks JSON (AWS JSON 1.0 or 1.1), signed with the observe identity.
+/// A call of an AWS service that speaks JSON (AWS JSON 1.0 or 1.1), signed by the broker's own identity for probes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AwsRead {
@@ -190,16 +202,6 @@ pub struct AwsRead {
     pub target: String,
     /// `1.0` or `1.1`.
     pub json_version: String,
-    /// The request's JSON.
+    /// The request's JSON object. `{name}` inside one of its texts stands for a parameter of the action.
     pub body: String,
-}
-
-/// Who may send signed alerts.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct AlertSource {
-    /// Its public keys.
-    pub keys: Vec<PublicKey>,
-    /// Seconds for which an alert counts after it was signed.
-    pub fresh_seconds: u32,
 }

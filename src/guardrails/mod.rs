@@ -1,42 +1,60 @@
 //! The guardrails: the operator's numbers beside the policies. What is counted and up to where, how long a taint lasts,
 //! who signs administration, the break-glass rule, what the broker may look at itself. Loaded whole, known by a digest.
 
+mod answer;
+mod check;
 mod document;
+mod percent;
+mod probe;
+mod spending;
+mod template;
+#[cfg(test)]
+mod tests;
 
+pub use check::GuardrailsError;
 pub use document::{
-    AdministrationRules, AlertSource, AwsRead, BreakGlass, Budget, Counts, Dimension, GuardrailsDocument,
-    HttpRead, Privilege, Probe, SignedBy, Taint,
+    AdministrationRules, AwsRead, BreakGlassDocument, Budget, Counts, Dimension, GuardrailsDocument,
+    HttpRead, Privilege, ProbeDocument, SignedBy, Taint,
 };
+pub use probe::{AwsCall, NoQuestion, Probe, Question};
+pub use spending::Spending;
 
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::domain::alert::AlertSource;
+use crate::domain::decision::Terms;
 use crate::domain::digest::Digest;
+use crate::domain::playbook::ReviewTerms;
+use crate::domain::principal::{ActionType, Environment, Name};
+use crate::domain::rule::Rule;
 
-/// Guardrails that passed every check.
+/// Guardrails that passed every check. It has no public constructor but [`Guardrails::check`].
 #[derive(Debug, Clone)]
 pub struct Guardrails {
     document: GuardrailsDocument,
+    unfreeze: Rule,
+    break_glass: Option<BreakGlass>,
+    probes: BTreeMap<Name, Probe>,
     digest: Digest,
 }
 
-/// A mistake in the guardrails; `path` names where.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{path}: {problem}")]
-pub struct GuardrailsError {
-    /// For example `budgets.agent-hour.limit`.
-    pub path: String,
-    /// What is wrong and what to do.
-    pub problem: String,
+/// The break-glass rule: who signs when policy would say no and there is no time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BreakGlass {
+    /// Who signs, and for how long.
+    pub terms: Terms,
+    /// Where it may be used.
+    pub environments: BTreeSet<Environment>,
+    /// For which action types; `None`: for all.
+    pub actions: Option<BTreeSet<ActionType>>,
+    /// Who reviews every use, and by when.
+    pub review: ReviewTerms,
 }
 
 impl Guardrails {
     /// Checks a document whole; every mistake is named.
     pub fn check(document: GuardrailsDocument) -> Result<Self, Vec<GuardrailsError>> {
-        let unwritable = |e: serde_json::Error| {
-            vec![GuardrailsError { path: "guardrails".into(), problem: e.to_string() }]
-        };
-        let mut value = serde_json::to_value(&document).map_err(unwritable)?;
-        value.sort_all_objects();
-        let digest = Digest::tagged("phasebroker-guardrails-v1", value.to_string().as_bytes());
-        Ok(Self { document, digest })
+        check::check(document)
     }
 
     /// What the document says.
@@ -47,5 +65,33 @@ impl Guardrails {
     /// Digest of the document.
     pub fn digest(&self) -> Digest {
         self.digest
+    }
+
+    /// Who signs that something may go on again.
+    pub fn unfreeze_rule(&self) -> Rule {
+        self.unfreeze.clone()
+    }
+
+    /// The break-glass rule, where there is one.
+    pub fn break_glass(&self) -> Option<&BreakGlass> {
+        self.break_glass.as_ref()
+    }
+
+    /// What the broker may look at itself, by name.
+    pub fn probes(&self) -> &BTreeMap<Name, Probe> {
+        &self.probes
+    }
+
+    /// Who may send signed alerts, by name.
+    pub fn alert_sources(&self) -> &BTreeMap<Name, AlertSource> {
+        &self.document.alerts
+    }
+}
+
+impl BreakGlass {
+    /// Whether it may be used for this action there.
+    pub fn covers(&self, environment: &Environment, action: &ActionType) -> bool {
+        self.environments.contains(environment)
+            && self.actions.as_ref().is_none_or(|actions| actions.contains(action))
     }
 }

@@ -4,6 +4,7 @@
 use phasebroker::broker::rules::Rules;
 use phasebroker::catalog::{Catalog, CatalogDocument, iam::ActionTable};
 use phasebroker::domain::directory::{Directory, DirectoryDocument};
+use phasebroker::guardrails::{Guardrails, GuardrailsDocument};
 use phasebroker::policy::PolicySet;
 use serde_json::{Value, json};
 
@@ -153,6 +154,46 @@ permit (principal, action == Action::"execute", resource)
 when { resource.class == Class::"data" };
 "#;
 
+/// Budgets that no test passes by the way; two people unfreeze.
+const GUARDRAILS: &str = r#"
+authors = ["audrey"]
+
+[taint]
+window_seconds = 3600
+
+[budgets.run-changes]
+counts = "changes"
+per = ["run"]
+step_up_at = 1000
+limit = 10000
+
+[budgets.agent-hour]
+counts = "changes"
+per = ["agent"]
+seconds = 3600
+step_up_at = 10000
+limit = 100000
+
+[administration]
+approve_seconds = 900
+
+[administration.unfreeze]
+approvals = { on-call = 1, data-owners = 1 }
+custody = ["file", "passkey"]
+
+[break_glass]
+environments = ["demo", "stage"]
+approve_seconds = 300
+claim_seconds = 60
+work_seconds = 60
+review_owner = "data-owners"
+review_seconds = 3600
+
+[break_glass.signed_by]
+approvals = { on-call = 2 }
+custody = ["file", "passkey"]
+"#;
+
 /// Rules as written; a test changes them and reloads.
 pub struct Written {
     /// The catalog's text.
@@ -161,6 +202,8 @@ pub struct Written {
     pub policy: String,
     /// The directory document, as JSON.
     pub directory: Value,
+    /// The guardrails' text.
+    pub guardrails: String,
 }
 
 impl Written {
@@ -190,19 +233,21 @@ impl Written {
             },
             "agents": {"fixer": agent("fixer"), "twin": agent("twin")},
         });
-        Self { catalog: CATALOG.into(), policy: POLICY.into(), directory }
+        Self { catalog: CATALOG.into(), policy: POLICY.into(), directory, guardrails: GUARDRAILS.into() }
     }
 
     /// Checked whole.
     pub fn rules(&self) -> Result<Rules, String> {
         let table = ActionTable::embedded().map_err(|e| e.to_string())?;
         let catalog = CatalogDocument::from_toml(&self.catalog).map_err(|e| format!("{e:?}"))?;
+        let guardrails = GuardrailsDocument::from_toml(&self.guardrails).map_err(|e| e.to_string())?;
         let document: DirectoryDocument =
             serde_json::from_value(self.directory.clone()).map_err(|e| e.to_string())?;
         Ok(Rules {
             catalog: Catalog::check(&catalog, table).map_err(|e| format!("{e:?}"))?,
             policy: PolicySet::load(&[("test".into(), self.policy.clone())]).map_err(|e| format!("{e:?}"))?,
             directory: Directory::check(document).map_err(|e| format!("{e:?}"))?,
+            guardrails: Guardrails::check(guardrails).map_err(|e| format!("{e:?}"))?,
         })
     }
 

@@ -41,7 +41,8 @@ impl Place {
             "issuer": place.url,
             "listen": address,
             "store": {"data_dir": STORE, "head_file": format!("{HEAD}/head.json")},
-            "rules": {"catalog": "catalog.toml", "policy": "policy.cedar", "directory": "directory.toml"},
+            "rules": {"catalog": "catalog.toml", "policy": "policy.cedar", "directory": "directory.toml",
+                      "guardrails": "guardrails.toml"},
             "resources": [{"audience": RESOURCE, "keys": resource}],
             "tokens": {"decide_seconds": 900},
         });
@@ -55,6 +56,7 @@ impl Place {
         place.write("directory.toml", &rules.directory);
         fs::write(place.path("catalog.toml"), rules.catalog).unwrap();
         fs::write(place.path("policy.cedar"), rules.policy).unwrap();
+        fs::write(place.path("guardrails.toml"), rules.guardrails).unwrap();
         let profile = |name: &str, id: &str| {
             format!("[profile {name}]\naws_access_key_id = {id}\naws_secret_access_key = not-a-secret\n")
         };

@@ -45,6 +45,7 @@ impl Served {
             &include_str!("../../src/cli/demo/catalog.toml").replace("@AUDIENCE@", AUDIENCE),
         );
         write("policy.cedar", include_str!("../../src/cli/demo/policy.cedar"));
+        write("guardrails.toml", include_str!("../../src/cli/demo/guardrails.toml"));
         let notices = dir.path().join("notices").display().to_string();
         write("phasebroker.toml", &configuration(&url, &notices));
         let log = fs::File::create(dir.path().join("log")).unwrap();
@@ -174,7 +175,8 @@ fn configuration(url: &str, notices: &str) -> String {
     format!(
         "issuer = \"{url}\"\nlisten = \"{}\"\n\n[tls]\ncertificate = \"cert.pem\"\nkey = \"key.pem\"\n\n\
          [store]\ndata_dir = \"data\"\nhead_file = \"head/head.json\"\n\n\
-         [rules]\ncatalog = \"catalog.toml\"\npolicy = \"policy.cedar\"\ndirectory = \"directory.toml\"\n\n\
+         [rules]\ncatalog = \"catalog.toml\"\npolicy = \"policy.cedar\"\ndirectory = \"directory.toml\"\n\
+         guardrails = \"guardrails.toml\"\n\n\
          [on_event]\ncommand = [\"/bin/sh\", \"-c\", \"cat >> {notices}; echo >> {notices}\"]\n\n\
          [[resources]]\naudience = \"{AUDIENCE}\"\nkeys = [{{ kty = {}, crv = {}, x = {} }}]\n",
         url.strip_prefix("https://").unwrap(),

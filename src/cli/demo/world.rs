@@ -1,4 +1,5 @@
-//! The files of `demo` and `dev`: a configuration marked `dev`, a catalog, a policy, a directory, and everyone's keys.
+//! The files of `demo` and `dev`: a configuration marked `dev`, a catalog, a policy, a directory, guardrails, and
+//! everyone's keys.
 //! The keys are demo keys: their passphrase is a constant, and the configuration that trusts them is refused by `serve`.
 
 use std::fs;
@@ -55,7 +56,8 @@ impl World {
         let config = format!(
             "# Written by `phasebroker demo` or `dev`. The mark below makes `serve` refuse it.\n\
              dev = true\nissuer = \"{}\"\nlisten = \"{listen}\"\n\n[store]\ndata_dir = \"data\"\nhead_file = \"head/head.json\"\n\n\
-             [rules]\ncatalog = \"catalog.toml\"\npolicy = [\"policy.cedar\"]\ndirectory = \"directory.toml\"\n\n\
+             [rules]\ncatalog = \"catalog.toml\"\npolicy = [\"policy.cedar\"]\ndirectory = \"directory.toml\"\n\
+             guardrails = \"guardrails.toml\"\n\n\
              [[resources]]\naudience = \"{}\"\nkeys = [{}]\n",
             world.issuer,
             world.audience,
@@ -63,6 +65,7 @@ impl World {
         );
         world.put("catalog.toml", &include_str!("catalog.toml").replace("@AUDIENCE@", &world.audience))?;
         world.put("policy.cedar", include_str!("policy.cedar"))?;
+        world.put("guardrails.toml", include_str!("guardrails.toml"))?;
         // Last: a folder with a configuration is whole.
         world.put(CONFIG, &config)?;
         Ok(world)
