@@ -2,6 +2,7 @@
 
 mod changes;
 mod filters;
+mod look;
 mod opening;
 mod provider;
 mod records;
@@ -10,6 +11,7 @@ mod world;
 
 pub use changes::*;
 pub use filters::*;
+pub use look::*;
 pub use opening::*;
 pub use provider::*;
 pub use records::*;

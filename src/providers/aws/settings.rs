@@ -105,7 +105,7 @@ pub enum Identity {
 }
 
 impl Identity {
-    async fn credentials(&self, region: &str) -> SharedCredentialsProvider {
+    pub(in crate::providers) async fn credentials(&self, region: &str) -> SharedCredentialsProvider {
         match self {
             Self::DefaultChain => SharedCredentialsProvider::new(
                 DefaultCredentialsChain::builder().region(Region::new(region.to_owned())).build().await,
