@@ -106,12 +106,12 @@ impl Side for Limit {
             prompt_digest: None,
             requester_token: None,
         };
-        let run = self.broker.open_run(&agent.slug, None, asked).await?.run;
+        let run = self.broker.open_run(&agent.slug, PROOF, None, asked).await?.run;
         let observe = SigningKey::generate()?.public().thumbprint();
-        self.broker.enter_phase(&agent.slug, run, ReadPhase::Observe(OBSERVE_SET.parse()?), observe).await?;
+        self.broker.enter_phase(&agent.slug, run, ReadPhase::Observe(OBSERVE_SET.parse()?), observe, PROOF).await?;
         let key = SigningKey::generate()?;
         let thumbprint = key.public().thumbprint();
-        let entered = self.broker.enter_phase(&agent.slug, run, ReadPhase::Decide, thumbprint).await?;
+        let entered = self.broker.enter_phase(&agent.slug, run, ReadPhase::Decide, thumbprint, PROOF).await?;
         let login = self.broker.signer().verify(entered.access_token.expose(), now())?;
         let lease = self.store.lease(entered.lease).await?.context("the lease is not there")?;
         Ok(Slot { agent, key, login, lease, ready: None })
