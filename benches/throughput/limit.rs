@@ -21,14 +21,18 @@ use phasebroker::domain::id::{GrantId, LeaseId};
 use phasebroker::domain::key::{SigningKey, Thumbprint};
 use phasebroker::domain::lease::{EndReason, Ended, Lease, LeaseState, Prepared, Revocation};
 use phasebroker::domain::phase::{Phase, RunPhase};
-use phasebroker::domain::principal::Actor;
+use phasebroker::domain::principal::{Actor, Attestation};
 use phasebroker::domain::time::Timestamp;
 use phasebroker::domain::token::{TokenClaims, TokenSigner};
 use phasebroker::providers::jwt::JwtProvider;
+use phasebroker::providers::look::{Look, LookSettings};
 use phasebroker::store::{EndFile, HeadFile, SqliteStore};
 
 use super::measure::Side;
 use super::world::{Agent, ENVIRONMENT, OBSERVE_SET, World, now, proposal};
+
+/// How its agents log in.
+const PROOF: Attestation = Attestation::RegisteredKey;
 
 pub struct Limit {
     world: Arc<World>,
@@ -80,6 +84,7 @@ impl Limit {
             clock: Arc::new(SystemClock),
             providers: vec![Arc::new(JwtProvider::new(signer.clone()))],
             signer,
+            looker: Arc::new(Look::new(LookSettings::default(), Arc::new(SystemClock)).await?),
             notifier: Arc::new(Silent),
             metrics: Arc::new(Metrics::new()),
             rules: config.rules,
