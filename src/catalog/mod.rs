@@ -14,6 +14,7 @@ mod pattern;
 mod permission;
 mod refused;
 mod resolved;
+mod sample;
 mod template;
 
 pub use check::CatalogError;
