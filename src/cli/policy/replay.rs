@@ -16,6 +16,7 @@ use crate::cli::exit::Exit;
 use crate::cli::serve;
 use crate::cli::terminal::{Output, table};
 use crate::domain::decision::{Decision, Tier};
+use crate::domain::proposal::visible;
 use crate::domain::time::Timestamp;
 use crate::policy::Facts;
 
@@ -153,7 +154,7 @@ impl Replay {
             false => text.push_str(&format!("\n{}\n", table(&HEADER, rows))),
         }
         for (decision, problem) in &self.unreadable {
-            text.push_str(&format!("\ndecision {} cannot be asked again: {problem}", decision.id));
+            text.push_str(&format!("\ndecision {} cannot be asked again: {}", decision.id, visible(problem)));
         }
         text
     }
