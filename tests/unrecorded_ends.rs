@@ -73,9 +73,11 @@ async fn a_journal_that_is_unreadable_or_gone_ends_every_credential_of_the_forme
             })
             .await;
         assert_eq!(stands(&broker, &one).await, (LeaseState::Ended, Some(EndReason::Unrecorded)));
-        // It is whole again: the next life keeps what it finds.
-        let next = broker.run_to_deciding("demo").await;
+        let frozen = broker.by_person("olga", "GET", "/v1/freezes", None).await.good();
+        assert_eq!(frozen["freezes"][0]["key"], "everything", "{frozen}");
+        // The journal is whole again: the next life knows why it issues nothing, from the store.
         let broker = broker.restart().await;
-        assert_eq!(stands(&broker, &next).await, (LeaseState::Released, None));
+        let frozen = broker.by_person("olga", "GET", "/v1/freezes", None).await.good();
+        assert_eq!(frozen["freezes"][0]["by"], "broker", "{frozen}");
     }
 }

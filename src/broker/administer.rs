@@ -67,6 +67,8 @@ pub(super) struct Asked {
     pub(super) reasons: Vec<String>,
     /// Why, in the person's words.
     pub(super) reason: String,
+    /// Sealed no earlier than this: what lifts a freeze is later than the freeze, in whole seconds.
+    pub(super) after: Option<Timestamp>,
 }
 
 impl Broker {
@@ -78,9 +80,9 @@ impl Broker {
         reason: String,
     ) -> Result<AdministrationProposed, Refusal> {
         self.may_stop(person, &reason)?;
-        if !self.live.frozen().contains(&key) {
+        let Some(asked_at) = self.live.frozen().get(&key).copied() else {
             return Err(Refusal::new(Code::BadRequest, format!("`{key}` is not frozen")));
-        }
+        };
         let rules = self.rules();
         let agents = match &key {
             FreezeKey::Agent(agent) if rules.directory.agent(agent).is_some() => [agent.clone()].into(),
@@ -92,6 +94,7 @@ impl Broker {
             rule: rules.guardrails.unfreeze_rule(),
             reasons: vec!["administration.unfreeze".into()],
             reason,
+            after: Some(asked_at.plus(1)),
         };
         self.administer(person, asked, &rules).await
     }
@@ -104,6 +107,7 @@ impl Broker {
         rules: &Rules,
     ) -> Result<AdministrationProposed, Refusal> {
         let now = self.gate.may_issue()?;
+        let now = asked.after.map_or(now, |after| now.max(after));
         let seconds = rules.guardrails.document().administration.approve_seconds;
         let authors = if asked.rule.separate_authors { self.authors(rules) } else { BTreeSet::new() };
         let document = Administration {
@@ -178,6 +182,14 @@ impl Broker {
             };
             let missing = self.missing_of(&record, &approvals).await?;
             let complete = state == GrantState::Pending && missing.is_satisfied();
+            let document = record.sealed.document();
+            if let (true, Subject::Unfreeze(key)) = (complete, &document.subject)
+                && !self.live.may_unfreeze(key, document.time.sealed_at)
+            {
+                let problem =
+                    format!("`{key}` was frozen again after this was asked; ask again to unfreeze it");
+                return Err(Refusal::new(Code::GrantNotOpen, problem));
+            }
             let state = if complete { GrantState::Approved } else { state };
             let change = AdministrationChange {
                 id: signed.id,
@@ -190,7 +202,7 @@ impl Broker {
                 Ok(()) => {
                     self.gate.store_recorded(now);
                     if let (true, Subject::Unfreeze(key)) = (complete, &record.sealed.document().subject) {
-                        self.live.unfreeze(key);
+                        self.live.unfreeze(key, record.sealed.document().time.sealed_at);
                     }
                     self.keep_head().await;
                     return Ok(taken(&record, &approval, state, missing));
@@ -279,6 +291,7 @@ impl Broker {
         }
     }
 
+    /// What is missing still, by the rule that was signed; for a freeze also by today's, among those who may sign today.
     async fn missing_of(
         &self,
         record: &AdministrationRecord,
@@ -287,7 +300,14 @@ impl Broker {
         let signed = Signable::from(&record.sealed);
         let then = self.directory_at(signed.directory).await?;
         let rules = self.rules();
-        Ok(outstanding(signed.rule, approvals, signed.clone(), &[&then, &rules.directory]))
+        let directories = [&then, &rules.directory];
+        let missing = outstanding(signed.rule, approvals, signed.clone(), &directories);
+        let Subject::Unfreeze(_) = record.sealed.document().subject else { return Ok(missing) };
+        let rule = rules.guardrails.unfreeze_rule();
+        let authors = if rule.separate_authors { self.authors(&rules) } else { BTreeSet::new() };
+        let authors = authors.union(signed.authors).cloned().collect();
+        let today = Signable { authors: &authors, rule: &rule, ..signed };
+        Ok(missing.or_more(outstanding(&rule, approvals, today, &directories)))
     }
 }
 

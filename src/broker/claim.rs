@@ -232,6 +232,7 @@ impl Broker {
             let failed = super::ports::StoreError::Unwritable(error.to_string());
             return Err(self.gate.store_failed(&failed));
         }
+        self.refuse_if_stopped(lease, Some(authority.sealed().grant()), now).await?;
         let provider = self.provider(lease.provider)?.clone();
         let outcome = provider.mint_execute(&opened, &authority).await;
         let minted = match self.record_outcome(lease, outcome, now).await? {

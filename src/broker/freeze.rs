@@ -1,7 +1,7 @@
 //! Freeze: a stop that lasts. Nothing of its kind is issued until people sign that it may be again; that, and not the
 //! freeze, is an administration grant. It works with an unwritable store, from memory and the journal beside the head.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -13,6 +13,7 @@ use super::refusal::{Code, Refusal};
 use super::stop::Stopped;
 use crate::domain::event::{Event, EventKind, SaltedText};
 use crate::domain::freeze::{Freeze, FreezeKey};
+use crate::domain::lease::Lease;
 use crate::domain::principal::{ActionType, Actor, AgentSlug, Environment, PersonSlug};
 use crate::domain::stop::StopTarget;
 use crate::domain::time::Timestamp;
@@ -56,9 +57,11 @@ impl Broker {
         self.known(&key)?;
         let now = self.gate.now();
         let actor = Actor::Person(person.clone());
-        self.live.freeze(key.clone(), false);
+        let at = self.live.freeze(key.clone(), now);
+        // Before the store: a restart must not forget it, whatever the store does.
+        self.keep_journal().await;
         let event = frozen_event(&key, actor.clone(), now).text(SaltedText::new("reason", reason));
-        let freeze = Freeze { key: key.clone(), by: actor.clone(), at: now };
+        let freeze = Freeze { key: key.clone(), by: actor.clone(), at };
         let recorded = self.record_freeze(freeze, event).await.is_ok();
         let stopped = self.carry_out(StopTarget::from(&key), actor, now, None).await;
         self.keep_journal().await;
@@ -70,20 +73,23 @@ impl Broker {
         Ok(Frozen { key, stopped, recorded })
     }
 
-    /// The freezes in force.
-    pub async fn freezes(&self) -> Result<Vec<FreezeView>, Refusal> {
-        let stored = self.store.freezes().await.map_err(|e| self.gate.store_failed(&e))?;
+    /// The freezes in force, from memory; who and since when, as far as the store can say.
+    pub async fn freezes(&self) -> Vec<FreezeView> {
+        let stored = self.store.freezes().await.unwrap_or_else(|error| {
+            self.gate.store_failed(&error);
+            Vec::new()
+        });
         let view = |key: FreezeKey| {
             let known = stored.iter().find(|freeze| freeze.key == key);
             FreezeView { by: known.map(|f| f.by.to_string()), at: known.map(|f| f.at), key }
         };
-        Ok(self.live.frozen().into_iter().map(view).collect())
+        self.live.frozen().into_keys().map(view).collect()
     }
 
     /// INVARIANT: stop-always-works. Refuses what is frozen, by memory; the opening transaction looks again.
     pub(super) fn not_frozen(&self, keys: &[FreezeKey]) -> Result<(), Refusal> {
         let frozen = self.live.frozen();
-        match keys.iter().find(|key| frozen.contains(key)) {
+        match keys.iter().find(|key| frozen.contains_key(key)) {
             None => Ok(()),
             Some(key) => Err(Refusal::new(
                 Code::Frozen,
@@ -93,40 +99,37 @@ impl Broker {
     }
 
     /// Writes down freezes that the store could not take so far.
-    pub(super) async fn write_freezes(&self) {
+    pub(super) async fn write_freezes(&self, why: &str) {
         let now = self.gate.now();
-        for key in self.live.unrecorded_freezes() {
-            let event = frozen_event(&key, Actor::Broker, now).fact("why", "recorded late");
-            let freeze = Freeze { key, by: Actor::Broker, at: now };
+        for (key, at) in self.live.unrecorded_freezes() {
+            let event = frozen_event(&key, Actor::Broker, now).fact("why", why);
+            let freeze = Freeze { key, by: Actor::Broker, at };
             // A failure is told by the gate; the next sweep tries again.
             let _ = self.record_freeze(freeze, event).await;
         }
     }
 
-    /// At start: what the store knows, and what the former life could not tell it.
+    /// At start: what the store knows, and what the former life could not tell it, which is written when it can be.
     pub(super) async fn freeze_again(
         &self,
-        unrecorded: BTreeSet<FreezeKey>,
-        now: Timestamp,
+        unrecorded: BTreeMap<FreezeKey, Timestamp>,
     ) -> Result<(), StoreError> {
         for freeze in self.store.freezes().await? {
-            self.live.freeze(freeze.key, true);
+            self.live.freeze_recorded(freeze.key, freeze.at);
         }
-        for key in unrecorded {
-            self.live.freeze(key.clone(), false);
-            let event =
-                frozen_event(&key, Actor::Broker, now).fact("why", "it was frozen before the restart");
-            self.record_freeze(Freeze { key, by: Actor::Broker, at: now }, event).await?;
+        for (key, at) in unrecorded {
+            self.live.freeze(key, at);
         }
+        self.write_freezes("it was frozen before the restart, or nobody knows what was").await;
         Ok(())
     }
 
     async fn record_freeze(&self, freeze: Freeze, event: Event) -> Result<(), StoreError> {
-        let key = freeze.key.clone();
+        let (key, at) = (freeze.key.clone(), freeze.at);
         match in_time(self.store.freeze(freeze, event)).await {
             Ok(head) => {
                 self.gate.committed(head);
-                self.live.freeze(key, true);
+                self.live.freeze_recorded(key, at);
                 Ok(())
             }
             Err(error) => {
@@ -161,6 +164,15 @@ impl Broker {
 /// Everything whose freeze keeps an agent out of an environment.
 pub(super) fn keys_of(agent: &AgentSlug, environment: &Environment) -> Vec<FreezeKey> {
     vec![FreezeKey::Everything, FreezeKey::Agent(agent.clone()), FreezeKey::Environment(environment.clone())]
+}
+
+/// Everything whose freeze keeps a lease from being minted and released.
+pub(super) fn keys_of_lease(lease: &Lease) -> Vec<FreezeKey> {
+    let mut keys = keys_of(&lease.agent, &lease.environment);
+    if lease.grant.is_some() {
+        keys.extend(lease.action.clone().map(FreezeKey::Action));
+    }
+    keys
 }
 
 /// Everything whose freeze keeps an action from being proposed and claimed.

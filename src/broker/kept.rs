@@ -1,12 +1,13 @@
 //! What is kept outside the store: its head, so that a restore to before somebody said no is noticed, and the ends
 //! that it could not take, so that a restart does not forget them. Nobody waits long, and no end depends on it.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::Broker;
 use super::end::in_time;
 use super::ports::{Head, HeadError, JournalError, KeptEnds, KeptStop, LeaseChange, LeaseStep};
-use crate::domain::lease::{Lease, LeaseState};
+use crate::domain::freeze::FreezeKey;
 use crate::domain::stop::StopTarget;
 use crate::domain::time::Timestamp;
 
@@ -53,16 +54,15 @@ impl Broker {
         }
     }
 
-    /// What the former life could not record. What cannot be read ends every credential that may be in use, and every
-    /// grant that waits.
-    pub(super) async fn kept_before(&self, open: &[Lease], now: Timestamp) -> KeptEnds {
-        let in_use = open.iter().any(|lease| lease.state == LeaseState::Released);
+    /// What the former life could not record. INVARIANT: unknown-is-no. One that cannot be read, or is gone from beside
+    /// a store in use, ends every credential that may be in use and every grant that waits, and freezes everything.
+    pub(super) async fn kept_before(&self, store_is_fresh: bool, now: Timestamp) -> KeptEnds {
         match self.journal.kept().await {
             Ok(Some(ends)) => {
                 *self.journaled.lock().await = Some(ends.clone());
                 ends
             }
-            Ok(None) if !in_use => KeptEnds::default(),
+            Ok(None) if store_is_fresh => KeptEnds::default(),
             Ok(None) => unreadable("it is not there", now),
             Err(error) => unreadable(&error.to_string(), now),
         }
@@ -103,14 +103,19 @@ impl Broker {
     }
 }
 
-/// INVARIANT: unknown-is-no. Whoever was stopped in a former life is not let live because nobody can read that.
+/// Whoever was stopped or frozen in a former life is not let live because nobody can read that.
 fn unreadable(why: &str, now: Timestamp) -> KeptEnds {
     tracing::error!(
         why,
-        "the journal of unrecorded ends cannot be read: every credential issued before this start is ended, and every grant cancelled"
+        "the journal of unrecorded ends cannot be read: every credential issued before this start is ended, every grant cancelled, and everything is frozen until people sign `phasebroker unfreeze everything`"
     );
     let everything = KeptStop { target: StopTarget::Everything, at: now };
-    KeptEnds { all: true, stops: vec![everything], ..KeptEnds::default() }
+    KeptEnds {
+        leases: BTreeSet::new(),
+        all: true,
+        stops: vec![everything],
+        freezes: [(FreezeKey::Everything, now)].into(),
+    }
 }
 
 fn told(kept: Result<(), HeadError>) {

@@ -1,6 +1,7 @@
 //! The live leases, in memory: what introspection asks, and what still ends when the store cannot be read or written.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::domain::freeze::FreezeKey;
@@ -29,10 +30,21 @@ pub struct LiveLeases {
     stopped: Mutex<HashSet<LeaseId>>,
     unwritten: Mutex<Vec<LeaseChange>>,
     unrecorded: Mutex<BTreeSet<LeaseId>>,
+    /// Those of this life, oldest first, but for so many that were forgotten.
     stops: Mutex<Vec<Arc<UnfinishedStop>>>,
-    /// What is frozen, and whether the store knows.
-    frozen: Mutex<BTreeMap<FreezeKey, bool>>,
+    stops_before: AtomicUsize,
+    frozen: Mutex<BTreeMap<FreezeKey, Asked>>,
 }
+
+/// When somebody last asked for a freeze, and whether the store knows of that.
+#[derive(Debug, Clone, Copy)]
+struct Asked {
+    at: Timestamp,
+    recorded: bool,
+}
+
+/// How long a finished stop is remembered: whoever read the world before it is done by then, seconds.
+const STOP_ECHO_SECONDS: i64 = 120;
 
 impl LiveLeases {
     /// A lease became live, or took a step.
@@ -127,34 +139,73 @@ impl LiveLeases {
 
     /// Stops that are not finished.
     pub fn stops(&self) -> Vec<Arc<UnfinishedStop>> {
-        lock(&self.stops).clone()
+        lock(&self.stops).iter().filter(|stop| !stop.is_finished()).cloned().collect()
     }
 
-    /// A stop is finished.
-    pub fn finish_stop(&self, stop: &Arc<UnfinishedStop>) {
-        lock(&self.stops).retain(|other| !Arc::ptr_eq(other, stop));
+    /// How many stops there were in this life, to be given to [`LiveLeases::stops_after`].
+    pub fn stops_so_far(&self) -> usize {
+        self.stops_before.load(Ordering::SeqCst) + lock(&self.stops).len()
     }
 
-    /// INVARIANT: stop-always-works. From this instant nothing of it is issued, whatever the store can do.
-    pub fn freeze(&self, key: FreezeKey, recorded: bool) {
+    /// Stops that began after `mark` was read, finished or not. One that is forgotten concerns nothing sealed since.
+    pub fn stops_after(&self, mark: usize) -> Vec<Arc<UnfinishedStop>> {
+        let stops = lock(&self.stops);
+        let forgotten = self.stops_before.load(Ordering::SeqCst);
+        stops.iter().skip(mark.saturating_sub(forgotten)).cloned().collect()
+    }
+
+    /// Forgets stops that were finished long ago, oldest first.
+    pub fn forget_stops(&self, now: Timestamp) {
+        let mut stops = lock(&self.stops);
+        let old = |stop: &Arc<UnfinishedStop>| stop.is_finished() && now.since(stop.at()) > STOP_ECHO_SECONDS;
+        let count = stops.iter().take_while(|stop| old(stop)).count();
+        stops.drain(..count);
+        self.stops_before.fetch_add(count, Ordering::SeqCst);
+    }
+
+    /// INVARIANT: stop-always-works. From this instant nothing of it is issued, whatever the store can do. Returns when
+    /// this was asked, later than every earlier asking.
+    pub fn freeze(&self, key: FreezeKey, now: Timestamp) -> Timestamp {
         let mut frozen = lock(&self.frozen);
-        let known = frozen.entry(key).or_insert(recorded);
-        *known |= recorded;
+        let at = frozen.get(&key).map_or(now, |asked| now.max(asked.at.plus(1)));
+        frozen.insert(key, Asked { at, recorded: false });
+        at
     }
 
-    /// People signed that it may go on again.
-    pub fn unfreeze(&self, key: &FreezeKey) {
-        lock(&self.frozen).remove(key);
+    /// The store knows of the freeze that was asked for at `at`; a later asking is still to be written.
+    pub fn freeze_recorded(&self, key: FreezeKey, at: Timestamp) {
+        let mut frozen = lock(&self.frozen);
+        let asked = frozen.entry(key).or_insert(Asked { at, recorded: true });
+        asked.recorded |= asked.at == at;
     }
 
-    /// What is frozen.
-    pub fn frozen(&self) -> BTreeSet<FreezeKey> {
-        lock(&self.frozen).keys().cloned().collect()
+    /// SECURITY: whether what was sealed at `sealed_at` may lift the freeze: nobody asked for it since, and the store
+    /// knows of every asking.
+    pub fn may_unfreeze(&self, key: &FreezeKey, sealed_at: Timestamp) -> bool {
+        lock(&self.frozen).get(key).is_none_or(|asked| asked.recorded && asked.at < sealed_at)
+    }
+
+    /// People signed, in what was sealed at `sealed_at`, that it may go on again.
+    pub fn unfreeze(&self, key: &FreezeKey, sealed_at: Timestamp) {
+        let mut frozen = lock(&self.frozen);
+        if frozen.get(key).is_some_and(|asked| asked.recorded && asked.at < sealed_at) {
+            frozen.remove(key);
+        }
+    }
+
+    /// What is frozen, and when that was last asked.
+    pub fn frozen(&self) -> BTreeMap<FreezeKey, Timestamp> {
+        lock(&self.frozen).iter().map(|(key, asked)| (key.clone(), asked.at)).collect()
     }
 
     /// Freezes that the store does not know.
-    pub fn unrecorded_freezes(&self) -> BTreeSet<FreezeKey> {
-        lock(&self.frozen).iter().filter(|(_, recorded)| !**recorded).map(|(key, _)| key.clone()).collect()
+    pub fn unrecorded_freezes(&self) -> BTreeMap<FreezeKey, Timestamp> {
+        let frozen = lock(&self.frozen);
+        frozen
+            .iter()
+            .filter(|(_, asked)| !asked.recorded)
+            .map(|(key, asked)| (key.clone(), asked.at))
+            .collect()
     }
 
     /// Takes the ends that could not be written so far.

@@ -8,7 +8,7 @@ use super::record::{ascii, end_change};
 use super::refusal::{Code, Refusal};
 use super::runs::conflict;
 use crate::domain::event::{Event, EventKind};
-use crate::domain::grant::GrantState;
+use crate::domain::grant::{Grant, GrantState};
 use crate::domain::lease::{EndReason, Lease, LeaseState, Revocation};
 use crate::domain::principal::Actor;
 use crate::domain::time::Timestamp;
@@ -115,17 +115,29 @@ impl Broker {
         }
     }
 
-    /// A person stopped the lease while it was minted: it ends instead of leaving.
-    async fn end_if_stopped(self: &Arc<Self>, lease: &Lease) -> Result<(), Refusal> {
-        if !self.live.is_stopped(lease.id) {
+    /// Before anything is asked of the provider: what a person stopped or froze since the opening is given back.
+    pub(super) async fn refuse_if_stopped(
+        &self,
+        lease: &Lease,
+        grant: Option<&Grant>,
+        now: Timestamp,
+    ) -> Result<(), Refusal> {
+        let allowed = self.lease_not_stopped(lease);
+        let Err(refusal) = allowed.and_then(|()| grant.map_or(Ok(()), |grant| self.not_stopped(grant)))
+        else {
             return Ok(());
-        }
+        };
+        let event = self.lease_event(lease, EventKind::LeaseRefused).fact("code", refusal.code.name());
+        self.refused(lease, event, now).await?;
+        Err(refusal)
+    }
+
+    /// A person stopped or froze the lease while it was minted: it ends instead of leaving.
+    async fn end_if_stopped(self: &Arc<Self>, lease: &Lease) -> Result<(), Refusal> {
+        let Err(refusal) = self.lease_not_stopped(lease) else { return Ok(()) };
         // Refused only when whoever stopped it has ended it already.
         let _ended = self.end_lease(lease.clone(), EndReason::Stopped, None, &Actor::Broker, None).await;
-        Err(Refusal::new(
-            Code::LeaseEnded,
-            "a person stopped this while it was being issued; nothing is given out",
-        ))
+        Err(refusal)
     }
 
     fn lease_event(&self, lease: &Lease, kind: EventKind) -> Event {

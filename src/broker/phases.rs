@@ -165,6 +165,7 @@ impl Broker {
         minting: PhaseCredential,
         now: Timestamp,
     ) -> Result<PhaseGranted, Refusal> {
+        self.refuse_if_stopped(opened.lease(), None, now).await?;
         let provider = self.provider(opened.lease().provider)?.clone();
         let outcome = provider.mint_phase(&opened, &minting).await;
         let lease = opened.lease();

@@ -131,7 +131,7 @@ impl Broker {
         let (rule, reasons) = self.single_grant_rule(&playbook, &combinations, &rules, now)?;
         let agents = playbook.agents.clone();
         let subject = Subject::Playbook(Box::new(playbook));
-        self.administer(person, Asked { subject, agents, rule, reasons, reason }, &rules).await
+        self.administer(person, Asked { subject, agents, rule, reasons, reason, after: None }, &rules).await
     }
 
     /// Playbooks that were ever in force, newest first.

@@ -156,11 +156,11 @@ impl Broker {
         let overdue: BTreeSet<ReviewId> =
             open.iter().filter(|review| review.is_overdue(now)).map(|review| review.id).collect();
         self.metrics.overdue_reviews(overdue.len());
+        let told = || self.overdue_told.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let new: Vec<ReviewId> = {
-            let mut told = self.overdue_told.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            let new = overdue.difference(&told).copied().collect();
-            *told = overdue;
-            new
+            let mut told = told();
+            told.retain(|id| overdue.contains(id));
+            overdue.difference(&told).copied().collect()
         };
         for review in open.iter().filter(|review| new.contains(&review.id)) {
             tracing::warn!(review.id = %review.id, "a review is overdue; its playbook covers nothing until it is done");
@@ -169,12 +169,15 @@ impl Broker {
                 .grant(review.grant)
                 .lease(review.lease)
                 .fact("review", review.id.to_string());
+            // Told once it is written: a store that fails is asked again by the next sweep.
             match self.store.record(vec![event]).await {
                 Ok(head) => self.gate.committed(head),
                 Err(error) => {
                     self.gate.store_failed(&error);
+                    return;
                 }
             }
+            told().insert(review.id);
             self.tell("review_overdue", review.id.to_string(), format!("v1/reviews/{}", review.id));
         }
     }

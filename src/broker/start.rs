@@ -112,7 +112,7 @@ impl Broker {
             needs_fence: check == HeadCheck::NeedsFence,
             keeping: Arc::default(),
         });
-        broker.recover().await?;
+        broker.recover(head.size == 0).await?;
         broker.make_journal().await?;
         broker.load_reserved_keys().await?;
         if check != HeadCheck::NeedsFence {
@@ -124,17 +124,17 @@ impl Broker {
 
     /// After a restart INTENT becomes UNKNOWN, MINTED is revoked and ENDED; RELEASED lives on to its deadline,
     /// unless the former life had ended it.
-    async fn recover(self: &Arc<Self>) -> Result<(), StartError> {
+    async fn recover(self: &Arc<Self>, store_is_fresh: bool) -> Result<(), StartError> {
         let now = self.gate.now();
         let open = self.store.leases(LeaseFilter { open: true, ..LeaseFilter::default() }).await?;
-        let kept = self.kept_before(&open, now).await;
+        let kept = self.kept_before(store_is_fresh, now).await;
         for lease in open.iter().filter(|lease| {
             lease.state == LeaseState::Released && (kept.all || kept.leases.contains(&lease.id))
         }) {
             let end = end_change(lease, EndReason::Unrecorded, None, &Actor::Broker, now);
             self.store.change_lease(end).await?;
         }
-        self.freeze_again(kept.freezes, now).await?;
+        self.freeze_again(kept.freezes).await?;
         for stop in kept.stops {
             self.live.keep_stop(Arc::new(UnfinishedStop::of_former_life(stop)));
         }

@@ -1,5 +1,7 @@
 //! Stop: a person ends a lease, a run, all of a kind, or everything. It works with an unreadable store, from memory.
 
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::future::join_all;
@@ -7,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Broker;
 use super::end::{MAX_NOTE_BYTES, in_time};
+use super::freeze::keys_of_lease;
 use super::ports::{ChangeRefused, GrantChange, GrantRecord, KeptStop, LeaseFilter, StoreError};
 use super::refusal::{Code, Refusal};
 use super::views::EndView;
@@ -79,65 +82,109 @@ impl Broker {
         now: Timestamp,
         event: Option<Event>,
     ) -> Stopped {
-        let stop = Arc::new(UnfinishedStop { target, actor, at: now, event: Mutex::new(event) });
-        // From here on nothing of it can be claimed, whatever the store can do.
+        let stop = Arc::new(UnfinishedStop::new(target, actor, now, event));
+        // From here on nothing of it can be claimed or released, whatever the store can do and through a restart.
         self.live.keep_stop(stop.clone());
-        // Grants first: a lease that was opened before this is in the list below, and none is opened after it.
+        self.keep_journal().await;
+        // What memory knows first: a store that hangs holds up no end.
+        let mut seen = BTreeSet::new();
+        let known: Vec<Lease> = self.live.all().into_iter().map(|entry| entry.lease).collect();
+        let mut ended = self.end_concerned(&stop, known, &mut seen).await;
+        // Then the grants, and the leases after them: one opened before this is in the list, and none is opened after it.
         let (mut grants, mut recorded) = self.finish(&stop).await;
-        let (leases, read) = self.live_leases().await;
-        let concerned: Vec<Lease> =
-            leases.into_iter().filter(|lease| stop.target.concerns_lease(lease)).collect();
-        for lease in &concerned {
-            self.live.stop(lease.id);
-            self.live.kill(lease.id);
-        }
-        let mut stopped = Vec::new();
-        let mut unknown = Vec::new();
-        let mut effective_by = now;
-        for some in concerned.chunks(AT_ONCE) {
-            for done in join_all(some.iter().map(|lease| self.stop_lease(lease, &stop.actor))).await {
-                match done {
-                    StoppedLease::Ended(end) => {
-                        effective_by = effective_by.max(end.effective_by);
-                        stopped.push(*end);
-                    }
-                    StoppedLease::Unknown(lease, not_after) => {
-                        effective_by = effective_by.max(not_after);
-                        unknown.push(lease);
-                    }
-                    StoppedLease::Over => {}
-                }
-            }
-        }
-        if !concerned.is_empty() {
+        let (listed, read) = self.live_leases().await;
+        ended.extend(self.end_concerned(&stop, listed, &mut seen).await);
+        if !ended.is_empty() && recorded {
             // A mint that was refused meanwhile has given its grant back.
             let (again, cancelled) = self.finish(&stop).await;
             grants.extend(again);
             recorded = cancelled;
         }
-        match recorded {
-            true => self.live.finish_stop(&stop),
-            false => self.keep_journal().await,
+        if recorded && read {
+            stop.finished.store(true, Ordering::SeqCst);
         }
+        self.keep_journal().await;
         self.keep_head().await;
         let recorded = recorded && read && !self.live.has_unwritten();
-        Stopped { leases: stopped, grants, effective_by, unknown, recorded }
+        let mut stopped =
+            Stopped { leases: Vec::new(), grants, effective_by: now, unknown: Vec::new(), recorded };
+        for one in ended {
+            match one {
+                StoppedLease::Ended(end) => {
+                    stopped.effective_by = stopped.effective_by.max(end.effective_by);
+                    stopped.leases.push(*end);
+                }
+                StoppedLease::Unknown(lease, not_after) => {
+                    stopped.effective_by = stopped.effective_by.max(not_after);
+                    stopped.unknown.push(lease);
+                }
+                StoppedLease::Over => {}
+            }
+        }
+        stopped
+    }
+
+    /// Ends those of `leases` that the stop concerns and that were not `seen` yet.
+    async fn end_concerned(
+        self: &Arc<Self>,
+        stop: &UnfinishedStop,
+        leases: Vec<Lease>,
+        seen: &mut BTreeSet<LeaseId>,
+    ) -> Vec<StoppedLease> {
+        let concerned: Vec<Lease> = leases
+            .into_iter()
+            .filter(|lease| stop.target.concerns_lease(lease) && seen.insert(lease.id))
+            .collect();
+        for lease in &concerned {
+            self.live.stop(lease.id);
+            self.live.kill(lease.id);
+        }
+        let mut ended = Vec::new();
+        for some in concerned.chunks(AT_ONCE) {
+            ended.extend(join_all(some.iter().map(|lease| self.stop_lease(lease, &stop.actor))).await);
+        }
+        ended
     }
 
     /// Refuses a grant that a person has stopped, although the store could not be told yet.
     pub(super) fn not_stopped(&self, grant: &Grant) -> Result<(), Refusal> {
         match self.live.stops().iter().any(|stop| stop.concerns(grant)) {
-            true => Err(Refusal::new(Code::GrantNotOpen, "a person stopped it; propose again")),
+            true => Err(stopped()),
+            false => Ok(()),
+        }
+    }
+
+    /// Refuses a grant that a person has stopped since `mark` was read.
+    pub(super) fn not_stopped_since(&self, mark: usize, grant: &Grant) -> Result<(), Refusal> {
+        match self.live.stops_after(mark).iter().any(|stop| stop.target.concerns_grant(grant)) {
+            true => Err(stopped()),
+            false => self.not_stopped(grant),
+        }
+    }
+
+    /// INVARIANT: stop-always-works. Refuses a lease in flight that a person stopped or froze, by memory alone.
+    pub(super) fn lease_not_stopped(&self, lease: &Lease) -> Result<(), Refusal> {
+        self.not_frozen(&keys_of_lease(lease))?;
+        let concerned = |stop: &Arc<UnfinishedStop>| stop.concerns_lease(lease);
+        match self.live.is_stopped(lease.id) || self.live.stops().iter().any(concerned) {
+            true => Err(Refusal::new(
+                Code::LeaseEnded,
+                "a person stopped this while it was being issued; nothing is given out",
+            )),
             false => Ok(()),
         }
     }
 
     /// Goes on with every stop that the store could not take so far.
-    pub(super) async fn finish_stops(&self) {
+    pub(super) async fn finish_stops(self: &Arc<Self>) {
         for stop in self.live.stops() {
-            if self.finish(&stop).await.1 {
-                self.live.finish_stop(&stop);
+            if !self.finish(&stop).await.1 {
+                continue;
             }
+            let (leases, read) = self.live_leases().await;
+            let before = leases.into_iter().filter(|lease| lease.opened_at <= stop.at).collect();
+            self.end_concerned(&stop, before, &mut BTreeSet::new()).await;
+            stop.finished.store(read, Ordering::SeqCst);
         }
     }
 
@@ -151,7 +198,7 @@ impl Broker {
                 Err(error) => {
                     self.gate.store_failed(&error);
                     *stop.event.lock().unwrap_or_else(PoisonError::into_inner) = Some(event);
-                    done = false;
+                    return (Vec::new(), false);
                 }
             }
         }
@@ -168,9 +215,11 @@ impl Broker {
             match self.cancel_stopped(record, &stop.actor).await {
                 Ok(true) => cancelled.push(id),
                 Ok(false) => {}
+                // One that fails is not tried for every other grant: the sweep goes on with the stop.
                 Err(error) => {
                     self.gate.store_failed(&error);
                     done = false;
+                    break;
                 }
             }
         }
@@ -260,16 +309,40 @@ impl Broker {
     }
 }
 
-/// A stop that is under way, or that the store could not take yet.
+fn stopped() -> Refusal {
+    Refusal::new(Code::GrantNotOpen, "a person stopped it; propose again")
+}
+
+/// A stop that is under way, or that the store could not take yet; for a while also one that is finished.
 #[derive(Debug)]
 pub struct UnfinishedStop {
     target: StopTarget,
     actor: Actor,
     at: Timestamp,
     event: Mutex<Option<Event>>,
+    finished: AtomicBool,
 }
 
 impl UnfinishedStop {
+    fn new(target: StopTarget, actor: Actor, at: Timestamp, event: Option<Event>) -> Self {
+        Self { target, actor, at, event: Mutex::new(event), finished: AtomicBool::new(false) }
+    }
+
+    /// When a person asked for it.
+    pub(super) fn at(&self) -> Timestamp {
+        self.at
+    }
+
+    /// Whether nothing of it is left to be done.
+    pub(super) fn is_finished(&self) -> bool {
+        self.finished.load(Ordering::SeqCst)
+    }
+
+    /// What was opened after the stop is none of its business.
+    fn concerns_lease(&self, lease: &Lease) -> bool {
+        lease.opened_at <= self.at && self.target.concerns_lease(lease)
+    }
+
     /// What was proposed after the stop is none of its business.
     fn concerns(&self, grant: &Grant) -> bool {
         grant.time.sealed_at <= self.at && self.target.concerns_grant(grant)
@@ -285,7 +358,7 @@ impl UnfinishedStop {
         let event = Event::new(EventKind::Stopped, Actor::Broker, kept.at)
             .fact("target", kept.target.to_string())
             .fact("why", "a stop that the store could not take before the restart");
-        Self { target: kept.target, actor: Actor::Broker, at: kept.at, event: Mutex::new(Some(event)) }
+        Self::new(kept.target, Actor::Broker, kept.at, Some(event))
     }
 }
 

@@ -25,7 +25,8 @@ impl Broker {
         let now = self.gate.now();
         self.replies.sweep(now);
         self.reserved.sweep(now);
-        self.write_freezes().await;
+        self.live.forget_stops(now);
+        self.write_freezes("recorded late").await;
         self.finish_stops().await;
         self.write_unwritten().await;
         self.starve_unknown(now).await;

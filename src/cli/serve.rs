@@ -232,7 +232,7 @@ async fn sweep(broker: Arc<Broker>, database: PathBuf, stopped: watch::Receiver<
 }
 
 /// The journal of unrecorded ends lies beside the head file, outside the store.
-fn beside(head_file: &Path) -> PathBuf {
+pub(super) fn beside(head_file: &Path) -> PathBuf {
     let mut name = head_file.as_os_str().to_owned();
     name.push(".ends");
     name.into()

@@ -9,11 +9,11 @@ use serde_json::json;
 use super::clock::SystemClock;
 use super::exit::Exit;
 use super::terminal::{Output, ask_for_word};
-use crate::broker::ports::{Clock as _, HeadKeeper as _, Store};
+use crate::broker::ports::{Clock as _, EndJournal as _, HeadKeeper as _, KeptEnds, Store};
 use crate::domain::canonical::MAX_SAFE_INTEGER;
 use crate::domain::event::{Event, EventKind};
 use crate::domain::principal::Actor;
-use crate::store::{HeadFile, SqliteStore};
+use crate::store::{EndFile, HeadFile, SqliteStore};
 
 /// `phasebroker store …`
 #[derive(Debug, clap::Subcommand)]
@@ -65,6 +65,11 @@ pub async fn run(command: Command, output: Output) -> anyhow::Result<ExitCode> {
         .fact("old_size", before.size);
     let head = store.fence(event).await?;
     heads.replace(head).await?;
+    // One that is not there would have everything frozen at the next start; who fences vouches that nothing was kept.
+    let journal = EndFile::at(super::serve::beside(&config.head_file));
+    if matches!(journal.kept().await, Ok(None)) {
+        journal.keep(KeptEnds::default()).await?;
+    }
     let answer = json!({ "epoch": head.epoch, "size": head.size });
     output.print(&answer, || format!("epoch {} begins; grants of older epochs are dead", head.epoch))?;
     Ok(Exit::Done.into())

@@ -311,6 +311,15 @@ impl Outstanding {
     pub fn is_satisfied(&self) -> bool {
         self.0.is_empty()
     }
+
+    /// What is missing when both must be satisfied.
+    pub fn or_more(mut self, other: Self) -> Self {
+        for (group, count) in other.0 {
+            let missing = self.0.entry(group).or_default();
+            *missing = count.max(*missing);
+        }
+        self
+    }
 }
 
 /// Counts `approvals` against `rule`. A person counts for a group only when a member in every directory given

@@ -33,7 +33,7 @@ pub struct FreezeRequest {
 
 /// GET /v1/freezes
 pub(super) async fn list(State(app): State<Arc<App>>) -> Result<Response, Problem> {
-    Ok(ok(&Freezes { freezes: app.broker.freezes().await? }))
+    Ok(ok(&Freezes { freezes: app.broker.freezes().await }))
 }
 
 /// POST /v1/freezes

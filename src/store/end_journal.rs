@@ -13,6 +13,7 @@ use tokio::sync::Mutex;
 use crate::broker::ports::{EndJournal, JournalError, KeptEnds, KeptStop};
 use crate::domain::canonical;
 use crate::domain::digest::Digest;
+use crate::domain::freeze::FreezeKey;
 use crate::domain::stop::StopTarget;
 use crate::domain::time::Timestamp;
 
@@ -22,6 +23,9 @@ const BYTES: usize = 64 * 1024;
 const MOST: usize = 1500;
 /// So many stops fit beside them; more are kept as one of everything.
 const MOST_STOPS: usize = 100;
+
+/// So many freezes fit beside them; more are kept as one of everything.
+const MOST_FREEZES: usize = 50;
 
 /// Keeps ends in one file of fixed size.
 #[derive(Debug)]
@@ -115,7 +119,7 @@ fn write(path: &Path, ends: &KeptEnds) -> Result<(), JournalError> {
     }
 }
 
-/// What fits: more leases than that are kept as every one, more stops as one of everything.
+/// What fits: more leases than that are kept as every one, more stops and more freezes as one of everything.
 fn within(ends: &KeptEnds) -> KeptEnds {
     let mut kept = ends.clone();
     if kept.leases.len() > MOST {
@@ -125,6 +129,10 @@ fn within(ends: &KeptEnds) -> KeptEnds {
         let last = kept.stops.iter().map(|stop| stop.at).max();
         let at = last.unwrap_or(Timestamp::from_seconds(i64::MAX));
         kept.stops = vec![KeptStop { target: StopTarget::Everything, at }];
+    }
+    if kept.freezes.len() > MOST_FREEZES {
+        let at = kept.freezes.values().max().copied().unwrap_or(Timestamp::from_seconds(i64::MAX));
+        kept.freezes = [(FreezeKey::Everything, at)].into();
     }
     kept
 }
@@ -161,6 +169,21 @@ mod tests {
         let file = EndFile::at(dir.path().join("ends"));
         file.keep(some(MOST + 1)).await.unwrap();
         assert!(file.kept().await.unwrap().unwrap().all);
+    }
+
+    #[tokio::test]
+    async fn more_freezes_than_fit_are_kept_as_a_freeze_of_everything() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = EndFile::at(dir.path().join("ends"));
+        let agents = |count: i64| -> KeptEnds {
+            let freeze = |at| (format!("agent:a{at}").parse().unwrap(), Timestamp::from_seconds(at));
+            KeptEnds { freezes: (1..=count).map(freeze).collect(), ..KeptEnds::default() }
+        };
+        file.keep(agents(50)).await.unwrap();
+        assert_eq!(file.kept().await.unwrap(), Some(agents(50)));
+        file.keep(agents(51)).await.unwrap();
+        let everything = [(FreezeKey::Everything, Timestamp::from_seconds(51))].into();
+        assert_eq!(file.kept().await.unwrap().unwrap().freezes, everything);
     }
 
     #[tokio::test]

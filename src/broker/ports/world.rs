@@ -1,6 +1,6 @@
 //! The rest of the world: what is kept outside the store, clocks, and people to tell.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -43,9 +43,9 @@ pub struct KeptEnds {
     /// Stops whose grants could not all be cancelled.
     #[serde(default)]
     pub stops: Vec<KeptStop>,
-    /// Freezes that could not be recorded.
+    /// Freezes that could not be recorded, and when they were asked for.
     #[serde(default)]
-    pub freezes: BTreeSet<FreezeKey>,
+    pub freezes: BTreeMap<FreezeKey, Timestamp>,
 }
 
 /// A stop that must be gone on with.

@@ -45,7 +45,7 @@ pub(super) fn last_asked(conn: &Connection, key: &FreezeKey) -> Result<Option<Ti
 /// Lifts a freeze that nobody asked for since the grant was sealed; one that was lifted already is no error.
 pub(super) fn lift(tx: &Tx<'_>, key: &FreezeKey, sealed_at: Timestamp) -> Result<(), Abort<ChangeRefused>> {
     // SECURITY: signatures given about one freeze never lift what a person stopped, or stopped again, after them.
-    if last_asked(tx.conn, key)?.is_some_and(|asked| asked > sealed_at) {
+    if last_asked(tx.conn, key)?.is_some_and(|asked| asked >= sealed_at) {
         return Err(Abort::Refused(ChangeRefused::Moved));
     }
     tx.conn.prepare_cached("DELETE FROM freezes WHERE key = ?1")?.execute([key.to_string()])?;
