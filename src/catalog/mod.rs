@@ -16,6 +16,7 @@ mod permission;
 mod ranges;
 mod refused;
 mod resolved;
+mod sample;
 mod template;
 
 pub use check::CatalogError;

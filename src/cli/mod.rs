@@ -18,6 +18,7 @@ pub mod logs;
 pub mod notify;
 pub mod person;
 pub mod playbooks;
+pub mod policy;
 pub mod reload;
 pub mod render;
 pub mod requester;
@@ -61,6 +62,9 @@ pub enum Command {
     /// Compile proposals offline.
     #[command(subcommand)]
     Grant(grant::Command),
+    /// Check, print, explain, compare and replay policies before they are in force.
+    #[command(subcommand)]
+    Policy(policy::Command),
     /// Look after the store.
     #[command(subcommand)]
     Store(store::Command),
@@ -120,6 +124,7 @@ async fn dispatch(command: Command, output: Output) -> anyhow::Result<ExitCode> 
         Command::Serve(args) => serve::run(args, output).await,
         Command::Config(command) => config::run(command, output),
         Command::Grant(command) => grant::run(command, output),
+        Command::Policy(command) => policy::run(command, output).await,
         Command::Store(command) => store::run(command, output).await,
         Command::Approvals(command) => approvals::run(command, output).await,
         Command::Leases(command) => leases::run(command, output).await,

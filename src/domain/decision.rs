@@ -1,5 +1,7 @@
 //! The policy's answer to a plan, always with its reasons.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use super::rule::Rule;
@@ -75,5 +77,30 @@ impl Decision {
             Verdict::NeedsApproval(_) => Tier::NeedsApproval,
             Verdict::Autonomous(_) => Tier::Autonomous,
         }
+    }
+
+    /// Under which terms people sign, where they may.
+    pub fn terms(&self) -> Option<&Terms> {
+        match &self.verdict {
+            Verdict::NeedsApproval(terms) | Verdict::Autonomous(terms) => Some(terms),
+            Verdict::Deny | Verdict::SuggestOnly => None,
+        }
+    }
+}
+
+impl fmt::Display for Terms {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { rule, approve_seconds, claim_seconds, work_seconds } = self;
+        write!(f, "{rule}; approve {approve_seconds} s, claim {claim_seconds} s, work {work_seconds} s")
+    }
+}
+
+impl fmt::Display for Decision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.tier().name())?;
+        if let Some(terms) = self.terms() {
+            write!(f, ": {terms}")?;
+        }
+        write!(f, " [{}]", self.reasons.join(", "))
     }
 }

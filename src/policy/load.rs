@@ -83,6 +83,11 @@ impl PolicySet {
         self.digest
     }
 
+    /// The `@id` of every policy.
+    pub fn ids(&self) -> impl Iterator<Item = &str> {
+        self.annotated.keys().map(String::as_str)
+    }
+
     /// The rule of every policy that carries one, by policy id.
     pub fn rules(&self) -> impl Iterator<Item = (&str, &Rule)> {
         self.annotated.iter().filter_map(|(id, annotated)| match &annotated.answer {
