@@ -156,8 +156,32 @@ fn environment_variables_are_read_by_the_command_line_only() {
 fn witnesses_are_made_where_their_proof_is() {
     assert_eq!(strays("Plan::compiled(", &["catalog"]), Vec::<String>::new());
     assert_eq!(strays("OpenedLease::committed(", &["store"]), Vec::<String>::new());
-    assert_eq!(strays("ApprovedGrant::check(", &["broker/claim.rs"]), Vec::<String>::new());
-    assert_eq!(strays("Authority::SignedGrant(", &["broker/claim.rs"]), Vec::<String>::new());
+    assert_eq!(strays("ApprovedGrant::check(", &["broker/redecide.rs"]), Vec::<String>::new());
+    for witness in ["CoveredGrant::check(", "SignedPlaybook::check("] {
+        assert_eq!(strays(witness, &["broker/covering.rs"]), Vec::<String>::new(), "{witness}");
+    }
+    for authority in ["SignedGrant", "Playbook", "Voucher", "BreakGlass"] {
+        let made = format!("Authority::{authority}(");
+        assert_eq!(strays(&made, &["broker/redecide.rs"]), Vec::<String>::new(), "{made}");
+    }
+}
+
+#[test]
+fn a_rule_about_witnesses_looks_for_calls_that_exist() {
+    for (call, file) in [
+        ("Plan::compiled(", "catalog"),
+        ("OpenedLease::committed(", "store"),
+        ("ApprovedGrant::check(", "broker/redecide.rs"),
+        ("CoveredGrant::check(", "broker/covering.rs"),
+        ("SignedPlaybook::check(", "broker/covering.rs"),
+        ("Authority::SignedGrant(", "broker/redecide.rs"),
+        ("Authority::Playbook(", "broker/redecide.rs"),
+        ("Authority::Voucher(", "broker/redecide.rs"),
+        ("Authority::BreakGlass(", "broker/redecide.rs"),
+    ] {
+        let found = strays(call, &[]);
+        assert!(found.iter().any(|path| path.starts_with(file)), "{call} is in {found:?}");
+    }
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //! hostile requests with one clear refusal.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod autonomy_routes;
 mod world;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -136,6 +137,9 @@ async fn every_route_that_changes_something_leaves_its_event() {
         world.by_token(text(&claimed.0, "execute_token"), &claimed.1, "POST", &cancel, None).await;
     watch.good(&world, "/v1/leases/{lease}/cancel", cancelled).await;
 
+    autonomy_routes::every_route(&world, &mut watch).await;
+
+    watch.next = world.events(watch.next).await.1;
     let stopped = world
         .by_person("alice", "POST", "/v1/stop", Some(&json!({"everything": true, "reason": "drill"})))
         .await;
@@ -156,7 +160,8 @@ async fn every_route_that_is_not_public_refuses_a_stranger_and_leaves_no_event()
     let public = ["/healthz", "/readyz", "/metrics", "/openapi.json", "/jwks.json"];
     for (method, path) in routes().into_keys() {
         let id = "01ARZ3NDEKTSV4RRFFQ69G5FAV";
-        let real = path.replace("{run}", id).replace("{grant}", id).replace("{lease}", id);
+        let real =
+            path.replace("{run}", id).replace("{grant}", id).replace("{lease}", id).replace("{review}", id);
         let answered = world.call(&method, &real, &[], Some(&json!({"token": "x"}))).await;
         let expected = match path.as_str() {
             path if public.contains(&path) || path.starts_with("/.well-known") => 200,

@@ -12,6 +12,7 @@ pub mod claim;
 mod conditions;
 mod consider;
 mod covering;
+mod drafts;
 pub mod end;
 pub mod freeze;
 pub mod gate;

@@ -12,7 +12,7 @@ use crate::config::Config;
 /// `phasebroker config …`
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
-    /// Check a configuration with its catalog, policies and directory; change nothing.
+    /// Check a configuration with its catalog, policies, directory and guardrails; change nothing.
     Check(Args),
 }
 
@@ -31,22 +31,36 @@ pub fn run(command: Command, output: Output) -> anyhow::Result<ExitCode> {
         Ok(config) => {
             let rules = &config.rules;
             let digests = rules.digests();
+            let guardrails = rules.guardrails.document();
+            let break_glass = guardrails.break_glass.is_some();
             let answer = json!({
                 "ok": true,
                 "issuer": config.issuer,
                 "actions": rules.catalog.actions().len(),
                 "observe_sets": rules.catalog.observe_sets().len(),
+                "guardrails": {
+                    "budgets": guardrails.budgets.len(),
+                    "probes": guardrails.probes.len(),
+                    "alert_sources": guardrails.alerts.len(),
+                    "break_glass": break_glass,
+                },
                 "digests": digests,
             });
             output.print(&answer, || {
                 format!(
-                    "{} can be used: {} action types, {} read-only sets\npolicy     {}\ncatalog    {}\ndirectory  {}",
+                    "{} can be used: {} action types, {} read-only sets, {} budgets, {} probes, {} alert sources, \
+                     {} break-glass rule\npolicy     {}\ncatalog    {}\ndirectory  {}\nguardrails {}",
                     args.config.display(),
                     rules.catalog.actions().len(),
                     rules.catalog.observe_sets().len(),
+                    guardrails.budgets.len(),
+                    guardrails.probes.len(),
+                    guardrails.alerts.len(),
+                    if break_glass { "a" } else { "no" },
                     digests.policy,
                     digests.catalog,
-                    digests.directory
+                    digests.directory,
+                    digests.guardrails
                 )
             })?;
             Ok(Exit::Done.into())

@@ -36,6 +36,20 @@ pub async fn run(args: Args, _output: Output) -> anyhow::Result<ExitCode> {
          3. As olga, who operates and audits:\n\
          \x20  phasebroker leases list --broker {url} --person olga --key {dir}/keys/olga\n\
          \x20  phasebroker stop --everything --reason drill --broker {url} --person olga --key {dir}/keys/olga\n\n\
+         More to try:\n\
+         4. Without a further signature, inside a playbook. Olga proposes it, bob signs it, and 1. needs nobody:\n\
+         \x20  phasebroker playbooks propose --file {dir}/playbook.toml --broker {url} --person olga --key {dir}/keys/olga\n\
+         \x20  phasebroker playbooks sign GRANT --broker {url} --person bob --key {dir}/keys/bob\n\
+         \x20  phasebroker reviews list --broker {url} --person bob --key {dir}/keys/bob\n\
+         \x20  phasebroker reviews accept REVIEW --note \"It was degraded\" --broker {url} --person bob --key {dir}/keys/bob\n\
+         5. Only suggested: propose `--action scale-service --param service=checkout --param replicas=3`, then\n\
+         \x20  phasebroker approvals list --suggested --broker {url} --person bob --key {dir}/keys/bob\n\
+         6. Past the policy: olga asks in person, bob and dana sign within minutes, and it is reviewed:\n\
+         \x20  phasebroker requester-token --broker {url} --person olga --key {dir}/keys/olga > {dir}/asked\n\
+         \x20  and within a minute 5. with `--break-glass --requester-token-file {dir}/asked`\n\
+         7. Frozen until bob and dana sign that it may go on:\n\
+         \x20  phasebroker freeze --agent fixer --reason drill --broker {url} --person olga --key {dir}/keys/olga\n\
+         \x20  phasebroker unfreeze --agent fixer --reason done --broker {url} --person olga --key {dir}/keys/olga\n\n\
          Control-C ends it.\n"
     ))?;
     running.until_signalled(signals).await?;

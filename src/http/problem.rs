@@ -90,6 +90,12 @@ impl Problem {
         self
     }
 
+    /// It is about this member of the request.
+    pub fn in_member(mut self, name: &str) -> Self {
+        self.detail = format!("`{name}`: {}", self.detail);
+        self
+    }
+
     /// In this run.
     pub fn about(mut self, run: RunId) -> Self {
         if let Some(unrecorded) = &mut self.unrecorded {

@@ -62,7 +62,8 @@ pub(super) async fn open(
             let now = app.broker.gate().now();
             // Whoever failed to sign, the one who is refused is the agent that presented it.
             let login = app.authn.person(token, "POST", &url, &rules.directory, now);
-            Some(login.map_err(|e| refused(e).of(Actor::Agent(caller.agent.clone())))?.person)
+            let agent = Actor::Agent(caller.agent.clone());
+            Some(login.map_err(|e| refused(e).in_member("requester_token").of(agent))?.person)
         }
     };
     let opened = app.broker.open_run(&caller.agent, caller.attestation, requester, asked).await?;

@@ -68,14 +68,14 @@ pub fn grant(issuer: &str, now: Timestamp) -> Vec<u8> {
         "version": 1, "type": "credential", "id": GrantId::generate(now), "epoch": 1,
         "issuer": issuer, "environment": "demo",
         "who": {"run": RunId::generate(now), "proposing_agent": "bot", "claiming_agent": "bot",
-            "claim_key": digest, "requester": "rita"},
-        "action": {"type": "flip-flag", "summary": "Flip the flag", "parameters": {"flag": "a"}, "unenforced": [],
+            "claim_key": digest, "requester": "rita", "asked_in_person": false, "attestation": "registered_key"},
+        "action": {"type": "flip-flag", "service": "flags", "summary": "Flip the flag", "parameters": {"flag": "a"}, "unenforced": [],
             "class": "availability", "reversible": true, "changes": 1, "exceptions": [], "preconditions": []},
         "credential": {"provider": "jwt", "audience": "https://flags.example", "authorization_details": [],
             "work_seconds": 60, "revocability": "immediate"},
         "decision": {"id": DecisionId::generate(now), "tier": "needs_approval",
             "rule": {"groups": {"sre": 1}, "custody": ["file", "ssh_agent"]}, "reasons": ["demo"],
-            "policy": digest, "catalog": digest, "directory": digest},
+            "policy": digest, "catalog": digest, "directory": digest, "guardrails": digest},
         "evidence": evidence().digest(),
         "time": {"lease": LeaseId::generate(now), "sealed_at": now, "approve_by": now.plus(900),
             "claim_seconds": 300, "claim_by": now.plus(1200), "work_seconds": 60, "nonce": "AAAAAAAAAAAAAAAAAAAAAA"}
@@ -186,7 +186,7 @@ async fn list(State(stage): State<Arc<Stage>>, headers: HeaderMap) -> Result<Jso
     }
     let sealed = SealedGrant::parse(&stage.true_bytes).unwrap();
     let mut row = json!({
-        "grant": sealed.grant().id, "digest": sealed.digest(), "short_code": sealed.digest().short_code(),
+        "grant": sealed.grant().id, "kind": "credential", "digest": sealed.digest(), "short_code": sealed.digest().short_code(),
         "action": "flip-flag", "summary": "Flip the flag", "environment": "demo", "class": "availability",
         "agent": "bot", "requester": "rita", "state": "pending", "sealed_at": 0,
         "approve_by": sealed.grant().time.approve_by, "rule_text": "1 of sre", "outstanding": {"sre": 1},

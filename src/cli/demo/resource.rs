@@ -65,6 +65,7 @@ pub fn serve(world: &World, listener: TcpListener) -> anyhow::Result<tokio::task
     });
     let app = Router::new()
         .route("/services", get(list))
+        .route("/health/{name}", get(health))
         .route("/services/{name}/restart", post(restart))
         .with_state(resource);
     Ok(tokio::spawn(async move {
@@ -86,6 +87,15 @@ async fn list(State(resource): State<Arc<Resource>>, headers: HeaderMap) -> Answ
             no(StatusCode::FORBIDDEN, "insufficient_scope", &format!("`{}` cannot look", claims.scope))
         }
         Err(answer) => answer,
+    }
+}
+
+/// How a service is, for whoever asks: what the broker's probe reads.
+async fn health(State(resource): State<Arc<Resource>>, Path(name): Path<String>) -> Answer {
+    let services = resource.services.lock().unwrap_or_else(PoisonError::into_inner);
+    match services.get(&name) {
+        Some(service) => (StatusCode::OK, Json(json!({ "service": name, "state": service.state }))),
+        None => no(StatusCode::NOT_FOUND, "not_found", &format!("there is no service `{name}`")),
     }
 }
 

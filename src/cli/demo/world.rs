@@ -1,5 +1,5 @@
-//! The files of `demo` and `dev`: a configuration marked `dev`, a catalog, a policy, a directory, guardrails, and
-//! everyone's keys.
+//! The files of `demo` and `dev`: a configuration marked `dev`, a catalog, a policy, a directory, guardrails, a
+//! playbook to try, and everyone's keys.
 //! The keys are demo keys: their passphrase is a constant, and the configuration that trusts them is refused by `serve`.
 
 use std::fs;
@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use serde_json::json;
 
+use crate::broker::ports::Clock as _;
+use crate::cli::clock::SystemClock;
 use crate::cli::exit::Exit;
 use crate::cli::keys::agent_key::generate_agent_key;
 use crate::cli::keys::key_file;
@@ -18,6 +20,8 @@ use crate::config::Config;
 use crate::domain::key::PublicKey;
 
 const CONFIG: &str = "phasebroker.toml";
+/// Life of the example playbook, seconds: a month.
+const PLAYBOOK_SECONDS: i64 = 30 * 86_400;
 /// The passphrase of every demo key.
 pub const PASSPHRASE: &str = "demo";
 
@@ -65,7 +69,12 @@ impl World {
         );
         world.put("catalog.toml", &include_str!("catalog.toml").replace("@AUDIENCE@", &world.audience))?;
         world.put("policy.cedar", include_str!("policy.cedar"))?;
-        world.put("guardrails.toml", include_str!("guardrails.toml"))?;
+        world.put(
+            "guardrails.toml",
+            &include_str!("guardrails.toml").replace("@AUDIENCE@", &world.audience),
+        )?;
+        let end = SystemClock.wall().plus(PLAYBOOK_SECONDS).rfc3339();
+        world.put("playbook.toml", &include_str!("playbook.toml").replace("@NOT_AFTER@", &end))?;
         // Last: a folder with a configuration is whole.
         world.put(CONFIG, &config)?;
         Ok(world)

@@ -7,12 +7,34 @@ use crate::cli::exit::Exit;
 use crate::domain::action::Precondition;
 use crate::domain::digest::Digest;
 
+use super::ActionArgs;
 use super::stop::Stop;
 
 /// Largest token in a file, bytes.
 const MAX_TEXT_BYTES: u64 = 16 * 1024;
 /// Largest external plan, bytes.
 const MAX_PLAN_BYTES: u64 = 256 * 1024 * 1024;
+
+/// All of it, as the files are when the proposal is made.
+pub struct Bound {
+    /// SHA-256 of the external plan.
+    pub plan: Option<Digest>,
+    /// What the broker must see, now and at the claim.
+    pub preconditions: Vec<Precondition>,
+    /// The signed alert.
+    pub alert: Option<String>,
+}
+
+impl Bound {
+    /// Reads the files that were named.
+    pub(super) fn read(args: &ActionArgs) -> Result<Self, Stop> {
+        Ok(Self {
+            plan: plan(args.plan.as_deref())?,
+            preconditions: preconditions(&args.preconditions)?,
+            alert: text(args.alert.as_deref())?,
+        })
+    }
+}
 
 /// SHA-256 of the external plan, as the file is now.
 pub(super) fn plan(path: Option<&Path>) -> Result<Option<Digest>, Stop> {
@@ -24,7 +46,10 @@ pub(super) fn text(path: Option<&Path>) -> Result<Option<String>, Stop> {
     let Some(path) = path else { return Ok(None) };
     let text = String::from_utf8(read(path, MAX_TEXT_BYTES)?)
         .map_err(|_| usage(format!("{} is not text", path.display())))?;
-    Ok(Some(text.trim().to_owned()))
+    match text.trim() {
+        "" => Err(usage(format!("{} is empty", path.display()))),
+        text => Ok(Some(text.to_owned())),
+    }
 }
 
 /// `PROBE=VALUE`.

@@ -75,7 +75,7 @@ pub struct Args {
     #[arg(long, value_name = "TEXT")]
     pub ticket: Option<String>,
     /// File with a token of the person on whose behalf this is (`phasebroker requester-token`): one run, one minute.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with = "grant")]
     pub requester_token_file: Option<PathBuf>,
     /// With --phase observe: the read-only set of the catalog.
     #[arg(long, value_name = "NAME")]
@@ -110,16 +110,16 @@ pub struct ActionArgs {
     #[arg(long, value_name = "SECONDS")]
     pub work_seconds: Option<u32>,
     /// An external plan (Terraform plan, change set): its SHA-256 is signed, and checked again at the claim.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with = "phase")]
     pub plan: Option<PathBuf>,
     /// A probe of the broker and the value it must give, now and at the claim.
-    #[arg(long = "only-while", value_name = "PROBE=VALUE")]
+    #[arg(long = "only-while", value_name = "PROBE=VALUE", requires = "action")]
     pub preconditions: Vec<String>,
     /// File with a signed alert that may start a playbook.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", requires = "action")]
     pub alert: Option<PathBuf>,
     /// Ask people to sign under the break-glass rule; needs --requester-token-file.
-    #[arg(long, requires = "requester_token_file")]
+    #[arg(long, requires_all = ["action", "requester_token_file"])]
     pub break_glass: bool,
     /// The read-only set to observe with before deciding.
     #[arg(long, env = "PHASEBROKER_OBSERVE_SET", value_name = "NAME")]
@@ -200,6 +200,8 @@ async fn exec(args: &Args, output: Output) -> Result<u8, Stop> {
                 environment: args.environment.as_ref().ok_or_else(|| usage("--environment is missing"))?,
                 parameters: parameters::parameters(&args.proposal.parameters, &args.proposal.text_parameters)
                     .map_err(|why| usage(&why))?,
+                // Read before a run is opened: a file that is not there is a mistake, and leaves nothing behind.
+                bound: bound::Bound::read(&args.proposal)?,
                 args: &args.proposal,
             };
             match program {

@@ -1,7 +1,7 @@
 //! From nothing to a sealed grant: observe briefly, decide, propose with a fresh claim key.
 
 use super::ActionArgs;
-use super::bound;
+use super::bound::Bound;
 use super::claim_key::ClaimKey;
 use super::stop::Stop;
 use crate::broker::propose::Proposed;
@@ -23,6 +23,8 @@ pub struct Wish<'a> {
     pub environment: &'a Environment,
     /// Its parameters.
     pub parameters: std::collections::BTreeMap<String, serde_json::Value>,
+    /// What else it is bound to.
+    pub bound: Bound,
     /// Everything else.
     pub args: &'a ActionArgs,
 }
@@ -42,9 +44,9 @@ pub async fn propose(client: &AgentClient, run: RunId, wish: Wish<'_>) -> Result
         work_seconds: wish.args.work_seconds,
         claiming_agent: None,
         claim_key: key.thumbprint(),
-        plan_digest: bound::plan(wish.args.plan.as_deref())?,
-        preconditions: bound::preconditions(&wish.args.preconditions)?,
-        alert: bound::text(wish.args.alert.as_deref())?,
+        plan_digest: wish.bound.plan,
+        preconditions: wish.bound.preconditions,
+        alert: wish.bound.alert,
         // The way back would be another command's work; `exec` runs one.
         inverse_claim_key: None,
         break_glass: wish.args.break_glass,

@@ -215,7 +215,8 @@ mod tests {
         };
         assert!(why("denied", json!({"denied_by": "ana"})).contains("denied by ana"));
         assert!(why("lapsed", json!({})).contains("in time"));
-        for state in ["withdrawn", "cancelled", "claimed", "suggested"] {
+        assert!(why("suggested", json!({})).contains("no credential is issued"));
+        for state in ["withdrawn", "cancelled", "claimed"] {
             assert!(why(state, json!({})).contains(state));
         }
     }

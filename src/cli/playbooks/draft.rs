@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-use anyhow::Context as _;
 use serde_json::Value;
 
 use crate::broker::playbooks::PlaybookDraft;
@@ -11,7 +10,8 @@ use crate::domain::time::Timestamp;
 
 /// Reads a playbook file into the body of `POST /v1/playbooks`.
 pub(super) fn read(path: &Path) -> anyhow::Result<Value> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| Exit::Usage.because(format!("cannot read {}: {error}", path.display())))?;
     parse(&text).map_err(|why| Exit::Usage.because(format!("{}: {why}", path.display())))
 }
 
@@ -30,6 +30,7 @@ fn parse(text: &str) -> Result<Value, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::playbook::Trigger;
 
     const FILE: &str = r#"
 name = "restart-checkout"
@@ -66,6 +67,39 @@ probes = [{ name = "checkout-health", value = "degraded" }]
         ] {
             let why = parse(&FILE.replacen(from, to, 1)).unwrap_err();
             assert!(why.contains(telling), "{why}");
+        }
+    }
+
+    #[test]
+    fn the_shipped_examples_fit_the_shipped_catalog_and_guardrails() {
+        let config = crate::config::Config::read(Path::new("config/phasebroker.toml")).unwrap();
+        let rules = &config.rules;
+        let files: Vec<_> =
+            std::fs::read_dir("config/playbooks").unwrap().map(|e| e.unwrap().path()).collect();
+        assert!(files.len() >= 2, "one for each kind of trigger: {files:?}");
+        for file in files {
+            let draft: PlaybookDraft = serde_json::from_value(read(&file).unwrap()).unwrap();
+            let name = &draft.name;
+            let entry = &rules.catalog.actions()[&draft.action];
+            assert!(!entry.check_ranges(&draft.parameters).unwrap().is_empty(), "{name}");
+            assert!(draft.work_seconds <= entry.max_work_seconds(), "{name}");
+            assert!(rules.catalog.template(&draft.action, &draft.environment).is_some(), "{name}");
+            assert!(draft.agents.iter().all(|agent| rules.directory.agent(agent).is_some()), "{name}");
+            assert!(rules.directory.members(&draft.review.owner).next().is_some(), "{name}");
+            match &draft.trigger {
+                Trigger::Probes(conditions) => {
+                    for condition in conditions {
+                        let probe = &rules.guardrails.probes()[&condition.name.parse().unwrap()];
+                        assert!(
+                            probe.parameters().iter().all(|p| draft.parameters.contains_key(*p)),
+                            "{name}"
+                        );
+                    }
+                }
+                Trigger::Alert { source, .. } => {
+                    assert!(rules.guardrails.alert_sources().contains_key(source), "{name}");
+                }
+            }
         }
     }
 }

@@ -131,7 +131,11 @@ fn told(review: &ReviewView) -> String {
         Some(playbook) => format!("under the playbook {playbook}"),
         None => "under BREAK-GLASS".to_owned(),
     };
-    let late = if review.overdue { ": OVERDUE, its playbook covers nothing until it is done" } else { "" };
+    let late = match (review.overdue, &review.playbook) {
+        (false, _) => "",
+        (true, Some(_)) => ": OVERDUE, its playbook covers nothing until it is done",
+        (true, None) => ": OVERDUE",
+    };
     format!(
         "{}: {} ({under})\nowner {}, opened {}, due {}{late}\nstate {}\n\
          read the grant: phasebroker approvals show {}\nread the run:   phasebroker audit run {}\n",
