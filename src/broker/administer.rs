@@ -78,7 +78,7 @@ impl Broker {
         reason: String,
     ) -> Result<AdministrationProposed, Refusal> {
         self.may_stop(person, &reason)?;
-        if !self.live.frozen().contains(&key) {
+        if !self.frozen.keys().contains(&key) {
             return Err(Refusal::new(Code::BadRequest, format!("`{key}` is not frozen")));
         }
         let rules = self.rules();
@@ -186,11 +186,19 @@ impl Broker {
                 approval: Some(approval.clone()),
                 events: events(&record, &approval, complete, answered.reason.clone(), now),
             };
+            let lifts = match &record.sealed.document().subject {
+                Subject::Unfreeze(key) if complete => Some(key),
+                _ => None,
+            };
+            let known = match lifts {
+                Some(key) => self.settled_freeze(key).await.map_err(|e| self.gate.store_failed(&e))?,
+                None => None,
+            };
             match self.store.change_administration(change).await {
                 Ok(()) => {
                     self.gate.store_recorded(now);
-                    if let (true, Subject::Unfreeze(key)) = (complete, &record.sealed.document().subject) {
-                        self.live.unfreeze(key);
+                    if let Some(key) = lifts {
+                        self.frozen.unfreeze(key, known);
                     }
                     self.keep_head().await;
                     return Ok(taken(&record, &approval, state, missing));

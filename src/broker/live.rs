@@ -1,9 +1,8 @@
 //! The live leases, in memory: what introspection asks, and what still ends when the store cannot be read or written.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::domain::freeze::FreezeKey;
 use crate::domain::id::LeaseId;
 use crate::domain::lease::{Lease, LeaseState};
 use crate::domain::phase::Phase;
@@ -30,8 +29,6 @@ pub struct LiveLeases {
     unwritten: Mutex<Vec<LeaseChange>>,
     unrecorded: Mutex<BTreeSet<LeaseId>>,
     stops: Mutex<Vec<Arc<UnfinishedStop>>>,
-    /// What is frozen, and whether the store knows.
-    frozen: Mutex<BTreeMap<FreezeKey, bool>>,
 }
 
 impl LiveLeases {
@@ -133,28 +130,6 @@ impl LiveLeases {
     /// A stop is finished.
     pub fn finish_stop(&self, stop: &Arc<UnfinishedStop>) {
         lock(&self.stops).retain(|other| !Arc::ptr_eq(other, stop));
-    }
-
-    /// INVARIANT: stop-always-works. From this instant nothing of it is issued, whatever the store can do.
-    pub fn freeze(&self, key: FreezeKey, recorded: bool) {
-        let mut frozen = lock(&self.frozen);
-        let known = frozen.entry(key).or_insert(recorded);
-        *known |= recorded;
-    }
-
-    /// People signed that it may go on again.
-    pub fn unfreeze(&self, key: &FreezeKey) {
-        lock(&self.frozen).remove(key);
-    }
-
-    /// What is frozen.
-    pub fn frozen(&self) -> BTreeSet<FreezeKey> {
-        lock(&self.frozen).keys().cloned().collect()
-    }
-
-    /// Freezes that the store does not know.
-    pub fn unrecorded_freezes(&self) -> BTreeSet<FreezeKey> {
-        lock(&self.frozen).iter().filter(|(_, recorded)| !**recorded).map(|(key, _)| key.clone()).collect()
     }
 
     /// Takes the ends that could not be written so far.
