@@ -287,6 +287,8 @@ impl Broker {
         }
     }
 
+    /// INVARIANT: re-decided, no-self-approval. It takes effect with the last signature, so that is when today's rule
+    /// and today's authors count beside those that were signed.
     async fn missing_of(
         &self,
         record: &AdministrationRecord,
@@ -295,7 +297,24 @@ impl Broker {
         let signed = Signable::from(&record.sealed);
         let then = self.directory_at(signed.directory).await?;
         let rules = self.rules();
-        Ok(outstanding(signed.rule, approvals, signed.clone(), &[&then, &rules.directory]))
+        let today = match &record.sealed.document().subject {
+            Subject::Unfreeze(_) => rules.guardrails.unfreeze_rule(),
+            // What policy asks for is looked up at each use.
+            Subject::Playbook(_) => signed.rule.clone(),
+        };
+        let mut authors = signed.authors.clone();
+        if today.separate_authors || signed.rule.separate_authors {
+            authors.extend(self.authors(&rules));
+        }
+        let mut missing = BTreeMap::new();
+        for rule in [signed.rule, &today] {
+            let signed = Signable { authors: &authors, ..signed.clone() };
+            for (group, lacks) in outstanding(rule, approvals, signed, &[&then, &rules.directory]).0 {
+                let most = missing.entry(group).or_insert(lacks);
+                *most = lacks.max(*most);
+            }
+        }
+        Ok(Outstanding(missing))
     }
 }
 
