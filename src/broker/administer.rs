@@ -80,7 +80,7 @@ impl Broker {
         reason: String,
     ) -> Result<AdministrationProposed, Refusal> {
         self.may_stop(person, &reason)?;
-        let Some(asked_at) = self.live.frozen().get(&key).copied() else {
+        let Some(frozen) = self.frozen.last_asked(&key) else {
             return Err(Refusal::new(Code::BadRequest, format!("`{key}` is not frozen")));
         };
         let rules = self.rules();
@@ -94,7 +94,7 @@ impl Broker {
             rule: rules.guardrails.unfreeze_rule(),
             reasons: vec!["administration.unfreeze".into()],
             reason,
-            after: Some(asked_at.plus(1)),
+            after: Some(frozen.at.plus(1)),
         };
         self.administer(person, asked, &rules).await
     }
@@ -182,14 +182,6 @@ impl Broker {
             };
             let missing = self.missing_of(&record, &approvals).await?;
             let complete = state == GrantState::Pending && missing.is_satisfied();
-            let document = record.sealed.document();
-            if let (true, Subject::Unfreeze(key)) = (complete, &document.subject)
-                && !self.live.may_unfreeze(key, document.time.sealed_at)
-            {
-                let problem =
-                    format!("`{key}` was frozen again after this was asked; ask again to unfreeze it");
-                return Err(Refusal::new(Code::GrantNotOpen, problem));
-            }
             let state = if complete { GrantState::Approved } else { state };
             let change = AdministrationChange {
                 id: signed.id,
@@ -198,11 +190,19 @@ impl Broker {
                 approval: Some(approval.clone()),
                 events: events(&record, &approval, complete, answered.reason.clone(), now),
             };
+            let lifts = match &record.sealed.document().subject {
+                Subject::Unfreeze(key) if complete => Some(key),
+                _ => None,
+            };
+            let known = match lifts {
+                Some(key) => self.settled_freeze(key).await.map_err(|e| self.gate.store_failed(&e))?,
+                None => None,
+            };
             match self.store.change_administration(change).await {
                 Ok(()) => {
                     self.gate.store_recorded(now);
-                    if let (true, Subject::Unfreeze(key)) = (complete, &record.sealed.document().subject) {
-                        self.live.unfreeze(key, record.sealed.document().time.sealed_at);
+                    if let Some(key) = lifts {
+                        self.frozen.unfreeze(key, known);
                     }
                     self.keep_head().await;
                     return Ok(taken(&record, &approval, state, missing));
@@ -291,7 +291,8 @@ impl Broker {
         }
     }
 
-    /// What is missing still, by the rule that was signed; for a freeze also by today's, among those who may sign today.
+    /// INVARIANT: re-decided, no-self-approval. It takes effect with the last signature, so that is when today's rule
+    /// and today's authors count beside those that were signed.
     async fn missing_of(
         &self,
         record: &AdministrationRecord,
@@ -300,14 +301,20 @@ impl Broker {
         let signed = Signable::from(&record.sealed);
         let then = self.directory_at(signed.directory).await?;
         let rules = self.rules();
-        let directories = [&then, &rules.directory];
-        let missing = outstanding(signed.rule, approvals, signed.clone(), &directories);
-        let Subject::Unfreeze(_) = record.sealed.document().subject else { return Ok(missing) };
-        let rule = rules.guardrails.unfreeze_rule();
-        let authors = if rule.separate_authors { self.authors(&rules) } else { BTreeSet::new() };
-        let authors = authors.union(signed.authors).cloned().collect();
-        let today = Signable { authors: &authors, rule: &rule, ..signed };
-        Ok(missing.or_more(outstanding(&rule, approvals, today, &directories)))
+        let today = match &record.sealed.document().subject {
+            Subject::Unfreeze(_) => rules.guardrails.unfreeze_rule(),
+            // What policy asks for is looked up at each use.
+            Subject::Playbook(_) => signed.rule.clone(),
+        };
+        let mut authors = signed.authors.clone();
+        if today.separate_authors || signed.rule.separate_authors {
+            authors.extend(self.authors(&rules));
+        }
+        let lacks = |rule| {
+            let signed = Signable { authors: &authors, ..signed.clone() };
+            outstanding(rule, approvals, signed, &[&then, &rules.directory])
+        };
+        Ok(lacks(signed.rule).or_more(lacks(&today)))
     }
 }
 

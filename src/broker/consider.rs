@@ -70,7 +70,7 @@ impl Broker {
                 claims: stands.history.claims,
             },
             budgets,
-            freezes: self.live.frozen().keys().map(ToString::to_string).collect(),
+            freezes: self.frozen.keys().iter().map(ToString::to_string).collect(),
             voucher,
             now,
         };

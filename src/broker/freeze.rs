@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Broker;
 use super::end::in_time;
+use super::frozen::Asked;
 use super::ports::{Notice, StoreError};
 use super::refusal::{Code, Refusal};
 use super::stop::Stopped;
@@ -57,12 +58,12 @@ impl Broker {
         self.known(&key)?;
         let now = self.gate.now();
         let actor = Actor::Person(person.clone());
-        let at = self.live.freeze(key.clone(), now);
+        let asked = self.frozen.freeze(key.clone(), now);
         // Before the store: a restart must not forget it, whatever the store does.
         self.keep_journal().await;
         let event = frozen_event(&key, actor.clone(), now).text(SaltedText::new("reason", reason));
-        let freeze = Freeze { key: key.clone(), by: actor.clone(), at };
-        let recorded = self.record_freeze(freeze, event).await.is_ok();
+        let freeze = Freeze { key: key.clone(), by: actor.clone(), at: asked.at };
+        let recorded = self.record_freeze(freeze, asked, event).await.is_ok();
         let stopped = self.carry_out(StopTarget::from(&key), actor, now, None).await;
         self.keep_journal().await;
         self.notifier.notify(Notice {
@@ -83,13 +84,13 @@ impl Broker {
             let known = stored.iter().find(|freeze| freeze.key == key);
             FreezeView { by: known.map(|f| f.by.to_string()), at: known.map(|f| f.at), key }
         };
-        self.live.frozen().into_keys().map(view).collect()
+        self.frozen.keys().into_iter().map(view).collect()
     }
 
     /// INVARIANT: stop-always-works. Refuses what is frozen, by memory; the opening transaction looks again.
     pub(super) fn not_frozen(&self, keys: &[FreezeKey]) -> Result<(), Refusal> {
-        let frozen = self.live.frozen();
-        match keys.iter().find(|key| frozen.contains_key(key)) {
+        let frozen = self.frozen.keys();
+        match keys.iter().find(|key| frozen.contains(key)) {
             None => Ok(()),
             Some(key) => Err(Refusal::new(
                 Code::Frozen,
@@ -99,14 +100,28 @@ impl Broker {
     }
 
     /// Writes down freezes that the store could not take so far.
-    pub(super) async fn write_freezes(&self, why: &str) {
-        let now = self.gate.now();
-        for (key, at) in self.live.unrecorded_freezes() {
-            let event = frozen_event(&key, Actor::Broker, now).fact("why", why);
-            let freeze = Freeze { key, by: Actor::Broker, at };
+    pub(super) async fn write_freezes(&self) {
+        for (key, asked) in self.frozen.unrecorded() {
             // A failure is told by the gate; the next sweep tries again.
-            let _ = self.record_freeze(freeze, event).await;
+            let _ = self.write_freeze(key, asked).await;
         }
+    }
+
+    /// The freeze that signatures given now would lift, in the store's knowledge before they are counted: one that the
+    /// store did not hear of would be lifted by signatures that were given before it.
+    pub(super) async fn settled_freeze(&self, key: &FreezeKey) -> Result<Option<Asked>, StoreError> {
+        // Read first: one that is asked for from here on is not known, and stays.
+        let known = self.frozen.last_asked(key);
+        if let Some(asked) = self.frozen.unrecorded().get(key) {
+            self.write_freeze(key.clone(), *asked).await?;
+        }
+        Ok(known)
+    }
+
+    /// It counts from when it was asked for, not from when the store could take it.
+    async fn write_freeze(&self, key: FreezeKey, asked: Asked) -> Result<(), StoreError> {
+        let event = frozen_event(&key, Actor::Broker, self.gate.now()).fact("why", "recorded late");
+        self.record_freeze(Freeze { key, by: Actor::Broker, at: asked.at }, asked, event).await
     }
 
     /// At start: what the store knows, and what the former life could not tell it, which is written when it can be.
@@ -115,21 +130,21 @@ impl Broker {
         unrecorded: BTreeMap<FreezeKey, Timestamp>,
     ) -> Result<(), StoreError> {
         for freeze in self.store.freezes().await? {
-            self.live.freeze_recorded(freeze.key, freeze.at);
+            self.frozen.restored(freeze.key, freeze.at);
         }
         for (key, at) in unrecorded {
-            self.live.freeze(key, at);
+            self.frozen.freeze(key, at);
         }
-        self.write_freezes("it was frozen before the restart, or nobody knows what was").await;
+        self.write_freezes().await;
         Ok(())
     }
 
-    async fn record_freeze(&self, freeze: Freeze, event: Event) -> Result<(), StoreError> {
-        let (key, at) = (freeze.key.clone(), freeze.at);
+    async fn record_freeze(&self, freeze: Freeze, asked: Asked, event: Event) -> Result<(), StoreError> {
+        let key = freeze.key.clone();
         match in_time(self.store.freeze(freeze, event)).await {
             Ok(head) => {
                 self.gate.committed(head);
-                self.live.freeze_recorded(key, at);
+                self.frozen.recorded(&key, asked);
                 Ok(())
             }
             Err(error) => {

@@ -84,7 +84,7 @@ impl Broker {
             leases: self.live.unrecorded(),
             all: false,
             stops: self.live.stops().iter().map(|stop| stop.kept()).collect(),
-            freezes: self.live.unrecorded_freezes(),
+            freezes: self.frozen.unrecorded().into_iter().map(|(key, asked)| (key, asked.at)).collect(),
         }
     }
 

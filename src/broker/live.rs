@@ -1,10 +1,9 @@
 //! The live leases, in memory: what introspection asks, and what still ends when the store cannot be read or written.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::domain::freeze::FreezeKey;
 use crate::domain::id::LeaseId;
 use crate::domain::lease::{Lease, LeaseState};
 use crate::domain::phase::Phase;
@@ -33,14 +32,6 @@ pub struct LiveLeases {
     /// Those of this life, oldest first, but for so many that were forgotten.
     stops: Mutex<Vec<Arc<UnfinishedStop>>>,
     stops_before: AtomicUsize,
-    frozen: Mutex<BTreeMap<FreezeKey, Asked>>,
-}
-
-/// When somebody last asked for a freeze, and whether the store knows of that.
-#[derive(Debug, Clone, Copy)]
-struct Asked {
-    at: Timestamp,
-    recorded: bool,
 }
 
 /// How long a finished stop is remembered: whoever read the world before it is done by then, seconds.
@@ -161,51 +152,6 @@ impl LiveLeases {
         let count = stops.iter().take_while(|stop| old(stop)).count();
         stops.drain(..count);
         self.stops_before.fetch_add(count, Ordering::SeqCst);
-    }
-
-    /// INVARIANT: stop-always-works. From this instant nothing of it is issued, whatever the store can do. Returns when
-    /// this was asked, later than every earlier asking.
-    pub fn freeze(&self, key: FreezeKey, now: Timestamp) -> Timestamp {
-        let mut frozen = lock(&self.frozen);
-        let at = frozen.get(&key).map_or(now, |asked| now.max(asked.at.plus(1)));
-        frozen.insert(key, Asked { at, recorded: false });
-        at
-    }
-
-    /// The store knows of the freeze that was asked for at `at`; a later asking is still to be written.
-    pub fn freeze_recorded(&self, key: FreezeKey, at: Timestamp) {
-        let mut frozen = lock(&self.frozen);
-        let asked = frozen.entry(key).or_insert(Asked { at, recorded: true });
-        asked.recorded |= asked.at == at;
-    }
-
-    /// SECURITY: whether what was sealed at `sealed_at` may lift the freeze: nobody asked for it since, and the store
-    /// knows of every asking.
-    pub fn may_unfreeze(&self, key: &FreezeKey, sealed_at: Timestamp) -> bool {
-        lock(&self.frozen).get(key).is_none_or(|asked| asked.recorded && asked.at < sealed_at)
-    }
-
-    /// People signed, in what was sealed at `sealed_at`, that it may go on again.
-    pub fn unfreeze(&self, key: &FreezeKey, sealed_at: Timestamp) {
-        let mut frozen = lock(&self.frozen);
-        if frozen.get(key).is_some_and(|asked| asked.recorded && asked.at < sealed_at) {
-            frozen.remove(key);
-        }
-    }
-
-    /// What is frozen, and when that was last asked.
-    pub fn frozen(&self) -> BTreeMap<FreezeKey, Timestamp> {
-        lock(&self.frozen).iter().map(|(key, asked)| (key.clone(), asked.at)).collect()
-    }
-
-    /// Freezes that the store does not know.
-    pub fn unrecorded_freezes(&self) -> BTreeMap<FreezeKey, Timestamp> {
-        let frozen = lock(&self.frozen);
-        frozen
-            .iter()
-            .filter(|(_, asked)| !asked.recorded)
-            .map(|(key, asked)| (key.clone(), asked.at))
-            .collect()
     }
 
     /// Takes the ends that could not be written so far.

@@ -15,6 +15,7 @@ mod covering;
 mod drafts;
 pub mod end;
 pub mod freeze;
+pub mod frozen;
 pub mod gate;
 mod glass;
 pub mod grants;
@@ -59,6 +60,7 @@ use crate::domain::plan::ProviderKind;
 use crate::domain::principal::PersonSlug;
 use crate::domain::token::TokenSigner;
 use allowance::Allowance;
+use frozen::Frozen;
 use gate::Gate;
 use live::LiveLeases;
 use metrics::Metrics;
@@ -130,6 +132,7 @@ pub struct Broker {
     overdue_told: Mutex<BTreeSet<ReviewId>>,
     gate: Gate,
     live: LiveLeases,
+    frozen: Frozen,
     replies: HeldReplies,
     reserved: ReservedKeys,
     refused_answers: Allowance,

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use arc_swap::ArcSwap;
 
 use super::allowance::{Allowance, PER_CALLER, PER_GRANT};
+use super::frozen::Frozen;
 use super::gate::Gate;
 use super::live::LiveLeases;
 use super::ports::{
@@ -103,6 +104,7 @@ impl Broker {
             overdue_told: Mutex::default(),
             gate,
             live: LiveLeases::default(),
+            frozen: Frozen::default(),
             replies: HeldReplies::default(),
             reserved: ReservedKeys::default(),
             refused_answers: Allowance::new(PER_GRANT),

@@ -26,7 +26,7 @@ impl Broker {
         self.replies.sweep(now);
         self.reserved.sweep(now);
         self.live.forget_stops(now);
-        self.write_freezes("recorded late").await;
+        self.write_freezes().await;
         self.finish_stops().await;
         self.write_unwritten().await;
         self.starve_unknown(now).await;

@@ -1,0 +1,27 @@
+//! What the guardrails and the policies hold back, proven over HTTP: budgets, many small changes, taint, freezes,
+//! suggestions and preconditions.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod broker;
+mod fake_aws;
+
+#[path = "limits/budgets.rs"]
+mod budgets;
+#[path = "limits/dimensions.rs"]
+mod dimensions;
+#[path = "limits/freezes.rs"]
+mod freezes;
+#[path = "limits/hand.rs"]
+mod hand;
+#[path = "limits/preconditions.rs"]
+mod preconditions;
+#[path = "limits/salami.rs"]
+mod salami;
+#[path = "limits/suggestions.rs"]
+mod suggestions;
+#[path = "limits/taint.rs"]
+mod taint;
+#[path = "limits/unfreezing.rs"]
+mod unfreezing;
+#[path = "limits/unwritten.rs"]
+mod unwritten;
