@@ -158,8 +158,17 @@ impl Broker {
         let used =
             self.used(Counted { key: uses_key(found.administration.sealed.digest()), since: None }).await?;
         self.in_use(found, playbook, used, matter.rules, matter.now).map_err(&out)?;
-        if let Trigger::Probes(conditions) = &playbook.trigger {
-            self.conditions_hold(conditions, &grant.action, &grant.environment, matter.rules).await?;
+        match &playbook.trigger {
+            Trigger::Probes(conditions) => {
+                self.conditions_hold(conditions, &grant.action, &grant.environment, matter.rules).await?;
+            }
+            // Its alert was verified when the grant was sealed. Whoever sent it must still be believed.
+            Trigger::Alert { source, .. }
+                if !matter.rules.guardrails.alert_sources().contains_key(source) =>
+            {
+                return Err(out(format!("`{source}` is no source of alerts any more")));
+            }
+            Trigger::Alert { .. } => {}
         }
         let signed = self.signed_playbook(found, terms, matter.rules).await?.map_err(&out)?;
         CoveredGrant::check(record.sealed.clone(), signed).map_err(&out)

@@ -253,9 +253,12 @@ async fn an_alert_of_a_source_that_was_removed_starts_nothing() {
     let world = World::start().await;
     by_alert(&world).await;
     let alert = alert_with(&world, |_| {});
+    let it = world.ask_with_alert(&alert).await;
     world
         .b
         .reload(|written| written.guardrails = written.guardrails.replace("alerts.pager", "alerts.beeper"))
         .await;
+    let no_more = "`pager` is no source of alerts any more";
+    world.refuses_the_claim(&it, 422, "approvals_missing", no_more).await;
     world.waits_for_people(&world.ask_with_alert(&alert).await, "no configured source").await;
 }
