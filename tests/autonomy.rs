@@ -5,11 +5,15 @@
 mod broker;
 
 mod autonomy {
+    pub mod liar;
+    pub mod ways_back;
     pub mod world;
 
+    mod ceremonies;
     mod drafts;
     mod playbooks;
     mod reviews;
     mod rules_change;
     mod triggers;
+    mod vouchers;
 }
