@@ -81,8 +81,16 @@ impl Broker {
             Ok(signed) => signed,
             Err(reason) => return Ok(Err(reason)),
         };
-        let started = self.started(playbook, matter, alert).await;
-        Ok(started.map(|alert| Covering { playbook: signed, alert }))
+        let alert = match self.started(playbook, matter, alert).await {
+            Ok(alert) => alert,
+            Err(reason) => return Ok(Err(reason)),
+        };
+        if let Some(alert) = &alert
+            && self.used(Counted { key: alert_key(alert), since: None }).await? > 0
+        {
+            return Ok(Err("the alert has started something already".into()));
+        }
+        Ok(Ok(Covering { playbook: signed, alert }))
     }
 
     /// INVARIANT: re-decided. The playbook's signatures satisfy the rule that was signed and the one policy gives today.
@@ -184,12 +192,17 @@ pub(super) fn use_of(covered: &CoveredGrant, now: Timestamp) -> (PlaybookUse, Ve
     let mut reservations = vec![all, window(playbook, digest, now)];
     // A signed alert starts one thing, once.
     reservations.extend(covered.sealed().grant().decision.alert.iter().map(|alert| Reservation {
-        key: format!("alert:{alert}"),
+        key: alert_key(alert),
         amount: 1,
         since: None,
         limit: 1,
     }));
     (PlaybookUse { playbook: digest }, reservations)
+}
+
+/// What the one use of an alert is counted under.
+fn alert_key(alert: &str) -> String {
+    format!("alert:{alert}")
 }
 
 fn window(playbook: &Playbook, digest: Digest, now: Timestamp) -> Reservation {
