@@ -116,6 +116,9 @@ impl Broker {
             };
             let missing = self.missing_with(&record, &approvals).await?;
             let grant = record.sealed.grant();
+            // One ceremony signs a grant and its way back: who takes one back takes both, and half of it is not signed on.
+            let halved = approval.claims.decision == Answer::Withdraw && grant.time.inverse.is_some();
+            let state = if halved { GrantState::Withdrawn } else { state };
             let complete = state == GrantState::Pending && missing.is_satisfied();
             let state = if complete { GrantState::Approved } else { state };
             let claim_until = (state == GrantState::Approved)

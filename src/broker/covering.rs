@@ -81,8 +81,16 @@ impl Broker {
             Ok(signed) => signed,
             Err(reason) => return Ok(Err(reason)),
         };
-        let started = self.started(playbook, matter, alert).await;
-        Ok(started.map(|alert| Covering { playbook: signed, alert }))
+        let alert = match self.started(playbook, matter, alert).await {
+            Ok(alert) => alert,
+            Err(reason) => return Ok(Err(reason)),
+        };
+        if let Some(alert) = &alert
+            && self.used(Counted { key: alert_key(alert), since: None }).await? > 0
+        {
+            return Ok(Err("the alert has started something already".into()));
+        }
+        Ok(Ok(Covering { playbook: signed, alert }))
     }
 
     /// INVARIANT: re-decided. The playbook's signatures satisfy the rule that was signed and the one policy gives today.
@@ -158,8 +166,17 @@ impl Broker {
         let used =
             self.used(Counted { key: uses_key(found.administration.sealed.digest()), since: None }).await?;
         self.in_use(found, playbook, used, matter.rules, matter.now).map_err(&out)?;
-        if let Trigger::Probes(conditions) = &playbook.trigger {
-            self.conditions_hold(conditions, &grant.action, &grant.environment, matter.rules).await?;
+        match &playbook.trigger {
+            Trigger::Probes(conditions) => {
+                self.conditions_hold(conditions, &grant.action, &grant.environment, matter.rules).await?;
+            }
+            // Its alert was verified when the grant was sealed. Whoever sent it must still be believed.
+            Trigger::Alert { source, .. }
+                if !matter.rules.guardrails.alert_sources().contains_key(source) =>
+            {
+                return Err(out(format!("`{source}` is no source of alerts any more")));
+            }
+            Trigger::Alert { .. } => {}
         }
         let signed = self.signed_playbook(found, terms, matter.rules).await?.map_err(&out)?;
         CoveredGrant::check(record.sealed.clone(), signed).map_err(&out)
@@ -175,12 +192,17 @@ pub(super) fn use_of(covered: &CoveredGrant, now: Timestamp) -> (PlaybookUse, Ve
     let mut reservations = vec![all, window(playbook, digest, now)];
     // A signed alert starts one thing, once.
     reservations.extend(covered.sealed().grant().decision.alert.iter().map(|alert| Reservation {
-        key: format!("alert:{alert}"),
+        key: alert_key(alert),
         amount: 1,
         since: None,
         limit: 1,
     }));
     (PlaybookUse { playbook: digest }, reservations)
+}
+
+/// What the one use of an alert is counted under.
+fn alert_key(alert: &str) -> String {
+    format!("alert:{alert}")
 }
 
 fn window(playbook: &Playbook, digest: Digest, now: Timestamp) -> Reservation {

@@ -89,7 +89,7 @@ impl Broker {
         }
     }
 
-    /// People said no to a grant: its way back goes with it.
+    /// People said no to a grant, or nobody asks for it any more: its way back goes with it.
     pub(super) async fn cancel_inverse(&self, record: &GrantRecord) {
         let Some(inverse) = record.sealed.grant().time.inverse else { return };
         let cancelled = match self.store.grant(inverse.grant).await {

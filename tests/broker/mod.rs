@@ -7,6 +7,7 @@ pub mod calls;
 pub mod clock;
 pub mod disk;
 pub mod flow;
+pub mod health;
 pub mod people;
 pub mod rules;
 
@@ -40,12 +41,17 @@ use disk::Disk;
 use people::Keys;
 use rules::Written;
 
+/// Makes a provider out of the one of our own tokens.
+pub type AroundJwt = Arc<dyn Fn(JwtProvider) -> Arc<dyn CredentialProvider> + Send + Sync>;
+
 /// What a test wants otherwise than usual.
 pub struct Setup {
     /// An `aws` provider with these settings, beside `jwt`.
     pub aws: Option<AwsSettings>,
     /// Providers of the test's own; one of these takes the place of the usual one of its kind.
     pub providers: Vec<Arc<dyn CredentialProvider>>,
+    /// Puts something of the test's own around the provider of our own tokens.
+    pub around_jwt: Option<AroundJwt>,
     /// Who is told that a signature is needed.
     pub notifier: Arc<dyn Notifier>,
     /// What a peer may cost the listener.
@@ -63,6 +69,7 @@ impl Default for Setup {
         Self {
             aws: None,
             providers: Vec::new(),
+            around_jwt: None,
             notifier: Arc::new(Silent),
             limits: Limits::default(),
             reply_seconds: 60,
@@ -174,8 +181,11 @@ impl TestBroker {
         let disk = Arc::new(Disk::over(open_store(&folder.path().join("store.sqlite")).await));
         let store: Arc<dyn Store> = disk.clone();
         let signer = Arc::new(TokenSigner::new(issuer.clone(), keys.copy("token")));
-        let mut providers: Vec<Arc<dyn CredentialProvider>> =
-            vec![Arc::new(JwtProvider::new(signer.clone()))];
+        let jwt = JwtProvider::new(signer.clone());
+        let mut providers: Vec<Arc<dyn CredentialProvider>> = vec![match &setup.around_jwt {
+            Some(around) => around(jwt),
+            None => Arc::new(jwt),
+        }];
         if let Some(aws) = &setup.aws {
             let aws = AwsProvider::new(aws.clone(), store.clone(), shared.clone()).await.unwrap();
             providers.push(Arc::new(aws));

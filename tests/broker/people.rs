@@ -68,7 +68,12 @@ impl PersonSigner for Pen {
 impl TestBroker {
     /// A person's ordinary client. `sam`'s key is in an ssh-agent.
     pub async fn person(&self, name: &str) -> PersonClient {
-        let endpoint = Endpoint::find(&self.issuer, None, None).await.unwrap();
+        self.person_through(&self.issuer, name).await
+    }
+
+    /// The same, who reaches the broker at another URL.
+    pub async fn person_through(&self, url: &str, name: &str) -> PersonClient {
+        let endpoint = Endpoint::find(url, Some(&self.issuer), None).await.unwrap();
         let custody = if name == "sam" { Custody::SshAgent } else { Custody::File };
         let pen = Pen { keys: self.keys.clone(), name: name.to_owned(), custody };
         PersonClient::new(endpoint, Box::new(pen), name.parse().unwrap(), Box::new(self.clock.clone()))

@@ -12,6 +12,7 @@ use crate::cli::person::{PersonArgs, PersonClient, read};
 use crate::cli::render::render_story;
 use crate::cli::terminal::{Output, ask_for_code};
 use crate::domain::approval::Answer;
+use crate::domain::grant::GrantState;
 use crate::domain::id::GrantId;
 use crate::domain::key::Custody;
 use crate::domain::proposal::visible;
@@ -38,7 +39,7 @@ pub struct Signed {
     pub answer: Value,
     /// What the broker answered, read.
     pub received: Received,
-    /// The way back, signed in the same ceremony.
+    /// The way back, signed in the same ceremony; absent when it was signed before.
     pub inverse: Option<Box<Signed>>,
 }
 
@@ -82,14 +83,16 @@ pub async fn sign_with(
 ) -> anyhow::Result<Signed> {
     let open: OpenGrants = read(&client.get("/v1/approvals").await?)?;
     let fetched = fetch(client, grant).await?;
-    check(client, &open, &fetched)?;
+    check(client, &open, &fetched, true)?;
     let back = way_back(client, &open, &fetched).await?;
     let story = fetched.story()?;
     let code = fetched.signed.signable().digest.short_code();
     // The agent's words come first, so that nothing it wrote stands between the grant and the question.
     let words = story.map(|story| format!("{}\n", render_story(&story, STORY_LINES))).unwrap_or_default();
-    let back_text =
-        back.iter().map(|back| format!("THE WAY BACK, signed with it:\n{}\n", back.signed.render()));
+    let back_text = back.iter().map(|back| match is_signed(client, back) {
+        false => format!("THE WAY BACK, signed with it:\n{}\n", back.signed.render()),
+        true => format!("THE WAY BACK, signed before:\n{}\n", back.signed.render()),
+    });
     let mut text = format!("{words}{}{}", back_text.collect::<String>(), fetched.signed.render());
     if client.signer().custody() == Custody::SshAgent {
         text.push_str(
@@ -102,8 +105,8 @@ pub async fn sign_with(
     }
     // The way back first: a grant is never approved without the one that people were shown with it.
     let inverse = match &back {
-        Some(back) => Some(Box::new(send(client, back, None).await?)),
-        None => None,
+        Some(back) if !is_signed(client, back) => Some(Box::new(send(client, back, None).await?)),
+        _ => None,
     };
     send(client, &fetched, inverse).await
 }
@@ -128,8 +131,15 @@ async fn way_back(
     if named.digest() != inverse.digest || named.grant().time.inverse_of != Some(grant.id) {
         return Err(no("the way back that the broker shows is not the one in the grant"));
     }
-    check(client, open, &back)?;
+    check(client, open, &back, !is_signed(client, &back))?;
     Ok(Some(back))
+}
+
+/// A ceremony may have been broken off after its first half: then only the other half is left to sign.
+fn is_signed(client: &PersonClient, back: &Fetched) -> bool {
+    let person = client.person().as_str();
+    let last = back.document.approvals.iter().rfind(|given| given.person == person);
+    back.document.state == GrantState::Approved.name() || last.is_some_and(|l| l.decision == Answer::Approve)
 }
 
 /// Signs the bytes that were shown, and sends the signature.
@@ -156,7 +166,12 @@ async fn send(
     Ok(Signed { token, answer, received, inverse })
 }
 
-fn check(client: &PersonClient, open: &OpenGrants, fetched: &Fetched) -> anyhow::Result<()> {
+fn check(
+    client: &PersonClient,
+    open: &OpenGrants,
+    fetched: &Fetched,
+    to_be_signed: bool,
+) -> anyhow::Result<()> {
     let signed = fetched.signed.signable();
     let no = |what: String| Err(Exit::NotSigned.because(format!("nothing was signed: {what}")));
     let listed: Vec<&OpenGrant> = open.approvals.iter().filter(|row| row.grant == signed.id).collect();
@@ -185,7 +200,7 @@ fn check(client: &PersonClient, open: &OpenGrants, fetched: &Fetched) -> anyhow:
     if !signed.rule.custody.contains(&custody) {
         return no(format!("the rule does not accept a key kept as `{custody}`: {}", signed.rule));
     }
-    if !listed.you_may_sign {
+    if to_be_signed && !listed.you_may_sign {
         let why = listed.why_not.as_deref().unwrap_or("it does not say why");
         return no(format!("the broker says you may not sign: {}", visible(why)));
     }
