@@ -1,5 +1,5 @@
 //! What the guardrails and the policies hold back, proven over HTTP: budgets, many small changes, taint, freezes,
-//! suggestions, break-glass, preconditions, and the record of every decision.
+//! suggestions, break-glass, preconditions, separation of duties, and the record of every decision.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod broker;
@@ -21,6 +21,8 @@ mod hand;
 mod preconditions;
 #[path = "limits/salami.rs"]
 mod salami;
+#[path = "limits/separation.rs"]
+mod separation;
 #[path = "limits/suggestions.rs"]
 mod suggestions;
 #[path = "limits/taint.rs"]
