@@ -122,6 +122,7 @@ impl Broker {
                 .await
                 .map_err(|e| Refusal::new(Code::ProviderNotReady, e.to_string()).retry_after(5))?;
             let opening = self.opening(&record, &redecided, prepared, &run, &left, after, &rules, now)?;
+            let review = opening.review.as_ref().map(|review| review.id);
             // INVARIANT: one-use. Consume and INTENT are one transaction; whoever loses it gets nothing.
             let opened = match self.store.open_lease(opening).await {
                 Ok(opened) => opened,
@@ -133,6 +134,9 @@ impl Broker {
             self.metrics.approval_to_claim(now.since(approved_at(&record)));
             if redecided.authority.name() == "break_glass" {
                 self.tell_people("break_glass", grant.id);
+            }
+            if let Some(review) = review {
+                self.tell("review_opened", review.to_string(), format!("v1/reviews/{review}"));
             }
             let (broker, authority) = (self.clone(), redecided.authority);
             // From here to the record of the outcome nothing may be abandoned, even when the caller hangs up.
