@@ -11,6 +11,7 @@ use super::ports::{ChangeRefused, Counted, PlaybookRecord};
 use super::refusal::{Code, Refusal};
 use super::rules::Rules;
 use super::runs::conflict;
+use super::unchanged::unchanged;
 use crate::catalog::{self, Ids};
 use crate::domain::administration::Subject;
 use crate::domain::decision::Verdict;
@@ -32,8 +33,10 @@ use crate::policy::{Around, Facts, History};
 const LONGEST_SECONDS: i64 = 366 * 86_400;
 /// Longest window of its budget: a month.
 const LONGEST_WINDOW_SECONDS: u32 = 31 * 86_400;
+/// Longest reason to propose one, in bytes.
+const MAX_REASON_BYTES: usize = 512;
 
-/// A playbook as a person writes it; the broker adds the digest of what it is about.
+/// A playbook as a person writes it; the broker adds the texts of the catalog entry and of the trigger's source.
 #[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PlaybookDraft {
@@ -68,7 +71,7 @@ pub struct PlaybookDraft {
     /// Who reviews each use, and by when.
     #[schema(value_type = Object)]
     pub review: ReviewTerms,
-    /// Why, in the person's words.
+    /// Why, in the person's words; at most 512 bytes.
     pub reason: String,
 }
 
@@ -166,7 +169,8 @@ impl Broker {
         Ok(views)
     }
 
-    /// A person takes a playbook out of use, for good. Any approver or operator may, as with a stop.
+    /// A person takes a playbook out of use, for good. Any approver or operator may, as with a stop; unlike a stop it
+    /// ends no running lease.
     pub async fn suspend_playbook(
         &self,
         person: &PersonSlug,
@@ -217,9 +221,7 @@ impl Broker {
         if playbook.not_after.has_passed(now) {
             return Err(format!("it ended at {}", playbook.not_after));
         }
-        if rules.catalog.template(&playbook.action, &playbook.environment) != Some(playbook.template) {
-            return Err("the catalog entry is not the one that people signed; sign a new one".into());
-        }
+        unchanged(playbook, &rules.catalog, &rules.guardrails)?;
         if record.overdue > 0 {
             return Err(format!("{} reviews of it are overdue", record.overdue));
         }
@@ -236,6 +238,9 @@ impl Broker {
         rules: &Rules,
         now: Timestamp,
     ) -> Result<(Playbook, Vec<BTreeMap<String, serde_json::Value>>), Refusal> {
+        if draft.reason.len() > MAX_REASON_BYTES {
+            return Err(invalid(format!("`reason` has at most {MAX_REASON_BYTES} bytes")));
+        }
         let entry = rules.catalog.actions().get(&draft.action);
         let entry = entry.ok_or_else(|| invalid(format!("the catalog has no `{}`", draft.action)))?;
         let template = rules.catalog.template(&draft.action, &draft.environment).ok_or_else(|| {
@@ -264,20 +269,25 @@ impl Broker {
             .map_err(|_| invalid("`not_after` must lie between a minute and a year from now".into()))?;
         self.check_trigger(&draft.trigger, &draft, rules)?;
         self.check_reviewers(&draft, rules)?;
+        let trigger_source = rules.guardrails.trigger_source(&draft.trigger);
+        let trigger_source =
+            trigger_source.ok_or_else(|| invalid("the guardrails have no such trigger".into()))?;
         let playbook = Playbook {
             name: draft.name,
             environment: draft.environment,
             action: draft.action,
-            template,
+            template: template.to_owned(),
             agents: draft.agents,
             parameters: draft.parameters,
             work_seconds: draft.work_seconds,
             budget: draft.budget,
             max_uses: draft.max_uses,
             trigger: draft.trigger,
+            trigger_source,
             not_after: draft.not_after,
             review: draft.review,
         };
+        playbook.check_sources().map_err(invalid)?;
         Ok((playbook, combinations))
     }
 
