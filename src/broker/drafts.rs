@@ -25,6 +25,8 @@ use crate::policy::{Around, Facts, History};
 const LONGEST_SECONDS: i64 = 366 * 86_400;
 /// Longest window of its budget: a month.
 const LONGEST_WINDOW_SECONDS: u32 = 31 * 86_400;
+/// Longest reason to propose one, in bytes.
+const MAX_REASON_BYTES: usize = 512;
 
 impl Broker {
     /// The draft, checked whole, and every combination of parameters it covers.
@@ -34,6 +36,9 @@ impl Broker {
         rules: &Rules,
         now: Timestamp,
     ) -> Result<(Playbook, Vec<BTreeMap<String, serde_json::Value>>), Refusal> {
+        if draft.reason.len() > MAX_REASON_BYTES {
+            return Err(invalid(format!("`reason` has at most {MAX_REASON_BYTES} bytes")));
+        }
         let entry = rules.catalog.actions().get(&draft.action);
         let entry = entry.ok_or_else(|| invalid(format!("the catalog has no `{}`", draft.action)))?;
         let template = rules.catalog.template(&draft.action, &draft.environment).ok_or_else(|| {
@@ -62,20 +67,25 @@ impl Broker {
             .map_err(|_| invalid("`not_after` must lie between a minute and a year from now".into()))?;
         self.check_trigger(&draft.trigger, &draft, rules)?;
         self.check_reviewers(&draft, rules)?;
+        let trigger_source = rules.guardrails.trigger_source(&draft.trigger);
+        let trigger_source =
+            trigger_source.ok_or_else(|| invalid("the guardrails have no such trigger".into()))?;
         let playbook = Playbook {
             name: draft.name,
             environment: draft.environment,
             action: draft.action,
-            template,
+            template: template.to_owned(),
             agents: draft.agents,
             parameters: draft.parameters,
             work_seconds: draft.work_seconds,
             budget: draft.budget,
             max_uses: draft.max_uses,
             trigger: draft.trigger,
+            trigger_source,
             not_after: draft.not_after,
             review: draft.review,
         };
+        playbook.check_sources().map_err(invalid)?;
         Ok((playbook, combinations))
     }
 

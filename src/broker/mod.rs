@@ -46,6 +46,7 @@ mod signers;
 pub mod start;
 pub mod stop;
 pub mod sweep;
+mod unchanged;
 pub mod views;
 mod voucher;
 mod waits;

@@ -10,6 +10,7 @@ use super::administer::{AdministrationProposed, Asked};
 use super::ports::{ChangeRefused, Counted, PlaybookRecord};
 use super::refusal::{Code, Refusal};
 use super::rules::Rules;
+use super::unchanged::unchanged;
 use crate::domain::administration::Subject;
 use crate::domain::digest::Digest;
 use crate::domain::event::{Event, EventKind, SaltedText};
@@ -20,7 +21,7 @@ use crate::domain::playbook::{
 use crate::domain::principal::{ActionType, Actor, AgentSlug, Environment, Name, PersonSlug};
 use crate::domain::time::Timestamp;
 
-/// A playbook as a person writes it; the broker adds the digest of what it is about.
+/// A playbook as a person writes it; the broker adds the texts of the catalog entry and of the trigger's source.
 #[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PlaybookDraft {
@@ -55,7 +56,7 @@ pub struct PlaybookDraft {
     /// Who reviews each use, and by when.
     #[schema(value_type = Object)]
     pub review: ReviewTerms,
-    /// Why, in the person's words.
+    /// Why, in the person's words; at most 512 bytes.
     pub reason: String,
 }
 
@@ -153,7 +154,8 @@ impl Broker {
         Ok(views)
     }
 
-    /// A person takes a playbook out of use, for good. Any approver or operator may, as with a stop.
+    /// A person takes a playbook out of use, for good. Any approver or operator may, as with a stop; unlike a stop it
+    /// ends no running lease.
     pub async fn suspend_playbook(
         &self,
         person: &PersonSlug,
@@ -204,9 +206,7 @@ impl Broker {
         if playbook.not_after.has_passed(now) {
             return Err(format!("it ended at {}", playbook.not_after));
         }
-        if rules.catalog.template(&playbook.action, &playbook.environment) != Some(playbook.template) {
-            return Err("the catalog entry is not the one that people signed; sign a new one".into());
-        }
+        unchanged(playbook, &rules.catalog, &rules.guardrails)?;
         if record.overdue > 0 {
             return Err(format!("{} reviews of it are overdue", record.overdue));
         }

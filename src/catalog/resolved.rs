@@ -72,7 +72,7 @@ pub struct Entry {
     pub(super) parameters: BTreeMap<String, ParameterType>,
     pub(super) unenforced: Vec<String>,
     pub(super) permissions: Vec<Permission>,
-    pub(super) templates: BTreeMap<Environment, Digest>,
+    pub(super) templates: BTreeMap<Environment, String>,
 }
 
 /// One read-only set.
@@ -106,10 +106,10 @@ impl Catalog {
         &self.actions
     }
 
-    /// Digest of everything in the catalog that decides what `action` mints in `environment`: its entry, its target
-    /// and the same of its inverse. `None` where it may not happen.
-    pub fn template(&self, action: &ActionType, environment: &Environment) -> Option<Digest> {
-        self.actions.get(action)?.templates.get(environment).copied()
+    /// Sorted JSON of everything in the catalog that decides what `action` mints in `environment`: its entry, its
+    /// target and the same of its inverse. `None` where it may not happen.
+    pub fn template(&self, action: &ActionType, environment: &Environment) -> Option<&str> {
+        self.actions.get(action)?.templates.get(environment).map(String::as_str)
     }
 
     /// The read-only sets.

@@ -5,12 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::action::{Action, ParameterValue, Precondition};
-use super::digest::Digest;
 use super::principal::{ActionType, AgentSlug, Environment, GroupSlug, Name};
 use super::time::Timestamp;
 
 /// Combinations of parameters that one playbook may cover: each is compiled and asked about before people sign.
 pub const MAX_COMBINATIONS: usize = 256;
+/// Longest text of the rules inside a playbook, in bytes: two of them, escaped, fit into one signed document.
+pub const MAX_SOURCE_BYTES: usize = 24 * 1024;
 
 /// What may be done without a further signature.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,8 +23,9 @@ pub struct Playbook {
     pub environment: Environment,
     /// The one action type.
     pub action: ActionType,
-    /// Digest of the catalog entry and its target: when the catalog says otherwise, the playbook covers nothing.
-    pub template: Digest,
+    /// The catalog's canonical JSON of the entry, its target and the same of its inverse: what each use may mint. When
+    /// the catalog says otherwise, the playbook covers nothing.
+    pub template: String,
     /// The agents that may propose and claim.
     pub agents: BTreeSet<AgentSlug>,
     /// Every parameter with what it may be.
@@ -36,6 +38,9 @@ pub struct Playbook {
     pub max_uses: u32,
     /// What the broker itself must find before each use.
     pub trigger: Trigger,
+    /// The guardrails' canonical JSON of the probes or the alert source that the trigger names. When the guardrails say
+    /// otherwise, the playbook covers nothing.
+    pub trigger_source: String,
     /// It covers nothing from here on.
     pub not_after: Timestamp,
     /// Who looks at each use afterwards, and by when.
@@ -121,6 +126,31 @@ impl Playbook {
         Ok(())
     }
 
+    /// Whether the texts of the rules inside can be shown and signed; otherwise why not.
+    pub fn check_sources(&self) -> Result<(), String> {
+        for (what, text) in [("catalog entry", &self.template), ("trigger", &self.trigger_source)] {
+            if text.len() > MAX_SOURCE_BYTES {
+                return Err(format!(
+                    "the text of the {what} has {} bytes; at most {MAX_SOURCE_BYTES} are signed",
+                    text.len()
+                ));
+            }
+            if !text.bytes().all(|b| (0x20..0x7f).contains(&b)) {
+                return Err(format!("the text of the {what} holds a character outside printable ASCII"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the rules in force say what was signed, to the byte; otherwise which part does not.
+    pub fn matches_sources(&self, template: Option<&str>, trigger: Option<&str>) -> Result<(), String> {
+        let parts = [("catalog entry", template, &self.template), ("trigger", trigger, &self.trigger_source)];
+        match parts.into_iter().find(|(_, now, signed)| *now != Some(signed.as_str())) {
+            Some((what, ..)) => Err(format!("its {what} changed since it was signed; sign it again")),
+            None => Ok(()),
+        }
+    }
+
     /// Whether the agent may use it; otherwise why not.
     pub fn names(&self, agent: &AgentSlug) -> Result<(), String> {
         match self.agents.contains(agent) {
@@ -147,7 +177,8 @@ impl ParameterRange {
 pub enum PlaybookState {
     /// People signed it.
     Active,
-    /// A person, a rejected review or a freeze's end took it out of use, for good.
+    /// A person, a rejected review or a new epoch took it out of use, for good: nothing new starts under it. A lease
+    /// that already runs is not ended by this; it ends at its deadline.
     Suspended,
 }
 

@@ -24,7 +24,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::domain::alert::AlertSource;
 use crate::domain::decision::Terms;
 use crate::domain::digest::Digest;
-use crate::domain::playbook::ReviewTerms;
+use crate::domain::playbook::{ReviewTerms, Trigger};
 use crate::domain::principal::{ActionType, Environment, Name};
 use crate::domain::rule::Rule;
 
@@ -90,6 +90,25 @@ impl Guardrails {
     /// Who may send signed alerts, by name.
     pub fn alert_sources(&self) -> &BTreeMap<Name, AlertSource> {
         &self.document.alerts
+    }
+
+    /// Sorted JSON of what a trigger names: its probes, or the alert source with its keys. `None` where one is missing.
+    pub fn trigger_source(&self, trigger: &Trigger) -> Option<String> {
+        let mut source = match trigger {
+            Trigger::Probes(conditions) => {
+                let mut probes = serde_json::Map::new();
+                for condition in conditions {
+                    let written = self.document.probes.get(&condition.name.parse::<Name>().ok()?)?;
+                    probes.insert(condition.name.clone(), serde_json::to_value(written).ok()?);
+                }
+                serde_json::json!({ "probes": probes })
+            }
+            Trigger::Alert { source, .. } => {
+                serde_json::json!({ "alerts": { source.as_str(): self.document.alerts.get(source)? } })
+            }
+        };
+        source.sort_all_objects();
+        Some(source.to_string())
     }
 }
 

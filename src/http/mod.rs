@@ -104,7 +104,7 @@ fn table() -> Vec<Row> {
 
         Row::get("/v1/playbooks", Person(ANYONE), playbooks::list, "Playbooks, newest first").gives::<playbooks::Playbooks>(),
         Row::post("/v1/playbooks", Person(STOPPERS), &[E::AdministrationSealed], playbooks::propose, "Propose a playbook; people sign it").takes::<PlaybookDraft>().creates::<AdministrationProposed>(),
-        Row::post("/v1/playbooks/{grant}/suspend", Person(STOPPERS), &[E::PlaybookSuspended], playbooks::suspend, "Take a playbook out of use, for good").takes::<playbooks::Suspend>().gives::<playbooks::Suspended>(),
+        Row::post("/v1/playbooks/{grant}/suspend", Person(STOPPERS), &[E::PlaybookSuspended], playbooks::suspend, "Take a playbook out of use, for good; running leases end at their deadlines").takes::<playbooks::Suspend>().gives::<playbooks::Suspended>(),
         Row::get("/v1/reviews", Person(ANYONE), reviews::list, "Post-action reviews, oldest first").query(open).gives::<reviews::Reviews>(),
         Row::get("/v1/reviews/{review}", Person(ANYONE), reviews::show, "One review").gives::<ReviewView>(),
         Row::post("/v1/reviews/{review}", Person(ANYONE), &[E::ReviewAccepted, E::ReviewRejected], reviews::decide, "Accept or reject what was done").takes::<Reviewed>().gives::<ReviewView>(),

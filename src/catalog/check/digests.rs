@@ -1,4 +1,4 @@
-//! Digests of what the file says: of all of it, and of what one action type mints in one environment.
+//! What the file says: the digest of all of it, and the text of what one action type mints in one environment.
 
 use std::collections::BTreeMap;
 
@@ -16,25 +16,29 @@ use crate::domain::principal::{ActionType, Environment};
 struct TemplateDocument<'a> {
     environment: &'a str,
     action: Half<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     inverse: Option<Half<'a>>,
 }
 
-/// An entry with the one target that its provider uses.
+/// An entry with the target that its provider uses, and the AWS account in which probes look.
 #[derive(Serialize)]
 struct Half<'a> {
     name: &'a str,
     entry: &'a ActionDocument,
+    #[serde(skip_serializing_if = "Option::is_none")]
     aws: Option<&'a AwsTargetDocument>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     jwt: Option<&'a JwtTarget>,
 }
 
 impl Checker<'_> {
     /// Digest of the whole document.
     pub(super) fn digest(&mut self, document: &CatalogDocument) -> Option<Digest> {
-        self.sorted("catalog", "phasebroker-catalog-v1", document)
+        let text = self.sorted("catalog", document)?;
+        Some(Digest::tagged("phasebroker-catalog-v1", text.as_bytes()))
     }
 
-    /// Gives every entry its digest for each environment.
+    /// Gives every entry its text for each environment.
     pub(super) fn templates(
         &mut self,
         document: &CatalogDocument,
@@ -51,21 +55,20 @@ impl Checker<'_> {
                     inverse: entry.inverse.as_ref().and_then(|i| half(document, i.action.as_str(), place)),
                 };
                 let path = format!("actions.{name}");
-                if let Some(digest) = self.sorted(&path, "phasebroker-template-v1", &written) {
-                    entry.templates.insert(place.clone(), digest);
+                if let Some(text) = self.sorted(&path, &written) {
+                    entry.templates.insert(place.clone(), text);
                 }
             }
         }
     }
 
-    /// SHA-256 over the sorted JSON.
-    fn sorted(&mut self, path: &str, domain: &str, document: &impl Serialize) -> Option<Digest> {
-        let sorted = serde_json::to_value(document).and_then(|mut value| {
-            value.sort_all_objects();
-            serde_json::to_vec(&value)
-        });
-        match sorted {
-            Ok(bytes) => Some(Digest::tagged(domain, &bytes)),
+    /// The sorted JSON.
+    fn sorted(&mut self, path: &str, document: &impl Serialize) -> Option<String> {
+        match serde_json::to_value(document) {
+            Ok(mut value) => {
+                value.sort_all_objects();
+                Some(value.to_string())
+            }
             Err(error) => {
                 self.fail(path, format!("it cannot be written as JSON: {error}"));
                 None
@@ -80,7 +83,7 @@ fn half<'a>(document: &'a CatalogDocument, action: &str, place: &Environment) ->
     Some(Half {
         name,
         entry,
-        aws: target.aws.as_ref().filter(|_| entry.provider == ProviderKind::Aws),
+        aws: target.aws.as_ref(),
         jwt: target.jwt.as_ref().filter(|_| entry.provider == ProviderKind::Jwt),
     })
 }
@@ -88,20 +91,22 @@ fn half<'a>(document: &'a CatalogDocument, action: &str, place: &Environment) ->
 #[cfg(test)]
 mod tests {
     use super::super::tests::{SHIPPED, catalog};
+    use crate::domain::canonical;
+    use crate::domain::playbook::MAX_SOURCE_BYTES;
 
     #[test]
     fn a_template_changes_with_everything_that_decides_what_is_minted() {
-        let digest = |text: &str, action: &str, place: &str| {
+        let written = |text: &str, action: &str, place: &str| {
             let catalog = catalog(text);
-            catalog.template(&action.parse().unwrap(), &place.parse().unwrap())
+            catalog.template(&action.parse().unwrap(), &place.parse().unwrap()).map(str::to_owned)
         };
-        let now = digest(SHIPPED, "scale-asg", "production");
+        let now = written(SHIPPED, "scale-asg", "production");
         assert!(now.is_some());
-        assert_ne!(now, digest(SHIPPED, "scale-asg", "staging"));
-        assert_ne!(now, digest(SHIPPED, "reboot-instance", "production"));
+        assert_ne!(now, written(SHIPPED, "scale-asg", "staging"));
+        assert_ne!(now, written(SHIPPED, "reboot-instance", "production"));
         for (action, place) in [("scale-asg", "demo"), ("scale-asg", "moon"), ("scale-planet", "production")]
         {
-            assert_eq!(digest(SHIPPED, action, place), None, "{action} in {place}");
+            assert_eq!(written(SHIPPED, action, place), None, "{action} in {place}");
         }
         for (from, to) in [
             ("role/phasebroker-execute", "role/phasebroker-other"),
@@ -111,7 +116,7 @@ mod tests {
             ("Set the desired capacity of", "Change"),
         ] {
             assert!(SHIPPED.contains(from), "{from}");
-            assert_ne!(now, digest(&SHIPPED.replace(from, to), "scale-asg", "production"), "{to}");
+            assert_ne!(now, written(&SHIPPED.replace(from, to), "scale-asg", "production"), "{to}");
         }
         for (from, to) in [
             ("Reboot the EC2 instance", "Restart the EC2 instance"),
@@ -120,7 +125,23 @@ mod tests {
             ("# -----", "# a comment"),
         ] {
             assert!(SHIPPED.contains(from), "{from}");
-            assert_eq!(now, digest(&SHIPPED.replace(from, to), "scale-asg", "production"), "{to}");
+            assert_eq!(now, written(&SHIPPED.replace(from, to), "scale-asg", "production"), "{to}");
+        }
+    }
+
+    #[test]
+    fn a_template_is_canonical_text_that_names_entry_target_and_inverse() {
+        let catalog = catalog(SHIPPED);
+        for (action, entry) in catalog.actions() {
+            for place in entry.environments() {
+                let text = catalog.template(action, place).unwrap();
+                assert!(text.len() < MAX_SOURCE_BYTES, "{action} in {place}: {} bytes", text.len());
+                canonical::value(text.as_bytes()).unwrap();
+            }
+        }
+        let text = catalog.template(&"scale-asg".parse().unwrap(), &"production".parse().unwrap()).unwrap();
+        for part in ["autoscaling:", "role/phasebroker-execute", "\"inverse\":{", "{account}"] {
+            assert!(text.contains(part), "{part}: {text}");
         }
     }
 

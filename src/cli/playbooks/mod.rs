@@ -23,7 +23,8 @@ use crate::domain::proposal::visible;
 /// `phasebroker playbooks …`
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Propose the playbook of a file; people sign it under the rule a single grant of its kind would need.
+    /// Propose the playbook of a file; the broker adds the texts of its catalog entry and trigger, and people sign it
+    /// under the rule a single grant of its kind would need.
     Propose(ProposeArgs),
     /// Show a playbook whole, rendered here from the bytes that people sign.
     Show(approvals::show::Args),
@@ -31,7 +32,7 @@ pub enum Command {
     Sign(approvals::sign::Args),
     /// List playbooks that were ever in force, newest first.
     List(ListArgs),
-    /// Take a playbook out of use, for good; nobody is asked twice.
+    /// Take a playbook out of use, for good; nobody is asked twice, and what already runs ends at its deadline.
     Suspend(SuspendArgs),
 }
 
@@ -106,7 +107,12 @@ async fn list(args: ListArgs, output: Output) -> anyhow::Result<ExitCode> {
 async fn suspend(args: SuspendArgs, output: Output) -> anyhow::Result<ExitCode> {
     let path = format!("/v1/playbooks/{}/suspend", args.grant);
     let raw = args.person.connect().await?.post(&path, &json!({ "reason": args.reason })).await?;
-    output.print(&raw, || format!("{} is suspended: nothing runs under it any more", args.grant))?;
+    output.print(&raw, || {
+        format!(
+            "{} is suspended: nothing new starts under it; what already runs ends at its deadline",
+            args.grant
+        )
+    })?;
     Ok(Exit::Done.into())
 }
 

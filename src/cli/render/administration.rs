@@ -2,6 +2,7 @@
 //! It mints nothing; what it changes is what may be minted afterwards, so all of that stands first.
 
 use super::page::Page;
+use super::policy::PolicyText;
 use super::{WIDTH, authors};
 use crate::domain::administration::{Administration, SealedAdministration, Subject};
 use crate::domain::freeze::FreezeKey;
@@ -53,7 +54,6 @@ fn play(page: &mut Page, playbook: &Playbook) {
     page.heading("ADMINISTRATION: playbook");
     page.field("name", playbook.name.as_str());
     page.field("action", &format!("{} in environment {}", playbook.action, playbook.environment));
-    page.field("template", &format!("{} (catalog entry and target)", playbook.template));
     page.field("agents", &list(playbook.agents.iter().map(AgentSlug::as_str), "none: no agent can use it"));
     if playbook.parameters.is_empty() {
         page.field("parameters", "none");
@@ -73,6 +73,7 @@ fn play(page: &mut Page, playbook: &Playbook) {
     page.field("budget", &format!("at most {} uses within any {} s", budget.uses, budget.seconds));
     page.field("uses", &format!("at most {} in all", playbook.max_uses));
     trigger(page, &playbook.trigger);
+    source(page, "looks at", "exactly this text of the guardrails:", &playbook.trigger_source);
     page.field("ends", &format!("at {}: from then on it covers nothing", playbook.not_after));
     let review = &playbook.review;
     let due = format!(
@@ -80,6 +81,15 @@ fn play(page: &mut Page, playbook: &Playbook) {
         review.owner, review.due_seconds
     );
     page.field("reviewed", &due);
+    source(page, "may mint", "exactly what this text of the catalog describes:", &playbook.template);
+}
+
+/// A text of the rules, all of it.
+fn source(page: &mut Page, label: &str, what: &str, text: &str) {
+    page.field(label, what);
+    for line in PolicyText(text).layout(WIDTH - 4) {
+        page.line(&format!("    {line}"));
+    }
 }
 
 fn trigger(page: &mut Page, trigger: &Trigger) {
@@ -144,6 +154,9 @@ mod tests {
     use crate::domain::id::{DecisionId, GrantId};
     use crate::domain::time::Timestamp;
 
+    const TEMPLATE: &str = r#"{"action":{"aws":{"account":"111122223333","execute_role":"arn:aws:iam::111122223333:role/exec"},"entry":{"statements":[{"actions":["autoscaling:SetDesiredCapacity"],"resources":["arn:aws:autoscaling:{region}:{account}:autoScalingGroup:*:autoScalingGroupName/{group}"]}]},"name":"scale-group"},"environment":"production"}"#;
+    const SOURCE: &str = r#"{"probes":{"queue-state":{"http":{"url":"https://status.example/v1/{group}"},"pointer":"/status"}}}"#;
+
     fn rendered(subject: Value) -> (SealedAdministration, String) {
         let (digest, now) = (Digest::of(b"x"), Timestamp::from_seconds(1_700_000_000));
         let document = json!({
@@ -162,10 +175,11 @@ mod tests {
     fn playbook() -> Value {
         json!({"playbook": {
             "name": "night-scaling", "environment": "production", "action": "scale-group",
-            "template": Digest::of(b"t"), "agents": ["fixer", "twin"],
+            "template": TEMPLATE, "agents": ["fixer", "twin"],
             "parameters": {"group": {"values": ["api", "web"]}, "size": {"integers": {"min": 2, "max": 6}}},
             "work_seconds": 60, "budget": {"uses": 3, "seconds": 3600}, "max_uses": 40,
             "trigger": {"probes": [{"name": "queue-state", "value": "stuck"}]},
+            "trigger_source": SOURCE,
             "not_after": Timestamp::from_seconds(1_700_864_000),
             "review": {"owner": "sre", "due_seconds": 86400}}})
     }
@@ -188,7 +202,6 @@ mod tests {
                 "at most 40 in all, 3 within any 3600 s, until 2023-11-24T22:13:20Z",
                 "night-scaling",
                 "scale-group in environment production",
-                &Digest::of(b"t").to_string(),
                 "fixer, twin",
                 "group is one of \"api\", \"web\"",
                 "size is from 2 to 6",
@@ -207,6 +220,28 @@ mod tests {
             ],
         );
         assert!(text.trim_end().ends_with(&sealed.digest().short_code()), "{text}");
+    }
+
+    #[test]
+    fn a_playbook_shows_the_whole_text_of_its_template_and_of_its_trigger() {
+        let blank = |text: &str| text.replace([' ', '\n'], "");
+        let text = blank(&rendered(playbook()).1);
+        for whole in [TEMPLATE, SOURCE] {
+            assert!(text.contains(&blank(whole)), "{whole} is missing:\n{text}");
+            let mut subject = playbook();
+            subject["playbook"]["trigger_source"] = json!("{}");
+            subject["playbook"]["template"] = json!("{}");
+            assert!(!blank(&rendered(subject).1).contains(&blank(whole)), "{whole}");
+        }
+    }
+
+    #[test]
+    fn a_long_or_deep_text_stays_within_the_page() {
+        for text in ["x y".repeat(4_000), "[".repeat(6_000) + &"]".repeat(6_000)] {
+            let mut subject = playbook();
+            subject["playbook"]["template"] = json!(text);
+            holds_all(&rendered(subject).1, &["SHORT CODE"]);
+        }
     }
 
     #[test]

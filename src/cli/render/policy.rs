@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::domain::plan::NOT_AFTER_PLACEHOLDER;
 
-/// The text a provider will send.
+/// The text a provider will send, or another JSON text that is signed.
 pub struct PolicyText<'a>(pub &'a str);
 
 impl PolicyText<'_> {
@@ -97,10 +97,14 @@ fn texts(value: Option<&Value>) -> impl Iterator<Item = String> {
     items.into_iter().map(|item| item.as_str().map_or_else(|| item.to_string(), str::to_owned))
 }
 
+/// Levels of brackets that are laid out; what lies deeper stays on one line.
+const MAX_LEVELS: usize = 16;
+
 /// Writes `text` (one JSON value, perhaps with its member name and a comma in `after`) as lines.
 fn lay_out(text: &str, after: &str, depth: usize, width: usize, lines: &mut Vec<String>) {
     let indent = "  ".repeat(depth);
-    let broken = opening(text).filter(|_| indent.len() + text.len() + after.len() > width);
+    let broken =
+        opening(text).filter(|_| depth < MAX_LEVELS && indent.len() + text.len() + after.len() > width);
     let Some((head, body, tail)) = broken else {
         lines.push(format!("{indent}{text}{after}"));
         return;
