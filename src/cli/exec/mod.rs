@@ -113,13 +113,13 @@ pub struct ActionArgs {
     #[arg(long, value_name = "FILE", conflicts_with = "phase")]
     pub plan: Option<PathBuf>,
     /// A probe of the broker and the value it must give, now and at the claim.
-    #[arg(long = "only-while", value_name = "PROBE=VALUE", requires = "action")]
+    #[arg(long = "only-while", value_name = "PROBE=VALUE", conflicts_with_all = ["phase", "grant"])]
     pub preconditions: Vec<String>,
     /// File with a signed alert that may start a playbook.
-    #[arg(long, value_name = "FILE", requires = "action")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["phase", "grant"])]
     pub alert: Option<PathBuf>,
     /// Ask people to sign under the break-glass rule; needs --requester-token-file.
-    #[arg(long, requires_all = ["action", "requester_token_file"])]
+    #[arg(long, requires = "requester_token_file", conflicts_with_all = ["phase", "grant"])]
     pub break_glass: bool,
     /// The read-only set to observe with before deciding.
     #[arg(long, env = "PHASEBROKER_OBSERVE_SET", value_name = "NAME")]
