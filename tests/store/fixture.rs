@@ -98,7 +98,11 @@ pub fn rules() -> RulesDigests {
 }
 
 pub fn in_force() -> RulesInForce {
-    let authors = ["ada".parse().unwrap(), "bob".parse().unwrap()].into();
+    let authors = RulesAuthors {
+        policy: ["ada".parse().unwrap(), "bob".parse().unwrap()].into(),
+        guardrails: ["eve".parse().unwrap()].into(),
+        ..RulesAuthors::default()
+    };
     RulesInForce { digests: rules(), directory: "directory".into(), authors }
 }
 

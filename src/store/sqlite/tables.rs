@@ -148,7 +148,9 @@ CREATE TABLE rules_2 (
   guardrails BLOB NOT NULL CHECK (length(guardrails) = 32),
   authors TEXT NOT NULL
 ) STRICT;
-INSERT INTO rules_2 SELECT one, policy, catalog, directory, zeroblob(32), '[]' FROM rules;
+INSERT INTO rules_2 SELECT one, policy, catalog, directory, zeroblob(32),
+  json_object('policy', json_array(), 'catalog', json_array(), 'directory', json_array(),
+    'guardrails', json_array()) FROM rules;
 DROP TABLE rules;
 ALTER TABLE rules_2 RENAME TO rules;
 
