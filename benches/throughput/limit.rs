@@ -113,7 +113,9 @@ impl Side for Limit {
         };
         let run = self.broker.open_run(&agent.slug, PROOF, None, asked).await?.run;
         let observe = SigningKey::generate()?.public().thumbprint();
-        self.broker.enter_phase(&agent.slug, run, ReadPhase::Observe(OBSERVE_SET.parse()?), observe, PROOF).await?;
+        self.broker
+            .enter_phase(&agent.slug, run, ReadPhase::Observe(OBSERVE_SET.parse()?), observe, PROOF)
+            .await?;
         let key = SigningKey::generate()?;
         let thumbprint = key.public().thumbprint();
         let entered = self.broker.enter_phase(&agent.slug, run, ReadPhase::Decide, thumbprint, PROOF).await?;
@@ -254,6 +256,7 @@ fn lease(before: &Lease, phase: Phase, id: LeaseId, grant: Option<GrantId>, key:
     let prepared = prepared(opened_at.plus(600));
     Lease {
         id,
+        proposing_agent: grant.map(|_| before.agent.clone()),
         phase,
         grant,
         action: None,

@@ -153,8 +153,12 @@ async fn hidden(characters: &[&str]) {
     let grant: GrantId = sealed["grant"].as_str().unwrap().parse().unwrap();
     let bytes = phasebroker::domain::digest::decode(sealed["document"].as_str().unwrap()).unwrap();
     assert!(bytes.iter().all(|byte| (b' '..=b'~').contains(byte)), "nothing of it is in what is signed");
-    let shown =
-        phasebroker::cli::approvals::fetch(&b.person("bob").await, grant).await.unwrap().story().unwrap().unwrap();
+    let shown = phasebroker::cli::approvals::fetch(&b.person("bob").await, grant)
+        .await
+        .unwrap()
+        .story()
+        .unwrap()
+        .unwrap();
     assert_eq!(shown.reason, words, "kept as it was written");
     let page = phasebroker::cli::render::render_story(&shown, 12);
     let hidden = |c: char| c != '\n' && (c.is_control() || visible(&c.to_string()) != c.to_string());

@@ -200,6 +200,7 @@ impl Scene {
             id: lease_id(),
             run: self.run,
             agent: self.agent.clone(),
+            proposing_agent: None,
             phase,
             environment: "demo".parse().unwrap(),
             provider: self.provider,
@@ -246,6 +247,7 @@ impl Scene {
         let mut opening = self.open(Phase::Execute, grant.who.claim_key);
         opening.lease.id = grant.time.lease;
         opening.lease.grant = Some(grant.id);
+        opening.lease.proposing_agent = Some(grant.who.proposing_agent.clone());
         opening.spends = Some((grant.id, 1));
         opening.ends = vec![change(self.decide, LeaseState::Released, ended(Revocation::NotNeeded))];
         opening

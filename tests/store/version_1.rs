@@ -72,6 +72,7 @@ async fn a_file_of_version_1_opens_with_what_it_held() {
     let lease = store.lease(old.lease).await.unwrap().unwrap();
     assert_eq!((lease.state, lease.grant), (LeaseState::Released, Some(old.spent)));
     assert_eq!((lease.action, lease.released_at), (None, None));
+    assert_eq!(lease.proposing_agent, Some("sre-agent".parse().unwrap()), "the agent of its run");
     let used = async |since: Option<i64>| {
         let since = since.map(Timestamp::from_seconds);
         store.used(Counted { key: "budget".into(), since }).await.unwrap()

@@ -160,6 +160,9 @@ CREATE INDEX grants_of_run ON grants (run);
 CREATE INDEX grants_suggested ON grants (place) WHERE state = 'suggested';
 
 ALTER TABLE leases ADD COLUMN action TEXT;
+ALTER TABLE leases ADD COLUMN proposing_agent TEXT;
+-- Every grant was proposed by its run's agent.
+UPDATE leases SET proposing_agent = (SELECT agent FROM runs WHERE id = leases.run) WHERE phase = 'execute';
 ALTER TABLE leases ADD COLUMN released_at INTEGER;
 
 CREATE TABLE reservations_2 (
