@@ -9,6 +9,7 @@ use super::Broker;
 use super::administer::{AdministrationProposed, Asked};
 use super::ports::{ChangeRefused, Counted, PlaybookRecord};
 use super::refusal::{Code, Refusal};
+use super::reviews::somebody_reviews;
 use super::rules::Rules;
 use super::runs::conflict;
 use crate::catalog::{self, Ids};
@@ -120,7 +121,7 @@ impl Broker {
         let now = self.gate.may_issue()?;
         let rules = self.rules();
         let reason = draft.reason.clone();
-        let (playbook, combinations) = self.checked(draft, &rules, now)?;
+        let (playbook, combinations) = self.checked(person, draft, &rules, now)?;
         let name_taken = self.store.playbooks(now).await.map_err(|e| self.gate.store_failed(&e))?;
         if name_taken.iter().any(|record| is_current(record, &playbook.name, now)) {
             return Err(invalid(format!(
@@ -232,6 +233,7 @@ impl Broker {
     /// The draft, checked whole, and every combination of parameters it covers.
     fn checked(
         &self,
+        person: &PersonSlug,
         draft: PlaybookDraft,
         rules: &Rules,
         now: Timestamp,
@@ -263,7 +265,9 @@ impl Broker {
         within("not_after", draft.not_after.since(now), 60, LONGEST_SECONDS)
             .map_err(|_| invalid("`not_after` must lie between a minute and a year from now".into()))?;
         self.check_trigger(&draft.trigger, &draft, rules)?;
-        self.check_reviewers(&draft, rules)?;
+        // Whoever signs it is left out, too, when the last of them does.
+        somebody_reviews(&draft.review.owner, &draft.agents, person, &[], &rules.directory)
+            .map_err(|why| invalid(format!("`review.owner`: {why}")))?;
         let playbook = Playbook {
             name: draft.name,
             environment: draft.environment,
@@ -307,19 +311,6 @@ impl Broker {
                 true => Ok(()),
                 false => Err(invalid(format!("`{source}` is no source of alerts of the guardrails"))),
             },
-        }
-    }
-
-    fn check_reviewers(&self, draft: &PlaybookDraft, rules: &Rules) -> Result<(), Refusal> {
-        let owners: BTreeSet<&PersonSlug> =
-            draft.agents.iter().filter_map(|slug| rules.directory.agent(slug)).map(|a| &a.owner).collect();
-        let mut members = rules.directory.members(&draft.review.owner);
-        match members.any(|person| !owners.contains(person)) {
-            true => Ok(()),
-            false => Err(invalid(format!(
-                "`review.owner`: nobody in `{}` could review, the agents' owners aside",
-                draft.review.owner
-            ))),
         }
     }
 
