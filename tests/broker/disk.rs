@@ -130,10 +130,10 @@ impl Store for Disk {
         &self,
         sealings: Vec<Sealing>,
         limits: OpenCount,
-        decision: Option<DecisionEntry>,
+        decisions: Vec<DecisionEntry>,
         events: Vec<Event>,
     ) -> Result<(), SealRefused> {
-        self.write()?.seal(sealings, limits, decision, events).await
+        self.write()?.seal(sealings, limits, decisions, events).await
     }
     async fn keep_decision(&self, decision: DecisionEntry, events: Vec<Event>) -> Result<Head, StoreError> {
         self.write()?.keep_decision(decision, events).await

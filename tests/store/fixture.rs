@@ -127,7 +127,13 @@ pub fn grant_change(sealed: &SealedGrant, revision: u64, state: GrantState) -> G
 
 pub fn pending(sealed: &SealedGrant) -> Sealing {
     let evidence = Evidence::new(Story { reason: "Ünïcode \u{202e}".into(), ..Story::default() });
-    Sealing { sealed: sealed.clone(), evidence, state: GrantState::Pending, claim_until: None }
+    Sealing {
+        sealed: sealed.clone(),
+        evidence,
+        state: GrantState::Pending,
+        claim_until: None,
+        freezes: vec![],
+    }
 }
 
 pub fn event() -> Event {
@@ -338,7 +344,7 @@ impl Scene {
     pub async fn seal(&self, sealed: &SealedGrant) -> SealedGrant {
         let sealing = pending(sealed);
         let evidence = sealing.evidence.clone();
-        self.store.seal(vec![sealing], limits(100, 100), None, vec![self.event()]).await.unwrap();
+        self.store.seal(vec![sealing], limits(100, 100), vec![], vec![self.event()]).await.unwrap();
         let stored = self.store.grant(sealed.grant().id).await.unwrap().unwrap();
         assert_eq!((&stored.sealed, stored.state), (sealed, GrantState::Pending));
         assert_eq!(stored.evidence, Some(evidence));

@@ -10,6 +10,7 @@ use super::store::StoreError;
 use crate::domain::approval::Approval;
 use crate::domain::digest::Digest;
 use crate::domain::event::Event;
+use crate::domain::freeze::FreezeKey;
 use crate::domain::grant::{GrantState, SealedGrant};
 use crate::domain::id::{GrantId, LeaseId, ReviewId};
 use crate::domain::lease::{Ended, LeaseState, Revocation};
@@ -47,6 +48,8 @@ pub struct Sealing {
     pub state: GrantState,
     /// Until when it can be claimed, when approved.
     pub claim_until: Option<Timestamp>,
+    /// None of these may be frozen.
+    pub freezes: Vec<FreezeKey>,
 }
 
 /// Why a grant was not stored.
@@ -64,6 +67,9 @@ pub enum SealRefused {
     /// The claim key proved something already, in whatever run, or another open grant names it.
     #[error("`claim_key` was used before; make a fresh key for the claim")]
     KeyReused,
+    /// It is frozen.
+    #[error("`{0}` is frozen")]
+    Frozen(FreezeKey),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),

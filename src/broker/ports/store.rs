@@ -76,12 +76,12 @@ pub trait Store: Send + Sync {
     ) -> Result<(), ChangeRefused>;
 
     /// Stores sealed grants (one, or one and its inverse) with the agent's words beside them and the decision that was
-    /// taken, or fails whole.
+    /// taken on each, or fails whole.
     async fn seal(
         &self,
         sealings: Vec<Sealing>,
         limits: OpenCount,
-        decision: Option<DecisionEntry>,
+        decisions: Vec<DecisionEntry>,
         events: Vec<Event>,
     ) -> Result<(), SealRefused>;
     /// Keeps a decision that sealed nothing, with its events.

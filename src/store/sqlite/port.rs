@@ -96,12 +96,12 @@ impl Store for SqliteStore {
         &self,
         sealings: Vec<Sealing>,
         limits: OpenCount,
-        decision: Option<DecisionEntry>,
+        decisions: Vec<DecisionEntry>,
         events: Vec<Event>,
     ) -> Result<(), SealRefused> {
         let stored = self.writer.write(move |tx| {
             sealing::seal(tx, &sealings, limits)?;
-            if let Some(decision) = &decision {
+            for decision in &decisions {
                 decisions::insert(tx, decision)?;
             }
             Ok(tx.append(&events)?)
