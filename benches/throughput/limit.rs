@@ -256,6 +256,7 @@ fn lease(before: &Lease, phase: Phase, id: LeaseId, grant: Option<GrantId>, key:
     let prepared = prepared(opened_at.plus(600));
     Lease {
         id,
+        proposing_agent: grant.map(|_| before.agent.clone()),
         phase,
         grant,
         action: None,

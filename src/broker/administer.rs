@@ -13,6 +13,7 @@ use super::approve::{
 use super::grants::{ApprovalLine, GrantDocument, active, line_of, view};
 use super::ports::{AdministrationChange, AdministrationRecord, ChangeRefused, SealRefused};
 use super::refusal::{Code, Refusal};
+use super::reviews::somebody_reviews;
 use super::rules::Rules;
 use super::runs::conflict;
 use super::signers::signers;
@@ -182,6 +183,13 @@ impl Broker {
             };
             let missing = self.missing_of(&record, &approvals).await?;
             let complete = state == GrantState::Pending && missing.is_satisfied();
+            if let (true, Subject::Playbook(playbook)) = (complete, &record.sealed.document().subject) {
+                // INVARIANT: no-self-approval. A playbook that only its own parties could review never comes in force.
+                let (owner, requester) = (&playbook.review.owner, &record.sealed.document().requester);
+                somebody_reviews(owner, &playbook.agents, requester, &approvals, &rules.directory).map_err(
+                    |why| Refusal::new(Code::PolicyDenied, format!("{why}; let somebody else sign")),
+                )?;
+            }
             let state = if complete { GrantState::Approved } else { state };
             let change = AdministrationChange {
                 id: signed.id,

@@ -170,6 +170,7 @@ impl Broker {
         let mut lease =
             intent(id, Some(grant.id), run, agent, Phase::Execute, &grant.credential, &prepared, key, now);
         lease.action = Some(grant.action.action_type.clone());
+        lease.proposing_agent = Some(grant.who.proposing_agent.clone());
         let actor = Actor::Agent(agent.clone());
         let entered = Event::new(EventKind::PhaseEntered, actor.clone(), now).run(run.id);
         let authority = &redecided.authority;

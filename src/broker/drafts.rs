@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::Broker;
 use super::playbooks::{PlaybookDraft, invalid};
 use super::refusal::Refusal;
+use super::reviews::somebody_reviews;
 use super::rules::Rules;
 use super::runs::conflict;
 use crate::catalog::{self, Ids};
@@ -32,6 +33,7 @@ impl Broker {
     /// The draft, checked whole, and every combination of parameters it covers.
     pub(super) fn checked(
         &self,
+        person: &PersonSlug,
         draft: PlaybookDraft,
         rules: &Rules,
         now: Timestamp,
@@ -66,7 +68,9 @@ impl Broker {
         within("not_after", draft.not_after.since(now), 60, LONGEST_SECONDS)
             .map_err(|_| invalid("`not_after` must lie between a minute and a year from now".into()))?;
         self.check_trigger(&draft.trigger, &draft, rules)?;
-        self.check_reviewers(&draft, rules)?;
+        // Whoever signs it is left out, too, when the last of them does.
+        somebody_reviews(&draft.review.owner, &draft.agents, person, &[], &rules.directory)
+            .map_err(|why| invalid(format!("`review.owner`: {why}")))?;
         let trigger_source = rules.guardrails.trigger_source(&draft.trigger);
         let trigger_source =
             trigger_source.ok_or_else(|| invalid("the guardrails have no such trigger".into()))?;
@@ -115,19 +119,6 @@ impl Broker {
                 true => Ok(()),
                 false => Err(invalid(format!("`{source}` is no source of alerts of the guardrails"))),
             },
-        }
-    }
-
-    fn check_reviewers(&self, draft: &PlaybookDraft, rules: &Rules) -> Result<(), Refusal> {
-        let owners: BTreeSet<&PersonSlug> =
-            draft.agents.iter().filter_map(|slug| rules.directory.agent(slug)).map(|a| &a.owner).collect();
-        let mut members = rules.directory.members(&draft.review.owner);
-        match members.any(|person| !owners.contains(person)) {
-            true => Ok(()),
-            false => Err(invalid(format!(
-                "`review.owner`: nobody in `{}` could review, the agents' owners aside",
-                draft.review.owner
-            ))),
         }
     }
 

@@ -92,10 +92,7 @@ impl Broker {
         let frozen = self.frozen.keys();
         match keys.iter().find(|key| frozen.contains(key)) {
             None => Ok(()),
-            Some(key) => Err(Refusal::new(
-                Code::Frozen,
-                format!("`{key}` is frozen; people must sign that it may go on (`phasebroker unfreeze`)"),
-            )),
+            Some(key) => Err(frozen_refusal(key)),
         }
     }
 
@@ -174,6 +171,14 @@ impl Broker {
             }
         }
     }
+}
+
+/// The refusal of what is frozen.
+pub(super) fn frozen_refusal(key: &FreezeKey) -> Refusal {
+    Refusal::new(
+        Code::Frozen,
+        format!("`{key}` is frozen; people must sign that it may go on (`phasebroker unfreeze`)"),
+    )
 }
 
 /// Everything whose freeze keeps an agent out of an environment.

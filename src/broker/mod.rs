@@ -58,14 +58,16 @@ use arc_swap::ArcSwap;
 
 use crate::domain::id::{GrantId, ReviewId};
 use crate::domain::plan::ProviderKind;
-use crate::domain::principal::PersonSlug;
 use crate::domain::token::TokenSigner;
 use allowance::Allowance;
 use frozen::Frozen;
 use gate::Gate;
 use live::LiveLeases;
 use metrics::Metrics;
-use ports::{Clock, CredentialProvider, EndJournal, HeadKeeper, KeptEnds, Looker, Notice, Notifier, Store};
+use ports::{
+    Clock, CredentialProvider, EndJournal, HeadKeeper, KeptEnds, Looker, Notice, Notifier, RulesAuthors,
+    Store,
+};
 use recall::HeldReplies;
 use reserved::ReservedKeys;
 use rules::Rules;
@@ -129,7 +131,7 @@ pub struct Broker {
     notifier: Arc<dyn Notifier>,
     metrics: Arc<Metrics>,
     rules: ArcSwap<Rules>,
-    in_force_by: ArcSwap<BTreeSet<PersonSlug>>,
+    in_force_by: ArcSwap<RulesAuthors>,
     overdue_told: Mutex<BTreeSet<ReviewId>>,
     gate: Gate,
     live: LiveLeases,

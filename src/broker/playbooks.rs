@@ -108,7 +108,7 @@ impl Broker {
         let now = self.gate.may_issue()?;
         let rules = self.rules();
         let reason = draft.reason.clone();
-        let (playbook, combinations) = self.checked(draft, &rules, now)?;
+        let (playbook, combinations) = self.checked(person, draft, &rules, now)?;
         let name_taken = self.store.playbooks(now).await.map_err(|e| self.gate.store_failed(&e))?;
         if name_taken.iter().any(|record| is_current(record, &playbook.name, now)) {
             return Err(invalid(format!(

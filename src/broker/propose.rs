@@ -99,7 +99,8 @@ impl Broker {
         let who = who(&run, login, &proposal);
         self.check_asked(login, &run.environment, &proposal, &who.claiming_agent, &rules)?;
         let agents = [&who.proposing_agent, &who.claiming_agent];
-        self.not_frozen(&keys_of_action(agents, &proposal.action, &run.environment))?;
+        let freezes = keys_of_action(agents, &proposal.action, &run.environment);
+        self.not_frozen(&freezes)?;
         let ids = catalog::Ids {
             grant: GrantId::generate(now),
             lease: LeaseId::generate(now),
@@ -143,11 +144,13 @@ impl Broker {
             evidence: evidence.digest(),
             now,
         };
+        let mut decisions = vec![entry];
         let back = match proposal.inverse_claim_key {
             Some(key) if !standing.suggested && standing.playbook.is_none() => {
-                let (inverse, sealing) =
+                let (inverse, sealing, decision) =
                     self.seal_inverse(matter, ids.grant, key, &mut terms, around.clone()).await?;
                 standing.inverse = Some(inverse);
+                decisions.push(decision);
                 Some(sealing)
             }
             _ => None,
@@ -158,9 +161,10 @@ impl Broker {
         let sealed = SealedGrant::seal(&plan, &terms, Circumstances { standing, ..around })
             .map_err(|e| Refusal::new(Code::ProposalInvalid, format!("the grant cannot be sealed: {e}")))?;
         let proposed = proposed(&sealed, &rules)?;
-        let sealing = Sealing { sealed, evidence, state: proposed.state, claim_until: proposed.claim_until };
+        let (state, claim_until) = (proposed.state, proposed.claim_until);
+        let sealing = Sealing { sealed, evidence, state, claim_until, freezes };
         let sealings: Vec<Sealing> = [sealing].into_iter().chain(back).collect();
-        self.seal(sealings, entry, now).await?;
+        self.seal(sealings, decisions, now).await?;
         if proposed.state == GrantState::Pending {
             self.tell_people("approval_needed", proposed.grant);
         }

@@ -70,6 +70,7 @@ pub(super) fn intent(
         id,
         run: run.id,
         agent: agent.clone(),
+        proposing_agent: None,
         phase,
         environment: run.environment.clone(),
         provider: credential.provider(),

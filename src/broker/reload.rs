@@ -6,11 +6,11 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::Broker;
-use super::ports::{RulesDigests, RulesInForce};
+use super::ports::{RulesAuthors, RulesDigests, RulesInForce};
 use super::refusal::Refusal;
 use super::rules::Rules;
 use crate::domain::event::{Event, EventKind};
-use crate::domain::principal::{Actor, PersonSlug};
+use crate::domain::principal::Actor;
 use crate::domain::time::Timestamp;
 
 /// What a reload changed.
@@ -42,11 +42,13 @@ impl Broker {
                 Actor::Person(person) => [person.clone()].into(),
                 Actor::Agent(_) | Actor::Broker => BTreeSet::new(),
             };
-            let in_force = in_force(&rules, &by);
+            // Whoever put the other parts in force still has.
+            let authors = RulesAuthors::clone(&self.in_force_by.load()).changed_by(&before, &after, &by);
+            let in_force = in_force(&rules, authors.clone());
             let event = changed_event(Some(before), after, actor, now);
             self.store.put_rules(in_force, event).await.map_err(|e| self.gate.store_failed(&e))?;
             // INVARIANT: no-self-approval. Before the rules: nobody approves in between under rules of their own.
-            self.in_force_by.store(Arc::new(by));
+            self.in_force_by.store(Arc::new(authors));
             self.gate.store_recorded(now);
             self.rules.store(Arc::new(rules));
         }
@@ -79,11 +81,11 @@ fn differing(before: Option<RulesDigests>, after: RulesDigests) -> Vec<&'static 
 }
 
 /// What the store keeps of rules that are put in force.
-pub(super) fn in_force(rules: &Rules, by: &BTreeSet<PersonSlug>) -> RulesInForce {
+pub(super) fn in_force(rules: &Rules, authors: RulesAuthors) -> RulesInForce {
     RulesInForce {
         digests: rules.digests(),
         directory: serde_json::to_string(rules.directory.document()).unwrap_or_default(),
-        authors: by.clone(),
+        authors,
     }
 }
 

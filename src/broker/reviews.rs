@@ -6,14 +6,17 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use super::Broker;
-use super::ports::{ChangeRefused, ReviewDecision, ReviewFilter};
+use super::grants::active;
+use super::ports::{ChangeRefused, GrantRecord, ReviewDecision, ReviewFilter};
 use super::refusal::{Code, Refusal};
 use super::runs::conflict;
+use crate::domain::approval::Approval;
 use crate::domain::digest::Digest;
+use crate::domain::directory::Directory;
 use crate::domain::event::{Event, EventKind, SaltedText};
 use crate::domain::grant::Grant;
 use crate::domain::id::{GrantId, LeaseId, ReviewId, RunId};
-use crate::domain::principal::{Actor, GroupSlug, PersonSlug};
+use crate::domain::principal::{Actor, AgentSlug, GroupSlug, PersonSlug};
 use crate::domain::review::{Review, ReviewState};
 use crate::domain::time::Timestamp;
 
@@ -112,8 +115,8 @@ impl Broker {
         }
         let review = self.review_of(id).await?;
         let record = self.record_of(review.grant).await?;
-        self.may_review(person, &review, record.sealed.grant())?;
         let now = self.gate.now();
+        self.may_review(person, &review, &record, now).await?;
         let event = Event::new(kind, Actor::Person(person.clone()), now)
             .run(review.run)
             .grant(review.grant)
@@ -182,19 +185,41 @@ impl Broker {
         }
     }
 
-    fn may_review(&self, person: &PersonSlug, review: &Review, grant: &Grant) -> Result<(), Refusal> {
+    async fn may_review(
+        &self,
+        person: &PersonSlug,
+        review: &Review,
+        record: &GrantRecord,
+        now: Timestamp,
+    ) -> Result<(), Refusal> {
         let rules = self.rules();
         let no =
             |why: &str| Err(Refusal::new(Code::Forbidden, format!("`{person}` may not review this: {why}")));
         if !rules.directory.is_member(person, &review.owner) {
             return no(&format!("not in `{}`, which owns it", review.owner));
         }
+        let grant = record.sealed.grant();
         if grant.who.requester == *person {
             return no("they requested it");
         }
-        let owns = |agent| rules.directory.agent(agent).is_some_and(|known| known.owner == *person);
-        match owns(&grant.who.proposing_agent) || owns(&grant.who.claiming_agent) {
-            true => no("they own the agent"),
+        let agents = [&grant.who.proposing_agent, &grant.who.claiming_agent];
+        if owners(agents, &rules.directory).contains(person) {
+            return no("they own the agent");
+        }
+        if signers(&active(&record.approvals)).contains(person) {
+            return no("they signed it");
+        }
+        let Some(digest) = review.playbook else { return Ok(()) };
+        let playbooks = self.store.playbooks(now).await.map_err(|e| self.gate.store_failed(&e))?;
+        let named = playbooks.iter().find(|one| one.administration.sealed.digest() == digest);
+        let Some(playbook) = named.map(|record| &record.administration) else {
+            return no("who signed its playbook is not known");
+        };
+        if playbook.sealed.document().requester == *person {
+            return no("they requested its playbook");
+        }
+        match signers(&active(&playbook.approvals)).contains(person) {
+            true => no("they signed its playbook"),
             false => Ok(()),
         }
     }
@@ -221,6 +246,35 @@ impl Broker {
             state: review.state,
             by: review.decided.map(|(person, _)| person),
         })
+    }
+}
+
+fn owners<'a>(
+    agents: impl IntoIterator<Item = &'a AgentSlug>,
+    directory: &'a Directory,
+) -> BTreeSet<&'a PersonSlug> {
+    agents.into_iter().filter_map(|slug| directory.agent(slug)).map(|agent| &agent.owner).collect()
+}
+
+fn signers(approvals: &[Approval]) -> BTreeSet<&PersonSlug> {
+    approvals.iter().map(|approval| &approval.claims.iss).collect()
+}
+
+/// Whether somebody is left to review the uses of a playbook: no owner of its agents, nor who requested or signed it.
+pub(super) fn somebody_reviews(
+    owner: &GroupSlug,
+    agents: &BTreeSet<AgentSlug>,
+    requester: &PersonSlug,
+    approvals: &[Approval],
+    directory: &Directory,
+) -> Result<(), String> {
+    let (owners, signers) = (owners(agents, directory), signers(approvals));
+    let is_party = |person| person == requester || owners.contains(person) || signers.contains(person);
+    match directory.members(owner).any(|person| !is_party(person)) {
+        true => Ok(()),
+        false => Err(format!(
+            "nobody in `{owner}` could review it, apart from the agents' owners and those who requested or signed it"
+        )),
     }
 }
 
@@ -252,4 +306,55 @@ pub(super) fn opened(
         .fact("owner", review.owner.as_str())
         .fact("due_at", review.due_at.seconds());
     (review, event)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::approval::{Answer, ApprovalClaims};
+    use crate::domain::id::ApprovalId;
+    use crate::domain::key::{Custody, SigningKey};
+
+    fn approval(person: &str) -> Approval {
+        let now = Timestamp::from_seconds(100);
+        Approval {
+            claims: ApprovalClaims {
+                iss: person.parse().unwrap(),
+                aud: "https://broker.example".into(),
+                sub: "fixer".into(),
+                grant: Digest::of(b"grant"),
+                grant_id: GrantId::generate(now),
+                decision: Answer::Approve,
+                reason: None,
+                iat: now,
+                exp: now,
+                jti: ApprovalId::generate(now),
+            },
+            key: Digest::of(b"key").to_string().parse().unwrap(),
+            custody: Custody::File,
+            received_at: now,
+            token: String::new(),
+        }
+    }
+
+    #[test]
+    fn a_playbook_leaves_a_reviewer_who_neither_owns_its_agents_nor_requested_nor_signed_it() {
+        let key = || SigningKey::generate().unwrap().public().jwk();
+        let person = || serde_json::json!({"name": "A person", "roles": ["approver"], "keys": [{"custody": "file", "jwk": key()}]});
+        let document = serde_json::json!({
+            "people": {"ada": person(), "bob": person(), "eve": person()},
+            "groups": {"owners": {"people": ["ada", "bob", "eve"]}},
+            "agents": {"fixer": {"owner": "ada", "keys": [key()]}},
+        });
+        let directory = Directory::check(serde_json::from_value(document).unwrap()).unwrap();
+        let (owner, agents) = ("owners".parse().unwrap(), ["fixer".parse().unwrap()].into());
+        let left = |requester: &str, signers: &[&str]| {
+            let approvals: Vec<Approval> = signers.iter().map(|person| approval(person)).collect();
+            somebody_reviews(&owner, &agents, &requester.parse().unwrap(), &approvals, &directory).is_ok()
+        };
+        assert!(left("bob", &[]), "eve is left");
+        assert!(left("eve", &["eve"]), "bob is left");
+        assert!(!left("bob", &["eve"]));
+        assert!(!left("ada", &["bob", "eve"]));
+    }
 }

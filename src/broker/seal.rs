@@ -1,11 +1,13 @@
 //! Storing what was sealed: within the limits of open grants, under claim keys that nothing else uses.
 
 use super::Broker;
+use super::freeze::frozen_refusal;
 use super::ports::{DecisionEntry, LeaseFilter, OpenCount, SealRefused, Sealing};
 use super::refusal::{Code, Refusal};
 use super::reserved::Aim;
 use crate::domain::event::{Event, EventKind};
 use crate::domain::grant::{Grant, GrantState, SealedGrant};
+use crate::domain::id::GrantId;
 use crate::domain::principal::{Actor, AgentSlug};
 use crate::domain::time::Timestamp;
 
@@ -14,7 +16,7 @@ impl Broker {
     pub(super) async fn seal(
         &self,
         sealings: Vec<Sealing>,
-        entry: DecisionEntry,
+        decisions: Vec<DecisionEntry>,
         now: Timestamp,
     ) -> Result<(), Refusal> {
         let mut keys = Vec::new();
@@ -38,13 +40,45 @@ impl Broker {
                 return Err(refusal);
             }
         }
-        if let Err(refused) = self.store.seal(sealings, self.open_limits(), Some(entry), events).await {
+        let sealed = sealings.clone();
+        if let Err(refused) = self.store.seal(sealings, self.open_limits(), decisions, events).await {
             keys.iter().for_each(|key| self.reserved.free(key));
             return Err(self.seal_refused(refused));
         }
         keys.iter().for_each(|key| self.reserved.sealed(key));
         self.gate.store_recorded(now);
-        Ok(())
+        self.not_stopped_meanwhile(&sealed).await
+    }
+
+    /// INVARIANT: stop-always-works. Of a stop that lists open grants and this look at memory, one sees the other: what
+    /// was stopped or frozen while it was sealed is not handed out, and cancelled.
+    async fn not_stopped_meanwhile(&self, sealings: &[Sealing]) -> Result<(), Refusal> {
+        let open = || sealings.iter().filter(|sealing| sealing.state.is_open());
+        let allowed = open().try_for_each(|sealing| {
+            self.not_stopped(sealing.sealed.grant())?;
+            self.not_frozen(&sealing.freezes)
+        });
+        if allowed.is_err() {
+            for sealing in open() {
+                self.cancel_unasked(sealing.sealed.grant().id).await;
+            }
+        }
+        allowed
+    }
+
+    /// Cancels an open grant on the broker's own account. When the store cannot, it lapses, and no claim of it succeeds.
+    pub(super) async fn cancel_unasked(&self, id: GrantId) {
+        let cancelled = match self.store.grant(id).await {
+            Ok(Some(record)) => self.cancel_stopped(record, &Actor::Broker).await,
+            Ok(None) => return,
+            Err(error) => Err(error),
+        };
+        match cancelled {
+            Ok(_) => self.waits.wake(id),
+            Err(error) => {
+                self.gate.store_failed(&error);
+            }
+        }
     }
 
     /// A key that logs in, or that proved another phase, could never claim: said now, not after people signed.
@@ -91,6 +125,7 @@ impl Broker {
             )
             .retry_after(30),
             SealRefused::KeyReused => Refusal::new(Code::KeyReused, text),
+            SealRefused::Frozen(key) => frozen_refusal(&key),
             SealRefused::Store(error) => self.gate.store_failed(&error),
         }
     }

@@ -40,8 +40,8 @@ pub(super) fn signers(
 }
 
 impl Broker {
-    /// Who wrote the rules in force, or put them in force, as far as is known.
+    /// Who wrote any part of the rules in force, or put it in force, as far as is known.
     pub(super) fn authors(&self, rules: &Rules) -> BTreeSet<PersonSlug> {
-        rules.guardrails.document().authors.union(&self.in_force_by.load()).cloned().collect()
+        rules.guardrails.document().authors.union(&self.in_force_by.load().all()).cloned().collect()
     }
 }

@@ -10,7 +10,8 @@ use super::frozen::Frozen;
 use super::gate::Gate;
 use super::live::LiveLeases;
 use super::ports::{
-    ChangeRefused, Head, HeadError, JournalError, LeaseChange, LeaseFilter, LeaseStep, StoreError,
+    ChangeRefused, Head, HeadError, JournalError, LeaseChange, LeaseFilter, LeaseStep, RulesAuthors,
+    StoreError,
 };
 use super::recall::HeldReplies;
 use super::record::end_change;
@@ -186,13 +187,17 @@ impl Broker {
         let rules = self.rules();
         let digests = rules.digests();
         let before = self.store.rules().await?;
+        // A part that is the same as before the restart: whoever put it in force then still has.
+        let nobody = BTreeSet::new();
+        let authors = match before {
+            Some(old) => self.store.authors().await?.changed_by(&old, &digests, &nobody),
+            None => RulesAuthors::default(),
+        };
         if before != Some(digests) {
             let event = super::reload::changed_event(before, digests, Actor::Broker, now);
-            self.store.put_rules(super::reload::in_force(&rules, &BTreeSet::new()), event).await?;
-        } else {
-            // The same rules as before the restart: whoever put them in force then still has.
-            self.in_force_by.store(Arc::new(self.store.authors().await?));
+            self.store.put_rules(super::reload::in_force(&rules, authors.clone()), event).await?;
         }
+        self.in_force_by.store(Arc::new(authors));
         let event = Event::new(EventKind::BrokerStarted, Actor::Broker, now)
             .fact("version", env!("CARGO_PKG_VERSION"))
             .fact("epoch", self.gate.epoch())

@@ -21,6 +21,10 @@ pub struct LeaseView {
     /// The agent.
     #[schema(value_type = String)]
     pub agent: AgentSlug,
+    /// The agent that proposed the grant, for execute.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub proposing_agent: Option<AgentSlug>,
     /// The phase.
     #[schema(value_type = String)]
     pub phase: Phase,
@@ -67,6 +71,7 @@ impl From<&Lease> for LeaseView {
             lease: lease.id,
             run: lease.run,
             agent: lease.agent.clone(),
+            proposing_agent: lease.proposing_agent.clone(),
             phase: lease.phase,
             environment: lease.environment.clone(),
             provider: lease.provider,

@@ -3,18 +3,19 @@
 
 use super::Broker;
 use super::consider::Matter;
-use super::ports::{GrantRecord, Sealing};
+use super::freeze::keys_of_action;
+use super::ports::{DecisionEntry, GrantRecord, Sealing};
 use super::refusal::{Code, Refusal};
 use crate::catalog::{self, Ids};
 use crate::domain::decision::{Terms, Verdict};
 use crate::domain::grant::{Circumstances, GrantState, Inverse, SealedGrant, Standing, Who};
 use crate::domain::id::{DecisionId, GrantId, LeaseId};
 use crate::domain::key::Thumbprint;
-use crate::domain::principal::Actor;
 use crate::domain::proposal::{Evidence, Story};
 
 impl Broker {
     /// Seals the inverse of a plan that waits for signatures under `terms`; the rule of both is the stricter of both.
+    /// The decision on it is an answer of its own, and kept like any other.
     pub(super) async fn seal_inverse(
         &self,
         matter: Matter<'_>,
@@ -22,7 +23,7 @@ impl Broker {
         key: Thumbprint,
         terms: &mut Terms,
         mut around: Circumstances,
-    ) -> Result<(Inverse, Sealing), Refusal> {
+    ) -> Result<(Inverse, Sealing, DecisionEntry), Refusal> {
         let invalid = |text: String| Refusal::new(Code::ProposalInvalid, format!("the way back: {text}"));
         let Matter { rules, plan, environment, who, now, .. } = matter;
         let made = catalog::inverse_proposal(plan, environment, key, &who.claiming_agent, &rules.catalog)
@@ -39,8 +40,8 @@ impl Broker {
         let who = Who { claim_key: key, ..who.clone() };
         let matter = Matter { plan: &back, who: &who, voucher: true, ..matter };
         let considered = self.consider(matter).await?;
-        let back_terms = match considered.decision.verdict {
-            Verdict::NeedsApproval(terms) | Verdict::Autonomous(terms) => terms,
+        let back_terms = match &considered.decision.verdict {
+            Verdict::NeedsApproval(terms) | Verdict::Autonomous(terms) => terms.clone(),
             Verdict::Deny | Verdict::SuggestOnly => {
                 return Err(Refusal::new(
                     Code::PolicyDenied,
@@ -56,8 +57,9 @@ impl Broker {
         let evidence = Evidence::new(Story::default());
         around.id = ids.grant;
         around.lease = ids.lease;
-        around.who = who;
+        around.who = who.clone();
         around.decision = DecisionId::generate(now);
+        let decision = considered.entry(around.decision, ids.grant, "propose", now)?;
         around.reasons = considered.decision.reasons;
         around.evidence = evidence.digest();
         around.standing = Standing {
@@ -70,7 +72,10 @@ impl Broker {
         let sealed = SealedGrant::seal(&back, &back_terms, around)
             .map_err(|e| invalid(format!("it cannot be sealed: {e}")))?;
         let inverse = Inverse { grant: ids.grant, digest: sealed.digest() };
-        Ok((inverse, Sealing { sealed, evidence, state: GrantState::Pending, claim_until: None }))
+        let agents = [&matter.who.proposing_agent, &matter.who.claiming_agent];
+        let freezes = keys_of_action(agents, &back.action().action_type, environment);
+        let state = GrantState::Pending;
+        Ok((inverse, Sealing { sealed, evidence, state, claim_until: None, freezes }, decision))
     }
 
     /// The lease that must have been released before a voucher is claimed: that of the grant it takes back, whose signed
@@ -92,17 +97,7 @@ impl Broker {
     /// People said no to a grant, or nobody asks for it any more: its way back goes with it.
     pub(super) async fn cancel_inverse(&self, record: &GrantRecord) {
         let Some(inverse) = record.sealed.grant().time.inverse else { return };
-        let cancelled = match self.store.grant(inverse.grant).await {
-            Ok(Some(back)) => self.cancel_stopped(back, &Actor::Broker).await,
-            Ok(None) => return,
-            Err(error) => Err(error),
-        };
-        match cancelled {
-            Ok(_) => self.waits.wake(inverse.grant),
-            // It can never be claimed anyway: what it takes back was never released. It lapses.
-            Err(error) => {
-                self.gate.store_failed(&error);
-            }
-        }
+        // Were it left, it could never be claimed anyway: what it takes back was never released.
+        self.cancel_unasked(inverse.grant).await;
     }
 }

@@ -210,6 +210,8 @@ pub struct Lease {
     pub run: RunId,
     /// The agent that holds it.
     pub agent: AgentSlug,
+    /// The agent that proposed the grant (execute only).
+    pub proposing_agent: Option<AgentSlug>,
     /// Its phase.
     pub phase: Phase,
     /// Where.

@@ -47,7 +47,7 @@ impl StopTarget {
         match self {
             Self::Lease(id) => lease.id == *id,
             Self::Run(run) => lease.run == *run,
-            Self::Agent(agent) => lease.agent == *agent,
+            Self::Agent(agent) => lease.agent == *agent || lease.proposing_agent.as_ref() == Some(agent),
             Self::Action(action) => lease.grant.is_some() && lease.action.as_ref() == Some(action),
             Self::Environment(environment) => lease.environment == *environment,
             Self::Everything => true,
@@ -75,6 +75,48 @@ impl fmt::Display for StopTarget {
             Self::Action(action) => write!(f, "action:{action}"),
             Self::Environment(environment) => write!(f, "environment:{environment}"),
             Self::Everything => f.write_str("everything"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::digest::Digest;
+    use crate::domain::lease::{LeaseState, Revocation};
+    use crate::domain::phase::Phase;
+    use crate::domain::plan::{ProviderKind, Revocability};
+    use crate::domain::time::Timestamp;
+
+    #[test]
+    fn a_stop_or_freeze_of_an_agent_concerns_what_it_holds_and_what_it_proposed() {
+        let now = Timestamp::from_seconds(100);
+        let lease = Lease {
+            id: LeaseId::generate(now),
+            run: RunId::generate(now),
+            agent: "claimer".parse().unwrap(),
+            proposing_agent: Some("planner".parse().unwrap()),
+            phase: Phase::Execute,
+            environment: "demo".parse().unwrap(),
+            provider: ProviderKind::Jwt,
+            revocability: Revocability::Immediate,
+            grant: None,
+            action: None,
+            key: Digest::of(b"key").to_string().parse().unwrap(),
+            target: "https://resource.example".into(),
+            state: LeaseState::Released,
+            opened_at: now,
+            not_after: now,
+            hard_end: now,
+            sent: Digest::of(b"sent"),
+            reference: None,
+            released_at: Some(now),
+            ended: None,
+            revocation: Revocation::NotNeeded,
+        };
+        for (agent, concerned) in [("claimer", true), ("planner", true), ("other", false)] {
+            let key = FreezeKey::Agent(agent.parse().unwrap());
+            assert_eq!(StopTarget::from(&key).concerns_lease(&lease), concerned, "{agent}");
         }
     }
 }

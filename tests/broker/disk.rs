@@ -1,6 +1,5 @@
 //! The real store behind a switch: it fails to write, or to read, when a test says so.
 
-use std::collections::BTreeSet;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -14,7 +13,7 @@ use phasebroker::domain::id::{GrantId, LeaseId, ReviewId, RunId};
 use phasebroker::domain::lease::{Lease, OpenedLease};
 use phasebroker::domain::observation::Observation;
 use phasebroker::domain::phase::RunPhase;
-use phasebroker::domain::principal::{AgentSlug, PersonSlug};
+use phasebroker::domain::principal::AgentSlug;
 use phasebroker::domain::review::Review;
 use phasebroker::domain::run::Run;
 use phasebroker::domain::time::Timestamp;
@@ -102,7 +101,7 @@ impl Store for Disk {
     async fn put_rules(&self, rules: RulesInForce, event: Event) -> Result<(), StoreError> {
         self.write()?.put_rules(rules, event).await
     }
-    async fn authors(&self) -> Result<BTreeSet<PersonSlug>, StoreError> {
+    async fn authors(&self) -> Result<RulesAuthors, StoreError> {
         self.read()?.authors().await
     }
     async fn directory(&self, digest: Digest) -> Result<Option<String>, StoreError> {
@@ -131,10 +130,10 @@ impl Store for Disk {
         &self,
         sealings: Vec<Sealing>,
         limits: OpenCount,
-        decision: Option<DecisionEntry>,
+        decisions: Vec<DecisionEntry>,
         events: Vec<Event>,
     ) -> Result<(), SealRefused> {
-        self.write()?.seal(sealings, limits, decision, events).await
+        self.write()?.seal(sealings, limits, decisions, events).await
     }
     async fn keep_decision(&self, decision: DecisionEntry, events: Vec<Event>) -> Result<Head, StoreError> {
         self.write()?.keep_decision(decision, events).await

@@ -160,6 +160,7 @@ pub async fn opening(
         id: lease,
         run: run.id,
         agent: run.agent,
+        proposing_agent: None,
         phase,
         environment: run.environment,
         provider: ProviderKind::Aws,

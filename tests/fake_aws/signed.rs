@@ -102,8 +102,9 @@ pub async fn open(scene: &Scene, sealed: SealedGrant, opening: Opening) -> (Open
         evidence: Evidence::new(Story::default()),
         state: GrantState::Pending,
         claim_until: None,
+        freezes: vec![],
     };
-    scene.store.seal(vec![sealing], limits, None, vec![event()]).await.unwrap();
+    scene.store.seal(vec![sealing], limits, vec![], vec![event()]).await.unwrap();
     let change = GrantChange {
         id,
         revision: 0,

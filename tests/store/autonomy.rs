@@ -57,7 +57,7 @@ pub fn approved(sealed: &SealedGrant) -> Sealing {
 /// Stores a grant under the playbook; gives its claim at `now`, with the review that is due at `now` and 600.
 pub async fn use_of(scene: &Scene, playbook: Digest, n: u8, now: i64) -> Opening {
     let sealed = autonomous(scene, playbook, n);
-    scene.store.seal(vec![approved(&sealed)], limits(9, 9), None, vec![scene.event()]).await.unwrap();
+    scene.store.seal(vec![approved(&sealed)], limits(9, 9), vec![], vec![scene.event()]).await.unwrap();
     let claim = scene.claim(&sealed);
     let review = Review {
         id: ReviewId::generate(at(now)),
@@ -185,7 +185,7 @@ async fn a_grant_is_claimed_under_its_own_playbook_with_a_review_or_not_at_all()
 async fn only_a_grant_under_a_playbook_is_approved_from_the_start() {
     for scene in scenes().await {
         let playbook = in_force(&scene).await;
-        let seal = async |sealings| scene.store.seal(sealings, limits(9, 9), None, vec![]).await;
+        let seal = async |sealings| scene.store.seal(sealings, limits(9, 9), vec![], vec![]).await;
         let before = scene.everything().await;
         let ordinary = scene.sealed(key(60));
         let good = autonomous(&scene, playbook, 61);

@@ -18,7 +18,7 @@ use super::{Scene, at, grant_id, lease_id};
 
 pub fn pending(sealed: &SealedGrant) -> Sealing {
     let evidence = Evidence::new(Story { reason: "Ünïcode \u{202e}".into(), ..Story::default() });
-    Sealing { sealed: sealed.clone(), evidence, state: GrantState::Pending, claim_until: None }
+    Sealing { sealed: sealed.clone(), evidence, state: GrantState::Pending, claim_until: None, freezes: vec![] }
 }
 
 impl Scene {

@@ -98,7 +98,11 @@ pub fn rules() -> RulesDigests {
 }
 
 pub fn in_force() -> RulesInForce {
-    let authors = ["ada".parse().unwrap(), "bob".parse().unwrap()].into();
+    let authors = RulesAuthors {
+        policy: ["ada".parse().unwrap(), "bob".parse().unwrap()].into(),
+        guardrails: ["eve".parse().unwrap()].into(),
+        ..RulesAuthors::default()
+    };
     RulesInForce { digests: rules(), directory: "directory".into(), authors }
 }
 
@@ -123,7 +127,13 @@ pub fn grant_change(sealed: &SealedGrant, revision: u64, state: GrantState) -> G
 
 pub fn pending(sealed: &SealedGrant) -> Sealing {
     let evidence = Evidence::new(Story { reason: "Ünïcode \u{202e}".into(), ..Story::default() });
-    Sealing { sealed: sealed.clone(), evidence, state: GrantState::Pending, claim_until: None }
+    Sealing {
+        sealed: sealed.clone(),
+        evidence,
+        state: GrantState::Pending,
+        claim_until: None,
+        freezes: vec![],
+    }
 }
 
 pub fn event() -> Event {
@@ -196,6 +206,7 @@ impl Scene {
             id: lease_id(),
             run: self.run,
             agent: self.agent.clone(),
+            proposing_agent: None,
             phase,
             environment: "demo".parse().unwrap(),
             provider: self.provider,
@@ -242,6 +253,7 @@ impl Scene {
         let mut opening = self.open(Phase::Execute, grant.who.claim_key);
         opening.lease.id = grant.time.lease;
         opening.lease.grant = Some(grant.id);
+        opening.lease.proposing_agent = Some(grant.who.proposing_agent.clone());
         opening.spends = Some((grant.id, 1));
         opening.ends = vec![change(self.decide, LeaseState::Released, ended(Revocation::NotNeeded))];
         opening
@@ -332,7 +344,7 @@ impl Scene {
     pub async fn seal(&self, sealed: &SealedGrant) -> SealedGrant {
         let sealing = pending(sealed);
         let evidence = sealing.evidence.clone();
-        self.store.seal(vec![sealing], limits(100, 100), None, vec![self.event()]).await.unwrap();
+        self.store.seal(vec![sealing], limits(100, 100), vec![], vec![self.event()]).await.unwrap();
         let stored = self.store.grant(sealed.grant().id).await.unwrap().unwrap();
         assert_eq!((&stored.sealed, stored.state), (sealed, GrantState::Pending));
         assert_eq!(stored.evidence, Some(evidence));

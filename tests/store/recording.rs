@@ -28,7 +28,7 @@ fn suggestion(scene: &Scene) -> SealedGrant {
 
 async fn suggest(scene: &Scene, sealed: &SealedGrant) -> Result<(), SealRefused> {
     let sealing = Sealing { state: GrantState::Suggested, ..pending(sealed) };
-    scene.store.seal(vec![sealing], limits(0, 0), None, vec![scene.event()]).await
+    scene.store.seal(vec![sealing], limits(0, 0), vec![], vec![scene.event()]).await
 }
 
 #[tokio::test]
@@ -38,7 +38,7 @@ async fn decisions_are_read_by_time_oldest_first_in_pages() {
         scene.store.keep_decision(late.clone(), vec![scene.event()]).await.unwrap();
         scene.store.keep_decision(early.clone(), vec![]).await.unwrap();
         let sealings = vec![pending(&scene.sealed(key(60)))];
-        let stored = scene.store.seal(sealings, limits(9, 9), Some(sealed.clone()), vec![scene.event()]);
+        let stored = scene.store.seal(sealings, limits(9, 9), vec![sealed.clone()], vec![scene.event()]);
         stored.await.unwrap();
         let read = async |since, skip, limit| scene.store.decisions(at(since), skip, limit).await.unwrap();
         assert_eq!(read(0, 0, 10).await, [early.clone(), sealed.clone(), late.clone()]);
@@ -51,11 +51,22 @@ async fn decisions_are_read_by_time_oldest_first_in_pages() {
 }
 
 #[tokio::test]
+async fn the_decisions_on_a_grant_and_on_its_way_back_are_both_kept() {
+    for scene in scenes().await {
+        let (there, back) = (decision(100), decision(101));
+        let together = vec![pending(&scene.sealed(key(60))), pending(&scene.sealed(key(61)))];
+        let decisions = vec![there.clone(), back.clone()];
+        scene.store.seal(together, limits(9, 9), decisions, vec![scene.event()]).await.unwrap();
+        assert_eq!(scene.store.decisions(at(0), 0, 10).await.unwrap(), [there, back]);
+    }
+}
+
+#[tokio::test]
 async fn a_refused_sealing_keeps_no_decision() {
     for scene in scenes().await {
         let before = scene.everything().await;
         let sealings = vec![pending(&scene.sealed(key(60)))];
-        let refused = scene.store.seal(sealings, limits(0, 0), Some(decision(100)), vec![scene.event()]);
+        let refused = scene.store.seal(sealings, limits(0, 0), vec![decision(100)], vec![scene.event()]);
         assert_eq!(refused.await.unwrap_err(), SealRefused::TooManyOpen(limits(0, 0)));
         assert_eq!(scene.everything().await, before);
     }

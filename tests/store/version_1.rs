@@ -72,6 +72,7 @@ async fn a_file_of_version_1_opens_with_what_it_held() {
     let lease = store.lease(old.lease).await.unwrap().unwrap();
     assert_eq!((lease.state, lease.grant), (LeaseState::Released, Some(old.spent)));
     assert_eq!((lease.action, lease.released_at), (None, None));
+    assert_eq!(lease.proposing_agent, Some("sre-agent".parse().unwrap()), "the agent of its run");
     let used = async |since: Option<i64>| {
         let since = since.map(Timestamp::from_seconds);
         store.used(Counted { key: "budget".into(), since }).await.unwrap()
@@ -81,7 +82,7 @@ async fn a_file_of_version_1_opens_with_what_it_held() {
     let key = Digest::of(b"key");
     assert_eq!((rules.policy, rules.catalog, rules.directory), (key, key, key));
     assert_eq!(rules.guardrails, Digest::from_bytes([0; 32]), "no guardrails have this digest");
-    assert!(store.authors().await.unwrap().is_empty());
+    assert!(store.authors().await.unwrap().all().is_empty());
     assert_eq!(store.directory(key).await.unwrap().as_deref(), Some("directory"));
     let freeze = Freeze { key: FreezeKey::Everything, by: Actor::Broker, at: NOW };
     let event = Event::new(EventKind::Stopped, Actor::Broker, NOW);

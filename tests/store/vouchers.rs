@@ -29,7 +29,7 @@ async fn approve(scene: &Scene, sealed: &SealedGrant) {
 async fn both_approved(scene: &Scene) -> (SealedGrant, Opening) {
     let (grant, inverse) = pair(scene);
     let together = vec![pending(&grant), pending(&inverse)];
-    scene.store.seal(together, limits(2, 2), None, vec![scene.event()]).await.unwrap();
+    scene.store.seal(together, limits(2, 2), vec![], vec![scene.event()]).await.unwrap();
     approve(scene, &grant).await;
     approve(scene, &inverse).await;
     let back = Opening { after: Some(grant.grant().time.lease), ends: vec![], ..scene.claim(&inverse) };
@@ -103,7 +103,7 @@ async fn what_was_done_under_a_playbook_is_taken_back_after_its_suspension() {
             grant.time.inverse_of = Some(done);
             grant.decision.playbook = Some(playbook);
         });
-        scene.store.seal(vec![approved(&inverse)], limits(9, 9), None, vec![]).await.unwrap();
+        scene.store.seal(vec![approved(&inverse)], limits(9, 9), vec![], vec![]).await.unwrap();
         scene.store.open_lease(first).await.unwrap();
         let steps = vec![
             (LeaseState::Intent, minted()),
@@ -136,7 +136,7 @@ async fn a_grant_and_its_inverse_are_stored_together_or_not_at_all() {
     for scene in scenes().await {
         let (grant, inverse) = pair(&scene);
         let seal = async |together: Vec<Sealing>, own, all| {
-            scene.store.seal(together, limits(own, all), None, vec![scene.event()]).await
+            scene.store.seal(together, limits(own, all), vec![], vec![scene.event()]).await
         };
         let both = || vec![pending(&grant), pending(&inverse)];
         let before = scene.everything().await;
@@ -165,7 +165,7 @@ async fn an_inverse_is_approved_from_the_start_only_beside_the_grant_that_names_
             })
         };
         let seal =
-            async |together: Vec<Sealing>| scene.store.seal(together, limits(9, 9), None, vec![]).await;
+            async |together: Vec<Sealing>| scene.store.seal(together, limits(9, 9), vec![], vec![]).await;
         let (named, other) = (grant(digest), grant(autonomous(&scene, playbook, 62).digest()));
         for wrong in [
             vec![approved(&inverse)],

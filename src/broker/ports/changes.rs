@@ -10,6 +10,7 @@ use super::store::StoreError;
 use crate::domain::approval::Approval;
 use crate::domain::digest::Digest;
 use crate::domain::event::Event;
+use crate::domain::freeze::FreezeKey;
 use crate::domain::grant::{GrantState, SealedGrant};
 use crate::domain::id::{GrantId, LeaseId, ReviewId};
 use crate::domain::lease::{Ended, LeaseState, Revocation};
@@ -47,6 +48,8 @@ pub struct Sealing {
     pub state: GrantState,
     /// Until when it can be claimed, when approved.
     pub claim_until: Option<Timestamp>,
+    /// None of these may be frozen.
+    pub freezes: Vec<FreezeKey>,
 }
 
 /// Why a grant was not stored.
@@ -64,6 +67,9 @@ pub enum SealRefused {
     /// The claim key proved something already, in whatever run, or another open grant names it.
     #[error("`claim_key` was used before; make a fresh key for the claim")]
     KeyReused,
+    /// It is frozen.
+    #[error("`{0}` is frozen")]
+    Frozen(FreezeKey),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -175,5 +181,75 @@ pub struct RulesInForce {
     /// The directory's document, kept for as long as a grant may name it.
     pub directory: String,
     /// Who wrote them or put them in force, as far as is known.
-    pub authors: BTreeSet<PersonSlug>,
+    pub authors: RulesAuthors,
+}
+
+/// Who wrote each part of the rules in force, or put it in force, as far as is known.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RulesAuthors {
+    /// Of the policy set.
+    pub policy: BTreeSet<PersonSlug>,
+    /// Of the catalog.
+    pub catalog: BTreeSet<PersonSlug>,
+    /// Of the directory.
+    pub directory: BTreeSet<PersonSlug>,
+    /// Of the guardrails.
+    pub guardrails: BTreeSet<PersonSlug>,
+}
+
+impl RulesAuthors {
+    /// Everybody, of whatever part.
+    pub fn all(&self) -> BTreeSet<PersonSlug> {
+        [&self.policy, &self.catalog, &self.directory, &self.guardrails]
+            .into_iter()
+            .flatten()
+            .cloned()
+            .collect()
+    }
+
+    /// After `by` put `new` in force in the place of `old`: a part that is the same keeps those who stood for it.
+    pub fn changed_by(mut self, old: &RulesDigests, new: &RulesDigests, by: &BTreeSet<PersonSlug>) -> Self {
+        let parts = [
+            (&mut self.policy, old.policy == new.policy),
+            (&mut self.catalog, old.catalog == new.catalog),
+            (&mut self.directory, old.directory == new.directory),
+            (&mut self.guardrails, old.guardrails == new.guardrails),
+        ];
+        for (authors, _) in parts.into_iter().filter(|(_, same)| !same) {
+            authors.clone_from(by);
+        }
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn people(names: &[&str]) -> BTreeSet<PersonSlug> {
+        names.iter().map(|name| name.parse().unwrap()).collect()
+    }
+
+    #[test]
+    fn whoever_put_a_part_in_force_stands_for_it_until_that_part_changes() {
+        let digest = |text: &str| Digest::of(text.as_bytes());
+        let first = RulesDigests {
+            policy: digest("policy"),
+            catalog: digest("catalog"),
+            directory: digest("directory"),
+            guardrails: digest("guardrails"),
+        };
+        let policy = RulesDigests { policy: digest("other policy"), ..first };
+        let catalog = RulesDigests { catalog: digest("other catalog"), ..policy };
+        let authors = RulesAuthors::default().changed_by(&first, &policy, &people(&["ada"]));
+        let authors = authors.changed_by(&policy, &catalog, &people(&["bob"]));
+        assert_eq!(authors.all(), people(&["ada", "bob"]), "a reload of the catalog forgets nobody");
+        assert_eq!((&authors.policy, &authors.catalog), (&people(&["ada"]), &people(&["bob"])));
+        let restarted = authors.clone().changed_by(&catalog, &catalog, &BTreeSet::new());
+        assert_eq!(restarted, authors, "nothing changed");
+        let edited = RulesDigests { policy: digest("third policy"), ..catalog };
+        let authors = authors.changed_by(&catalog, &edited, &BTreeSet::new());
+        assert_eq!(authors.all(), people(&["bob"]), "nobody is known to stand for the policy now");
+    }
 }

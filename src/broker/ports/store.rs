@@ -1,12 +1,10 @@
 //! The store, cut by use case: each method is one transaction; a state change and its events commit together or not at all.
 
-use std::collections::BTreeSet;
-
 use async_trait::async_trait;
 
 use super::changes::{
-    AdministrationChange, ChangeRefused, GrantChange, LeaseChange, ReviewDecision, RulesDigests,
-    RulesInForce, SealRefused, Sealing,
+    AdministrationChange, ChangeRefused, GrantChange, LeaseChange, ReviewDecision, RulesAuthors,
+    RulesDigests, RulesInForce, SealRefused, Sealing,
 };
 use super::filters::{Due, Inquiry, LeaseFilter, OpenCount, ReviewFilter, Stands};
 use super::opening::{Counted, OpenRefused, Opening};
@@ -19,7 +17,7 @@ use crate::domain::id::{GrantId, LeaseId, ReviewId, RunId};
 use crate::domain::lease::{Lease, OpenedLease};
 use crate::domain::observation::Observation;
 use crate::domain::phase::RunPhase;
-use crate::domain::principal::{AgentSlug, PersonSlug};
+use crate::domain::principal::AgentSlug;
 use crate::domain::review::Review;
 use crate::domain::run::Run;
 use crate::domain::time::Timestamp;
@@ -56,8 +54,8 @@ pub trait Store: Send + Sync {
     async fn record(&self, events: Vec<Event>) -> Result<Head, StoreError>;
     /// Puts rules in force: their digests, the directory's document and the authors, with the event.
     async fn put_rules(&self, rules: RulesInForce, event: Event) -> Result<(), StoreError>;
-    /// Authors of the rules in force when the store was last written.
-    async fn authors(&self) -> Result<BTreeSet<PersonSlug>, StoreError>;
+    /// Authors of each part of the rules in force when the store was last written.
+    async fn authors(&self) -> Result<RulesAuthors, StoreError>;
     /// The directory document that had this digest.
     async fn directory(&self, digest: Digest) -> Result<Option<String>, StoreError>;
     /// The rules in force when the store was last written.
@@ -78,12 +76,12 @@ pub trait Store: Send + Sync {
     ) -> Result<(), ChangeRefused>;
 
     /// Stores sealed grants (one, or one and its inverse) with the agent's words beside them and the decision that was
-    /// taken, or fails whole.
+    /// taken on each, or fails whole.
     async fn seal(
         &self,
         sealings: Vec<Sealing>,
         limits: OpenCount,
-        decision: Option<DecisionEntry>,
+        decisions: Vec<DecisionEntry>,
         events: Vec<Event>,
     ) -> Result<(), SealRefused>;
     /// Keeps a decision that sealed nothing, with its events.

@@ -128,6 +128,7 @@ mod tests {
             id: lease,
             run: RunId::generate(NOW),
             agent: "sre".parse().unwrap(),
+            proposing_agent: None,
             phase: Phase::Execute,
             environment: "production".parse().unwrap(),
             provider: ProviderKind::Aws,

@@ -42,6 +42,16 @@ pub(super) fn last_asked(conn: &Connection, key: &FreezeKey) -> Result<Option<Ti
     Ok(at.map(Timestamp::from_seconds))
 }
 
+/// The first of `keys` that is frozen.
+pub(super) fn first_of(conn: &Connection, keys: &[FreezeKey]) -> Result<Option<FreezeKey>, Fault> {
+    for key in keys {
+        if last_asked(conn, key)?.is_some() {
+            return Ok(Some(key.clone()));
+        }
+    }
+    Ok(None)
+}
+
 /// Lifts a freeze that nobody asked for since the grant was sealed; one that was lifted already is no error.
 pub(super) fn lift(tx: &Tx<'_>, key: &FreezeKey, sealed_at: Timestamp) -> Result<(), Abort<ChangeRefused>> {
     // SECURITY: signatures given about one freeze never lift what a person stopped, or stopped again, after them.

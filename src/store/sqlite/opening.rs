@@ -210,12 +210,10 @@ fn rules_stand(tx: &Tx<'_>, opening: &Opening) -> Result<(), Refusal> {
 }
 
 fn nothing_is_frozen(tx: &Tx<'_>, opening: &Opening) -> Result<(), Refusal> {
-    for key in &opening.freezes {
-        if freezes::last_asked(tx.conn, key)?.is_some() {
-            return refused(OpenRefused::Frozen(key.clone()));
-        }
+    match freezes::first_of(tx.conn, &opening.freezes)? {
+        Some(key) => refused(OpenRefused::Frozen(key)),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 /// What never left, or may never have left, is not taken back.

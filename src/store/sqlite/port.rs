@@ -1,7 +1,5 @@
 //! The port, method by method: each is one read of one moment, or one operation of the writer's next transaction.
 
-use std::collections::BTreeSet;
-
 use async_trait::async_trait;
 
 use super::{
@@ -11,8 +9,8 @@ use super::{
 use crate::broker::ports::{
     AdministrationChange, AdministrationRecord, ChangeRefused, Committed, Counted, DecisionEntry, Due,
     GrantChange, GrantRecord, Head, Inquiry, LeaseChange, LeaseFilter, OpenCount, OpenRefused, Opening,
-    PlaybookRecord, ReviewDecision, ReviewFilter, RulesDigests, RulesInForce, SealRefused, Sealing, Stands,
-    Store, StoreError, StoredEvent,
+    PlaybookRecord, ReviewDecision, ReviewFilter, RulesAuthors, RulesDigests, RulesInForce, SealRefused,
+    Sealing, Stands, Store, StoreError, StoredEvent,
 };
 use crate::domain::administration::SealedAdministration;
 use crate::domain::digest::Digest;
@@ -22,7 +20,7 @@ use crate::domain::id::{GrantId, LeaseId, ReviewId, RunId};
 use crate::domain::lease::{Lease, OpenedLease};
 use crate::domain::observation::Observation;
 use crate::domain::phase::RunPhase;
-use crate::domain::principal::{AgentSlug, PersonSlug};
+use crate::domain::principal::AgentSlug;
 use crate::domain::review::Review;
 use crate::domain::run::Run;
 use crate::domain::time::Timestamp;
@@ -58,7 +56,7 @@ impl Store for SqliteStore {
         committed.await.map(|_| ())
     }
 
-    async fn authors(&self) -> Result<BTreeSet<PersonSlug>, StoreError> {
+    async fn authors(&self) -> Result<RulesAuthors, StoreError> {
         self.readers.read(rules::authors).await
     }
 
@@ -98,12 +96,12 @@ impl Store for SqliteStore {
         &self,
         sealings: Vec<Sealing>,
         limits: OpenCount,
-        decision: Option<DecisionEntry>,
+        decisions: Vec<DecisionEntry>,
         events: Vec<Event>,
     ) -> Result<(), SealRefused> {
         let stored = self.writer.write(move |tx| {
             sealing::seal(tx, &sealings, limits)?;
-            if let Some(decision) = &decision {
+            for decision in &decisions {
                 decisions::insert(tx, decision)?;
             }
             Ok(tx.append(&events)?)

@@ -14,7 +14,7 @@ use crate::domain::grant::{GrantState, SealedGrant};
 use crate::domain::id::{GrantId, LeaseId, RunId};
 use crate::domain::lease::{EndReason, Ended, Lease, LeaseState, Revocation};
 use crate::domain::phase::RunPhase;
-use crate::domain::principal::{ActionType, Attestation};
+use crate::domain::principal::{ActionType, AgentSlug, Attestation};
 use crate::domain::run::Run;
 use crate::domain::time::Timestamp;
 
@@ -117,6 +117,7 @@ pub(super) fn lease_by_id(conn: &Connection, id: LeaseId) -> Result<Option<Lease
 /// A lease's row.
 pub(super) fn lease(row: &Row<'_>) -> Result<Lease, Fault> {
     let (grant, action): (Option<String>, Option<String>) = (row.get("grant_id")?, row.get("action")?);
+    let proposing_agent: Option<String> = row.get("proposing_agent")?;
     let ended = match maybe_at(row, "ended_at")? {
         None => None,
         Some(at) => Some(Ended {
@@ -129,6 +130,7 @@ pub(super) fn lease(row: &Row<'_>) -> Result<Lease, Fault> {
         id: parsed(row, "id")?,
         run: parsed(row, "run")?,
         agent: parsed(row, "agent")?,
+        proposing_agent: proposing_agent.map(|text| parse(&text, "proposing_agent")).transpose()?,
         phase: word(row.get("phase")?)?,
         environment: parsed(row, "environment")?,
         provider: word(row.get("provider")?)?,
@@ -152,17 +154,19 @@ pub(super) fn lease(row: &Row<'_>) -> Result<Lease, Fault> {
 /// Inserts a lease at its place in the ledger.
 pub(super) fn insert_lease(conn: &Connection, lease: &Lease, place: u64) -> Result<(), Fault> {
     conn.prepare_cached(
-        "INSERT INTO leases (id, place, run, agent, phase, environment, provider, revocability, grant_id, action,
-           key, target, state, opened_at, not_after, hard_end, sent, reference, released_at, revocation, retry_at)
-         VALUES (:id, :place, :run, :agent, :phase, :environment, :provider, :revocability, :grant_id, :action,
-           :key, :target, :state, :opened_at, :not_after, :hard_end, :sent, :reference, :released_at, :revocation,
-           :retry_at)",
+        "INSERT INTO leases (id, place, run, agent, proposing_agent, phase, environment, provider, revocability, grant_id,
+           action, key, target, state, opened_at, not_after, hard_end, sent, reference, released_at, revocation,
+           retry_at)
+         VALUES (:id, :place, :run, :agent, :proposing_agent, :phase, :environment, :provider, :revocability,
+           :grant_id, :action, :key, :target, :state, :opened_at, :not_after, :hard_end, :sent, :reference,
+           :released_at, :revocation, :retry_at)",
     )?
     .execute(named_params! {
         ":id": lease.id.to_string(),
         ":place": number(place)?,
         ":run": lease.run.to_string(),
         ":agent": lease.agent.as_str(),
+        ":proposing_agent": lease.proposing_agent.as_ref().map(AgentSlug::as_str),
         ":phase": lease.phase.name(),
         ":environment": lease.environment.as_str(),
         ":provider": lease.provider.name(),

@@ -1,15 +1,12 @@
 //! The rules in force: their digests and authors, and every directory document that a grant may name.
 
-use std::collections::BTreeSet;
-
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::fault::Fault;
 use super::ledger::Tx;
 use super::rows;
-use crate::broker::ports::{RulesDigests, RulesInForce};
+use crate::broker::ports::{RulesAuthors, RulesDigests, RulesInForce};
 use crate::domain::digest::Digest;
-use crate::domain::principal::PersonSlug;
 
 /// Digests of the rules in force.
 pub(super) fn digests(conn: &Connection) -> Result<Option<RulesDigests>, Fault> {
@@ -27,11 +24,11 @@ pub(super) fn digests(conn: &Connection) -> Result<Option<RulesDigests>, Fault> 
     Ok(found)
 }
 
-/// Authors of the rules in force; nobody when none ever were.
-pub(super) fn authors(conn: &Connection) -> Result<BTreeSet<PersonSlug>, Fault> {
+/// Authors of each part of the rules in force; nobody when none ever were.
+pub(super) fn authors(conn: &Connection) -> Result<RulesAuthors, Fault> {
     match rows::one_text(conn, "SELECT authors FROM rules", [])? {
         Some(authors) => rows::json(&authors),
-        None => Ok(BTreeSet::new()),
+        None => Ok(RulesAuthors::default()),
     }
 }
 

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use rusqlite::params;
 
 use super::fault::{Abort, Fault};
+use super::freezes;
 use super::ledger::Tx;
 use super::listing;
 use super::rows::{self, number};
@@ -23,6 +24,9 @@ pub(super) fn seal(tx: &Tx<'_>, sealings: &[Sealing], limits: OpenCount) -> Resu
     consistent(sealings)?;
     for sealing in sealings {
         run_is_open(tx, sealing)?;
+        if let Some(key) = freezes::first_of(tx.conn, &sealing.freezes)? {
+            return Err(Abort::Refused(SealRefused::Frozen(key)));
+        }
     }
     room_for_all(tx, sealings, limits)?;
     for sealing in sealings {

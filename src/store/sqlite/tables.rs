@@ -148,7 +148,9 @@ CREATE TABLE rules_2 (
   guardrails BLOB NOT NULL CHECK (length(guardrails) = 32),
   authors TEXT NOT NULL
 ) STRICT;
-INSERT INTO rules_2 SELECT one, policy, catalog, directory, zeroblob(32), '[]' FROM rules;
+INSERT INTO rules_2 SELECT one, policy, catalog, directory, zeroblob(32),
+  json_object('policy', json_array(), 'catalog', json_array(), 'directory', json_array(),
+    'guardrails', json_array()) FROM rules;
 DROP TABLE rules;
 ALTER TABLE rules_2 RENAME TO rules;
 
@@ -158,6 +160,9 @@ CREATE INDEX grants_of_run ON grants (run);
 CREATE INDEX grants_suggested ON grants (place) WHERE state = 'suggested';
 
 ALTER TABLE leases ADD COLUMN action TEXT;
+ALTER TABLE leases ADD COLUMN proposing_agent TEXT;
+-- Every grant was proposed by its run's agent.
+UPDATE leases SET proposing_agent = (SELECT agent FROM runs WHERE id = leases.run) WHERE phase = 'execute';
 ALTER TABLE leases ADD COLUMN released_at INTEGER;
 
 CREATE TABLE reservations_2 (
