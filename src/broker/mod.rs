@@ -57,7 +57,7 @@ use crate::domain::id::{GrantId, ReviewId};
 use crate::domain::plan::ProviderKind;
 use crate::domain::principal::PersonSlug;
 use crate::domain::token::TokenSigner;
-use allowance::Allowance;
+use allowance::{AgentAllowances, Allowance};
 use gate::Gate;
 use live::LiveLeases;
 use metrics::Metrics;
@@ -133,6 +133,7 @@ pub struct Broker {
     reserved: ReservedKeys,
     refused_answers: Allowance,
     refused_callers: Allowance,
+    allowances: AgentAllowances,
     waits: Waits,
     reloading: tokio::sync::Mutex<()>,
     needs_fence: bool,

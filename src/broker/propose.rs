@@ -109,8 +109,8 @@ impl Broker {
             .map_err(|e| Refusal::new(Code::ProposalInvalid, e.to_string()))?;
         // Nobody is asked to sign what this broker could never mint.
         self.provider(plan.credential().provider())?;
-        self.conditions_hold(&plan.action().preconditions, plan.action(), &run.environment, &rules).await?;
-        let environment = &run.environment;
+        let (action, environment) = (plan.action(), &run.environment);
+        self.conditions_hold(&action.preconditions, action, environment, &login.client_id, &rules).await?;
         let matter = Matter { rules: &rules, plan: &plan, environment, who: &who, voucher: false, now };
         let considered = self.consider(matter).await?;
         let decision = DecisionId::generate(now);
@@ -118,13 +118,19 @@ impl Broker {
         let standpoint = match self.standpoint(matter, &considered, &proposal, &run).await {
             Ok(standpoint) => standpoint,
             Err(refusal) => {
-                // What was refused is asked again by a replay, too.
-                let kept = self.store.keep_decision(entry, Vec::new()).await;
-                kept.map_err(|e| self.gate.store_failed(&e))?;
+                // What was refused is asked again by a replay, too. SECURITY: within limits, as every refusal.
+                let caller = Actor::Agent(login.client_id.clone());
+                if self.refused_callers.take(&caller.to_string(), now) {
+                    let kept = self.store.keep_decision(entry, Vec::new()).await;
+                    kept.map_err(|e| self.gate.store_failed(&e))?;
+                }
                 return Err(refusal);
             }
         };
         let Standpoint { mut terms, mut standing, reasons } = standpoint;
+        if standing.suggested {
+            self.allowances.suggestion(&login.client_id, now)?;
+        }
         let evidence = Evidence::new(proposal.story);
         let around = Circumstances {
             id: ids.grant,
