@@ -116,6 +116,9 @@ impl Broker {
             };
             let missing = self.missing_with(&record, &approvals).await?;
             let grant = record.sealed.grant();
+            if approval.claims.decision == Answer::Approve {
+                self.way_back_is_open(grant).await?;
+            }
             let complete = state == GrantState::Pending && missing.is_satisfied();
             let state = if complete { GrantState::Approved } else { state };
             let claim_until = (state == GrantState::Approved)
@@ -136,7 +139,10 @@ impl Broker {
                     }
                     self.waits.wake(grant.id);
                     if approval.claims.decision != Answer::Approve {
-                        self.cancel_inverse(&record).await;
+                        // A signature taken back from what still waits for others leaves both as they are.
+                        if !state.is_open() {
+                            self.cancel_other(&record).await;
+                        }
                         self.keep_head().await;
                     }
                     return Ok(AnswerTaken {

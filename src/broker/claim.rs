@@ -120,6 +120,7 @@ impl Broker {
             // What is looked at may have taken seconds, and so may the try before.
             let now = self.gate.may_issue()?;
             self.claimable(&record, now)?;
+            self.way_back_is_ready(grant, now).await?;
             let redecided = self.redecide(&record, approvals.clone(), &rules, now).await?;
             let prepared = provider
                 .prepare(grant.time.lease, &grant.credential, redecided.work_seconds, now)
