@@ -116,6 +116,9 @@ impl Broker {
             };
             let missing = self.missing_with(&record, &approvals).await?;
             let grant = record.sealed.grant();
+            if approval.claims.decision == Answer::Approve {
+                self.way_back_is_open(grant).await?;
+            }
             // One ceremony signs a grant and its way back: who takes one back takes both, and half of it is not signed on.
             let halved = approval.claims.decision == Answer::Withdraw && grant.time.inverse.is_some();
             let state = if halved { GrantState::Withdrawn } else { state };
@@ -139,7 +142,10 @@ impl Broker {
                     }
                     self.waits.wake(grant.id);
                     if approval.claims.decision != Answer::Approve {
-                        self.cancel_inverse(&record).await;
+                        // A signature taken back from what still waits for others leaves both as they are.
+                        if !state.is_open() {
+                            self.cancel_other(&record).await;
+                        }
                         self.keep_head().await;
                     }
                     return Ok(AnswerTaken {

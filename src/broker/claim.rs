@@ -110,12 +110,17 @@ impl Broker {
                 "`plan_digest` is not the one in the grant: the plan that was signed, and no other, is carried out",
             ));
         }
-        self.conditions_hold(&grant.action.preconditions, &grant.action, &grant.environment, &rules).await?;
+        let (action, environment) = (&grant.action, &grant.environment);
+        self.conditions_hold(&action.preconditions, action, environment, agent, &rules).await?;
         let provider = self.provider(grant.credential.provider())?.clone();
         let after = self.taken_back(&record).await?;
         let left = self.leases_of_run(run.id).await?;
         let under_way = UnderWay::begin(self, grant.time.lease);
         for _ in 0..TRIES {
+            // What is looked at may have taken seconds, and so may the try before.
+            let now = self.gate.may_issue()?;
+            self.claimable(&record, now)?;
+            self.way_back_is_ready(grant, now).await?;
             let redecided = self.redecide(&record, approvals.clone(), &rules, now).await?;
             let prepared = provider
                 .prepare(grant.time.lease, &grant.credential, redecided.work_seconds, now)

@@ -8,38 +8,49 @@ use super::ports::AwsPlace;
 use super::refusal::{Code, Refusal};
 use super::rules::Rules;
 use crate::domain::action::{Action, Precondition};
-use crate::domain::principal::{Environment, Name};
+use crate::domain::principal::{AgentSlug, Environment, Name};
+
+/// SECURITY: one wording for what is not so and what cannot be looked at. An agent names what is compared with what; told
+/// apart, the two would let it read through the broker.
+const NOT_SO: &str = "a condition of the grant does not hold, or cannot be looked at now";
 
 impl Broker {
-    /// INVARIANT: unknown-is-no. Every condition is looked at now and has its value, or it is refused which does not.
+    /// INVARIANT: unknown-is-no. Every condition is looked at now, for `agent`, and has its value, or it is refused.
     pub(super) async fn conditions_hold(
         &self,
         conditions: &[Precondition],
         action: &Action,
         environment: &Environment,
+        agent: &AgentSlug,
         rules: &Rules,
     ) -> Result<(), Refusal> {
-        let failed = |text: String| Err(Refusal::new(Code::PreconditionFailed, text).retry_after(10));
         let filling: BTreeMap<String, String> =
             action.parameters.iter().map(|(name, value)| (name.clone(), value.to_string())).collect();
         let target = rules.catalog.environments().get(environment);
         let place = target.and_then(|target| target.aws.as_ref()).map(AwsPlace::from);
         for condition in conditions {
+            self.allowances.look(agent, self.gate.now())?;
             let name = condition.name.parse::<Name>().ok();
             let Some(probe) = name.and_then(|name| rules.guardrails.probes().get(&name)) else {
-                return failed(format!(
-                    "`{}` is no probe of this broker; a precondition names one of its guardrails",
-                    condition.name
+                return Err(Refusal::new(
+                    Code::PreconditionFailed,
+                    "a condition of the grant is no probe of this broker; name one of its guardrails",
                 ));
             };
-            match self.looker.look(probe, &filling, place.as_ref()).await {
-                Ok(found) if found == condition.value => {}
-                Ok(_) => {
-                    return failed(format!("`{}` is not `{}` now", condition.name, condition.value));
+            let found = self.looker.look(probe, &filling, place.as_ref()).await;
+            match &found {
+                Ok(found) if *found == condition.value => continue,
+                Ok(_) => tracing::info!(probe = %condition.name, %agent, "a condition does not hold"),
+                Err(why) => {
+                    tracing::warn!(probe = %condition.name, %agent, %why, "a condition cannot be looked at")
                 }
-                Err(why) => return failed(format!("`{}` cannot be looked at: {why}", condition.name)),
             }
+            return Err(not_so());
         }
         Ok(())
     }
+}
+
+fn not_so() -> Refusal {
+    Refusal::new(Code::PreconditionFailed, NOT_SO).retry_after(10)
 }

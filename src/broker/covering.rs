@@ -7,18 +7,40 @@ use super::playbooks::{uses_key, window_key};
 use super::ports::{Counted, GrantRecord, PlaybookRecord, PlaybookUse, Reservation};
 use super::refusal::{Code, Refusal};
 use super::rules::Rules;
-use crate::domain::alert::Alert;
+use crate::domain::alert::{Alert, StartingAlert};
 use crate::domain::authority::{CoveredGrant, Quorum, SignedPlaybook};
 use crate::domain::decision::Terms;
 use crate::domain::digest::Digest;
 use crate::domain::playbook::{Playbook, Trigger};
 use crate::domain::time::Timestamp;
 
+/// Probes that are looked at for one proposal, over all playbooks that might cover it.
+const PROBES_PER_REQUEST: usize = 16;
+
 /// A playbook that covers a plan now.
 pub(super) struct Covering {
     pub(super) playbook: SignedPlaybook,
-    /// Source and id of the alert that started it.
-    pub(super) alert: Option<String>,
+    /// The alert that started it.
+    pub(super) alert: Option<StartingAlert>,
+}
+
+/// What a proposal has to start a playbook with.
+struct Start<'a> {
+    /// The token that was passed on.
+    alert: Option<&'a str>,
+    /// Probes that may still be looked at.
+    probes_left: usize,
+}
+
+impl Start<'_> {
+    /// Takes as many looks as a playbook needs, or none at all.
+    fn take_probes(&mut self, needed: usize) -> Result<(), String> {
+        let left = self.probes_left.checked_sub(needed);
+        self.probes_left = left.ok_or_else(|| {
+            format!("at most {PROBES_PER_REQUEST} probes are looked at for one proposal, and it needs more than are left")
+        })?;
+        Ok(())
+    }
 }
 
 impl Broker {
@@ -31,13 +53,14 @@ impl Broker {
     ) -> Result<Result<Covering, Vec<String>>, Refusal> {
         let (action, now) = (matter.plan.action(), matter.now);
         let records = self.store.playbooks(now).await.map_err(|e| self.gate.store_failed(&e))?;
+        let mut start = Start { alert, probes_left: PROBES_PER_REQUEST };
         let mut why = Vec::new();
         for record in &records {
             let Some(playbook) = record.administration.sealed.playbook() else { continue };
             if playbook.action != action.action_type || playbook.environment != *matter.environment {
                 continue;
             }
-            match self.covers(record, playbook, matter, terms, alert).await? {
+            match self.covers(record, playbook, matter, terms, &mut start).await? {
                 Ok(covering) => return Ok(Ok(covering)),
                 Err(reason) => why.push(format!("playbook {}: {reason}", playbook.name)),
             }
@@ -54,7 +77,7 @@ impl Broker {
         playbook: &Playbook,
         matter: Matter<'_>,
         terms: &Terms,
-        alert: Option<&str>,
+        start: &mut Start<'_>,
     ) -> Result<Result<Covering, String>, Refusal> {
         let Matter { rules, plan, environment, who, now, .. } = matter;
         let digest = record.administration.sealed.digest();
@@ -81,7 +104,7 @@ impl Broker {
             Ok(signed) => signed,
             Err(reason) => return Ok(Err(reason)),
         };
-        let alert = match self.started(playbook, matter, alert).await {
+        let alert = match self.started(playbook, matter, start).await? {
             Ok(alert) => alert,
             Err(reason) => return Ok(Err(reason)),
         };
@@ -116,29 +139,40 @@ impl Broker {
         })
     }
 
-    /// INVARIANT: unknown-is-no. What starts the playbook, seen by the broker itself; source and id of an alert.
+    /// INVARIANT: unknown-is-no. What starts the playbook, seen by the broker itself; or why it does not start, in words
+    /// that hold nothing the agent wrote.
     async fn started(
         &self,
         playbook: &Playbook,
         matter: Matter<'_>,
-        alert: Option<&str>,
-    ) -> Result<Option<String>, String> {
-        let Matter { rules, plan, environment, now, .. } = matter;
+        start: &mut Start<'_>,
+    ) -> Result<Result<Option<StartingAlert>, String>, Refusal> {
+        let Matter { rules, plan, environment, who, now, .. } = matter;
         match &playbook.trigger {
-            Trigger::Probes(conditions) => self
-                .conditions_hold(conditions, plan.action(), environment, rules)
-                .await
-                .map(|()| None)
-                .map_err(|refusal| refusal.message),
+            Trigger::Probes(conditions) => {
+                if let Err(reason) = start.take_probes(conditions.len()) {
+                    return Ok(Err(reason));
+                }
+                let agent = &who.proposing_agent;
+                match self.conditions_hold(conditions, plan.action(), environment, agent, rules).await {
+                    Ok(()) => Ok(Ok(None)),
+                    Err(refusal) if refusal.code == Code::LimitReached => Err(refusal),
+                    Err(refusal) => Ok(Err(refusal.message)),
+                }
+            }
             Trigger::Alert { source, alert: name } => {
-                let token = alert.ok_or("it starts with a signed alert; pass it on as `alert`")?;
+                let Some(token) = start.alert else {
+                    return Ok(Err("it starts with a signed alert; pass it on as `alert`".into()));
+                };
                 let issuer = &self.settings.issuer;
-                let alert = Alert::verify(token, rules.guardrails.alert_sources(), issuer, now)
-                    .map_err(|error| error.to_string())?;
-                let claims = alert.claims;
+                let alert = match Alert::verify(token, rules.guardrails.alert_sources(), issuer, now) {
+                    Ok(alert) => alert,
+                    Err(error) => return Ok(Err(error.fixed_words().into())),
+                };
+                let claims = &alert.claims;
                 match claims.iss == *source && claims.alert == *name && claims.environment == *environment {
-                    true => Ok(Some(format!("{}:{}", claims.iss, claims.jti))),
-                    false => Err("the alert is another one than it starts with".into()),
+                    true => Ok(Ok(Some(StartingAlert::from(&alert)))),
+                    false => Ok(Err("the alert is another one than it starts with".into())),
                 }
             }
         }
@@ -168,15 +202,15 @@ impl Broker {
         self.in_use(found, playbook, used, matter.rules, matter.now).map_err(&out)?;
         match &playbook.trigger {
             Trigger::Probes(conditions) => {
-                self.conditions_hold(conditions, &grant.action, &grant.environment, matter.rules).await?;
+                let (action, agent) = (&grant.action, &grant.who.claiming_agent);
+                self.conditions_hold(conditions, action, &grant.environment, agent, matter.rules).await?;
             }
-            // Its alert was verified when the grant was sealed. Whoever sent it must still be believed.
-            Trigger::Alert { source, .. }
-                if !matter.rules.guardrails.alert_sources().contains_key(source) =>
-            {
-                return Err(out(format!("`{source}` is no source of alerts any more")));
+            Trigger::Alert { source, .. } => {
+                let sources = matter.rules.guardrails.alert_sources();
+                let alert = grant.decision.alert.as_ref().filter(|alert| alert.source == *source);
+                let alert = alert.ok_or_else(|| out("the grant names no alert of its source".into()))?;
+                alert.still_counts(sources, matter.now).map_err(|why| out(why.into()))?;
             }
-            Trigger::Alert { .. } => {}
         }
         let signed = self.signed_playbook(found, terms, matter.rules).await?.map_err(&out)?;
         CoveredGrant::check(record.sealed.clone(), signed).map_err(&out)
@@ -201,8 +235,8 @@ pub(super) fn use_of(covered: &CoveredGrant, now: Timestamp) -> (PlaybookUse, Ve
 }
 
 /// What the one use of an alert is counted under.
-fn alert_key(alert: &str) -> String {
-    format!("alert:{alert}")
+fn alert_key(alert: &StartingAlert) -> String {
+    format!("alert:{}:{}", alert.source, alert.id)
 }
 
 fn window(playbook: &Playbook, digest: Digest, now: Timestamp) -> Reservation {
@@ -211,5 +245,19 @@ fn window(playbook: &Playbook, digest: Digest, now: Timestamp) -> Reservation {
         amount: 1,
         since: Some(now.plus(-i64::from(playbook.budget.seconds))),
         limit: u64::from(playbook.budget.uses),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_proposal_has_so_many_probes_looked_at_and_no_more() {
+        let mut start = Start { alert: None, probes_left: PROBES_PER_REQUEST };
+        assert_eq!(start.take_probes(10), Ok(()));
+        assert!(start.take_probes(7).is_err());
+        assert_eq!(start.take_probes(6), Ok(()));
+        assert!(start.take_probes(1).is_err());
     }
 }

@@ -112,7 +112,7 @@ impl Broker {
             Ok(()) => {
                 self.gate.store_recorded(now);
                 self.waits.wake(id);
-                self.cancel_inverse(&record).await;
+                self.cancel_other(&record).await;
                 self.keep_head().await;
                 Ok(GrantState::Cancelled)
             }

@@ -192,6 +192,7 @@ pub(super) fn keys_of_lease(lease: &Lease) -> Vec<FreezeKey> {
     if lease.grant.is_some() {
         keys.extend(lease.action.clone().map(FreezeKey::Action));
     }
+    keys.extend(lease.proposing_agent.clone().map(FreezeKey::Agent));
     keys
 }
 

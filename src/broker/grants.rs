@@ -199,11 +199,13 @@ impl Broker {
         Ok(lines)
     }
 
-    /// Plans that were rendered for a person to carry out, newest first.
+    /// Plans that were rendered for a person to carry out and whose time has not run out, newest first.
     pub async fn suggestions(&self, person: &PersonSlug) -> Result<Vec<ApprovalLine>, Refusal> {
         let rules = self.rules();
         let found = self.store.suggestions().await.map_err(|e| self.gate.store_failed(&e))?;
-        Ok(found.iter().map(|record| line(record, person, &rules.directory)).collect())
+        let now = self.gate.now();
+        let timely = found.iter().filter(|record| !record.sealed.grant().time.approve_by.has_passed(now));
+        Ok(timely.map(|record| line(record, person, &rules.directory)).collect())
     }
 
     /// The exact bytes of a grant of either type and what happened to it, for people.

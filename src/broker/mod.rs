@@ -59,7 +59,7 @@ use arc_swap::ArcSwap;
 use crate::domain::id::{GrantId, ReviewId};
 use crate::domain::plan::ProviderKind;
 use crate::domain::token::TokenSigner;
-use allowance::Allowance;
+use allowance::{AgentAllowances, Allowance};
 use frozen::Frozen;
 use gate::Gate;
 use live::LiveLeases;
@@ -140,6 +140,7 @@ pub struct Broker {
     reserved: ReservedKeys,
     refused_answers: Allowance,
     refused_callers: Allowance,
+    allowances: AgentAllowances,
     waits: Waits,
     reloading: tokio::sync::Mutex<()>,
     needs_fence: bool,

@@ -57,6 +57,7 @@ impl Broker {
                 format!("`source` has 1 to {MAX_SOURCE_BYTES} bytes"),
             ));
         }
+        self.allowances.observation(agent, now)?;
         let mut event = Event::new(EventKind::ObservationRecorded, Actor::Agent(agent.clone()), now)
             .run(run.id)
             .fact("trust", "untrusted")

@@ -115,8 +115,14 @@ impl Broker {
             ReadPhase::Observe(set) => {
                 lease.action = Some(set.clone());
                 let trust = rules.catalog.observe_sets().get(set).map_or(Trust::Untrusted, ObserveSet::trust);
-                let source = set.to_string();
-                Some(Observation { agent: agent.clone(), run: id, at: now, source, trust })
+                Some(Observation::with_credential(
+                    agent.clone(),
+                    id,
+                    set.to_string(),
+                    trust,
+                    lease.not_after,
+                    now,
+                ))
             }
         };
         let actor = Actor::Agent(agent.clone());

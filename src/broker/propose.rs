@@ -61,7 +61,7 @@ pub struct Proposed {
     /// Who could sign, by group.
     #[schema(value_type = Object)]
     pub eligible: BTreeMap<GroupSlug, Vec<PersonSlug>>,
-    /// The grant of the way back, made with it; the same people sign both.
+    /// The grant of the way back, made with it; the same people sign both. Never inside a playbook, nor of a suggestion.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub inverse: Option<GrantId>,
@@ -85,6 +85,7 @@ impl Broker {
     }
 
     async fn try_propose(&self, login: &TokenClaims, proposal: Proposal) -> Result<Proposed, Refusal> {
+        let stops = self.live.stops_so_far();
         let now = self.gate.may_issue()?;
         self.usable_lease(login, Phase::Decide, now)?;
         let run = self.run_of(login.txn, Some(&login.client_id)).await?;
@@ -110,8 +111,8 @@ impl Broker {
             .map_err(|e| Refusal::new(Code::ProposalInvalid, e.to_string()))?;
         // Nobody is asked to sign what this broker could never mint.
         self.provider(plan.credential().provider())?;
-        self.conditions_hold(&plan.action().preconditions, plan.action(), &run.environment, &rules).await?;
-        let environment = &run.environment;
+        let (action, environment) = (plan.action(), &run.environment);
+        self.conditions_hold(&action.preconditions, action, environment, &login.client_id, &rules).await?;
         let matter = Matter { rules: &rules, plan: &plan, environment, who: &who, voucher: false, now };
         let considered = self.consider(matter).await?;
         let decision = DecisionId::generate(now);
@@ -119,13 +120,19 @@ impl Broker {
         let standpoint = match self.standpoint(matter, &considered, &proposal, &run).await {
             Ok(standpoint) => standpoint,
             Err(refusal) => {
-                // What was refused is asked again by a replay, too.
-                let kept = self.store.keep_decision(entry, Vec::new()).await;
-                kept.map_err(|e| self.gate.store_failed(&e))?;
+                // What was refused is asked again by a replay, too. SECURITY: within limits, as every refusal.
+                let caller = Actor::Agent(login.client_id.clone());
+                if self.refused_callers.take(&caller.to_string(), now) {
+                    let kept = self.store.keep_decision(entry, Vec::new()).await;
+                    kept.map_err(|e| self.gate.store_failed(&e))?;
+                }
                 return Err(refusal);
             }
         };
         let Standpoint { mut terms, mut standing, reasons } = standpoint;
+        if standing.suggested {
+            self.allowances.suggestion(&login.client_id, now)?;
+        }
         let evidence = Evidence::new(proposal.story);
         let around = Circumstances {
             id: ids.grant,
@@ -164,7 +171,7 @@ impl Broker {
         let (state, claim_until) = (proposed.state, proposed.claim_until);
         let sealing = Sealing { sealed, evidence, state, claim_until, freezes };
         let sealings: Vec<Sealing> = [sealing].into_iter().chain(back).collect();
-        self.seal(sealings, decisions, now).await?;
+        self.seal(sealings, decisions, stops, now).await?;
         if proposed.state == GrantState::Pending {
             self.tell_people("approval_needed", proposed.grant);
         }

@@ -12,11 +12,13 @@ use crate::domain::principal::{Actor, AgentSlug};
 use crate::domain::time::Timestamp;
 
 impl Broker {
-    /// Stores what was sealed, with the keys it will be claimed with spoken for.
+    /// Stores what was sealed, with the keys it will be claimed with spoken for; `stops` is how many stops there were
+    /// before anything was read for it.
     pub(super) async fn seal(
         &self,
         sealings: Vec<Sealing>,
         decisions: Vec<DecisionEntry>,
+        stops: usize,
         now: Timestamp,
     ) -> Result<(), Refusal> {
         let mut keys = Vec::new();
@@ -47,15 +49,15 @@ impl Broker {
         }
         keys.iter().for_each(|key| self.reserved.sealed(key));
         self.gate.store_recorded(now);
-        self.not_stopped_meanwhile(&sealed).await
+        self.not_stopped_meanwhile(&sealed, stops).await
     }
 
     /// INVARIANT: stop-always-works. Of a stop that lists open grants and this look at memory, one sees the other: what
     /// was stopped or frozen while it was sealed is not handed out, and cancelled.
-    async fn not_stopped_meanwhile(&self, sealings: &[Sealing]) -> Result<(), Refusal> {
+    async fn not_stopped_meanwhile(&self, sealings: &[Sealing], stops: usize) -> Result<(), Refusal> {
         let open = || sealings.iter().filter(|sealing| sealing.state.is_open());
         let allowed = open().try_for_each(|sealing| {
-            self.not_stopped(sealing.sealed.grant())?;
+            self.not_stopped_since(stops, sealing.sealed.grant())?;
             self.not_frozen(&sealing.freezes)
         });
         if allowed.is_err() {

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwap;
 
-use super::allowance::{Allowance, PER_CALLER, PER_GRANT};
+use super::allowance::{AgentAllowances, Allowance, PER_CALLER, PER_GRANT};
 use super::frozen::Frozen;
 use super::gate::Gate;
 use super::live::LiveLeases;
@@ -110,6 +110,7 @@ impl Broker {
             reserved: ReservedKeys::default(),
             refused_answers: Allowance::new(PER_GRANT),
             refused_callers: Allowance::new(PER_CALLER),
+            allowances: AgentAllowances::default(),
             waits,
             reloading: tokio::sync::Mutex::new(()),
             needs_fence: check == HeadCheck::NeedsFence,

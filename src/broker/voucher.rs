@@ -8,10 +8,12 @@ use super::ports::{DecisionEntry, GrantRecord, Sealing};
 use super::refusal::{Code, Refusal};
 use crate::catalog::{self, Ids};
 use crate::domain::decision::{Terms, Verdict};
-use crate::domain::grant::{Circumstances, GrantState, Inverse, SealedGrant, Standing, Who};
+use crate::domain::digest::Digest;
+use crate::domain::grant::{Circumstances, Grant, GrantState, Inverse, SealedGrant, Standing, Who};
 use crate::domain::id::{DecisionId, GrantId, LeaseId};
 use crate::domain::key::Thumbprint;
 use crate::domain::proposal::{Evidence, Story};
+use crate::domain::time::Timestamp;
 
 impl Broker {
     /// Seals the inverse of a plan that waits for signatures under `terms`; the rule of both is the stricter of both.
@@ -94,10 +96,75 @@ impl Broker {
         }
     }
 
-    /// People said no to a grant, or nobody asks for it any more: its way back goes with it.
-    pub(super) async fn cancel_inverse(&self, record: &GrantRecord) {
-        let Some(inverse) = record.sealed.grant().time.inverse else { return };
-        // Were it left, it could never be claimed anyway: what it takes back was never released.
-        self.cancel_unasked(inverse.grant).await;
+    /// A grant was denied, withdrawn or cancelled: the other of its pair goes with it. An action whose way back is over
+    /// is not to be signed or claimed any more, and a way back from what was never done has no meaning. An action that
+    /// was claimed before stays what it is.
+    pub(super) async fn cancel_other(&self, record: &GrantRecord) {
+        let time = &record.sealed.grant().time;
+        let Some(other) = time.inverse.map(|inverse| inverse.grant).or(time.inverse_of) else { return };
+        // Should the store fail here, still neither is claimed without the other.
+        self.cancel_unasked(other).await;
+    }
+
+    /// A grant that names a way back is signed only while that one can be signed, too.
+    pub(super) async fn way_back_is_open(&self, grant: &Grant) -> Result<(), Refusal> {
+        let Some(inverse) = grant.time.inverse else { return Ok(()) };
+        let back = self.record_of(inverse.grant).await?;
+        match back.state.is_open() {
+            true => Ok(()),
+            false => Err(Refusal::new(
+                Code::GrantNotOpen,
+                format!("its way back {} is `{}`; propose again", inverse.grant, back.state),
+            )),
+        }
+    }
+
+    /// What people signed with a way back is claimed only while its way back is approved.
+    pub(super) async fn way_back_is_ready(&self, grant: &Grant, now: Timestamp) -> Result<(), Refusal> {
+        let Some(inverse) = grant.time.inverse else { return Ok(()) };
+        let back = self.record_of(inverse.grant).await?;
+        way_back_is_ready(&back.sealed.digest(), &inverse, back.state, back.claim_until, now)
+    }
+}
+
+fn way_back_is_ready(
+    stored: &Digest,
+    named: &Inverse,
+    state: GrantState,
+    claim_until: Option<Timestamp>,
+    now: Timestamp,
+) -> Result<(), Refusal> {
+    let code = match state {
+        _ if *stored != named.digest => Code::GrantForeign,
+        GrantState::Approved if claim_until.is_some_and(|until| !until.has_passed(now)) => return Ok(()),
+        GrantState::Pending => Code::ApprovalsMissing,
+        _ => Code::GrantNotOpen,
+    };
+    let text =
+        format!("its way back {} is `{state}`, or its time ran out; it must be approved first", named.grant);
+    Err(Refusal::new(code, text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::from_seconds(1_000);
+
+    #[test]
+    fn an_action_signed_with_a_way_back_is_claimed_only_while_the_way_back_is_approved() {
+        let digest = Digest::of(b"back");
+        let named = Inverse { grant: GrantId::generate(NOW), digest };
+        let ready =
+            |state, until| way_back_is_ready(&digest, &named, state, until, NOW).map_err(|no| no.code);
+        assert_eq!(ready(GrantState::Approved, Some(NOW.plus(1))), Ok(()));
+        assert_eq!(ready(GrantState::Approved, Some(NOW)), Err(Code::GrantNotOpen));
+        assert_eq!(ready(GrantState::Pending, None), Err(Code::ApprovalsMissing));
+        for over in [GrantState::Denied, GrantState::Withdrawn, GrantState::Cancelled, GrantState::Lapsed] {
+            assert_eq!(ready(over, Some(NOW.plus(1))), Err(Code::GrantNotOpen), "{over}");
+        }
+        let other =
+            way_back_is_ready(&Digest::of(b"other"), &named, GrantState::Approved, Some(NOW.plus(1)), NOW);
+        assert_eq!(other.unwrap_err().code, Code::GrantForeign);
     }
 }

@@ -92,6 +92,22 @@ pub enum AlertError {
     Expired(Timestamp),
 }
 
+impl AlertError {
+    /// Why, in words of ours alone: the claims of a token that does not count are whatever its bearer wrote.
+    pub fn fixed_words(&self) -> &'static str {
+        match self {
+            Self::Token(_) => "the alert is not well formed, or its signature does not verify",
+            Self::UnknownSource(_) => "the alert names no configured source",
+            Self::UnknownKey { .. } => "the alert's key is not registered for its source",
+            Self::OtherBroker => "the alert is for another broker",
+            Self::BadName => "the alert's name is empty, too long, or not printable ASCII",
+            Self::FromTheFuture { .. } => "the alert was signed in the future",
+            Self::Stale { .. } => "the alert was signed too long ago",
+            Self::Expired(_) => "the alert expired",
+        }
+    }
+}
+
 /// A verified alert.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Alert {
@@ -99,6 +115,47 @@ pub struct Alert {
     pub claims: AlertClaims,
     /// The key that signed.
     pub key: Thumbprint,
+    /// It counts for nothing from here on.
+    pub counts_until: Timestamp,
+}
+
+/// The alert that started a grant, as the grant names it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StartingAlert {
+    /// Who signed it, as the guardrails name the source.
+    pub source: Name,
+    /// Its `jti`: it starts nothing else.
+    pub id: AlertId,
+    /// Thumbprint of the key that verified it.
+    pub key: Thumbprint,
+    /// It counts for nothing from here on.
+    pub counts_until: Timestamp,
+}
+
+impl From<&Alert> for StartingAlert {
+    fn from(alert: &Alert) -> Self {
+        let Alert { claims, key, counts_until } = alert;
+        Self { source: claims.iss.clone(), id: claims.jti, key: *key, counts_until: *counts_until }
+    }
+}
+
+impl StartingAlert {
+    /// Whether it still counts at `now`: its time has not passed, and its key is still one of its source's.
+    pub fn still_counts(
+        &self,
+        sources: &BTreeMap<Name, AlertSource>,
+        now: Timestamp,
+    ) -> Result<(), &'static str> {
+        if self.counts_until.has_passed(now) {
+            return Err("the alert that started it does not count any more");
+        }
+        let source = sources.get(&self.source);
+        match source.is_some_and(|source| source.keys.iter().any(|key| key.thumbprint() == self.key)) {
+            true => Ok(()),
+            false => Err("the key of the alert that started it is not its source's any more"),
+        }
+    }
 }
 
 impl Alert {
@@ -133,7 +190,10 @@ impl Alert {
         if claims.exp.has_passed(now) {
             return Err(AlertError::Expired(claims.exp));
         }
-        Ok(Self { claims, key: kid })
+        // It is fresh through the whole of its last second.
+        let fresh_until = claims.iat.plus(i64::from(source.fresh_seconds) + 1);
+        let counts_until = fresh_until.min(claims.exp);
+        Ok(Self { claims, key: kid, counts_until })
     }
 }
 
@@ -199,6 +259,42 @@ mod tests {
         assert_eq!(alert.claims.alert, "CheckoutLatencyHigh");
         assert_eq!(alert.key, scene.key.public().thumbprint());
         assert!(scene.with(|claims| claims["alert"] = json!("x".repeat(128))).is_ok());
+    }
+
+    #[test]
+    fn no_word_of_a_refused_alert_is_in_the_reason_it_is_refused_for() {
+        let scene = Scene::set();
+        let said = "sign-this-now";
+        for change in [
+            |claims: &mut Value| claims["iss"] = json!("sign-this-now"),
+            |claims: &mut Value| claims["environment"] = json!("sign-this-now!"),
+            |claims: &mut Value| claims["sign-this-now"] = json!(1),
+        ] {
+            let error = scene.with(change).unwrap_err();
+            assert!(!error.fixed_words().contains(said), "{error}");
+        }
+        let unknown = scene.with(|claims| claims["iss"] = json!(said)).unwrap_err();
+        assert_eq!(unknown.fixed_words(), "the alert names no configured source");
+    }
+
+    #[test]
+    fn an_alert_starts_a_claim_while_it_counts_and_its_key_is_its_sources() {
+        let scene = Scene::set();
+        let fresh = scene.with(|claims| claims["exp"] = json!(NOW.plus(9_000))).unwrap();
+        assert_eq!(fresh.counts_until, NOW.plus(301));
+        let alert = scene.with(|claims| claims["exp"] = json!(NOW.plus(200))).unwrap();
+        assert_eq!(alert.counts_until, NOW.plus(200));
+        let started = StartingAlert::from(&alert);
+        assert_eq!(started.still_counts(&scene.sources, NOW.plus(199)), Ok(()));
+        assert!(started.still_counts(&scene.sources, NOW.plus(200)).unwrap_err().contains("not count"));
+        let pager: Name = "pager".parse().unwrap();
+        let other = StartingAlert { source: pager, ..started.clone() };
+        assert!(other.still_counts(&scene.sources, NOW).unwrap_err().contains("key"));
+        let mut sources = scene.sources.clone();
+        sources.get_mut(&started.source).unwrap().keys =
+            vec![SigningKey::generate().unwrap().public().clone()];
+        assert!(started.still_counts(&sources, NOW).unwrap_err().contains("key"));
+        assert!(started.still_counts(&BTreeMap::new(), NOW).unwrap_err().contains("key"));
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use super::action::Action;
+use super::alert::StartingAlert;
 use super::canonical::{self, CanonicalError};
 use super::decision::{Terms, Tier};
 use super::digest::Digest;
@@ -104,9 +105,9 @@ pub struct DecisionRecord {
     /// Digest of the playbook, for an autonomous grant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub playbook: Option<Digest>,
-    /// Source and id of the signed alert that started it, which starts nothing else.
+    /// The signed alert that started it, which starts nothing else.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub alert: Option<String>,
+    pub alert: Option<StartingAlert>,
     /// Whether people sign under the break-glass rule instead of the policy's.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub break_glass: bool,
@@ -190,8 +191,8 @@ pub struct Standing {
     pub authors: BTreeSet<PersonSlug>,
     /// The playbook it lies inside: nobody signs the grant itself.
     pub playbook: Option<Digest>,
-    /// Source and id of the signed alert that started it.
-    pub alert: Option<String>,
+    /// The signed alert that started it.
+    pub alert: Option<StartingAlert>,
     /// The break-glass rule stands in for the policy's.
     pub break_glass: bool,
     /// A suggestion: nobody signs, and nothing can be claimed.

@@ -23,7 +23,7 @@ pub struct Observation {
     pub agent: AgentSlug,
     /// In which run.
     pub run: RunId,
-    /// When.
+    /// When; with a credential for what is untrusted, the last instant at which it can be read.
     pub at: Timestamp,
     /// The observe set, or `elsewhere`.
     pub source: String,
@@ -31,5 +31,40 @@ pub struct Observation {
     pub trust: Trust,
 }
 
+impl Observation {
+    /// What can be read with an observe credential from `now` until `not_after`. Untrusted sources count from the last
+    /// possible reading, since nobody sees when the agent reads.
+    pub fn with_credential(
+        agent: AgentSlug,
+        run: RunId,
+        source: String,
+        trust: Trust,
+        not_after: Timestamp,
+        now: Timestamp,
+    ) -> Self {
+        let at = match trust {
+            Trust::Untrusted => not_after.max(now),
+            Trust::Trusted => now,
+        };
+        Self { agent, run, at, source, trust }
+    }
+}
+
 /// The source of what was not read through the broker.
 pub const ELSEWHERE: &str = "elsewhere";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn untrusted_reading_counts_from_the_last_instant_the_credential_allows_it() {
+        let now = Timestamp::from_seconds(1_000);
+        let at = |trust| {
+            let (agent, run) = ("reader".parse().unwrap(), RunId::generate(now));
+            Observation::with_credential(agent, run, "logs".into(), trust, now.plus(900), now).at
+        };
+        assert_eq!(at(Trust::Untrusted), now.plus(900));
+        assert_eq!(at(Trust::Trusted), now);
+    }
+}

@@ -12,7 +12,8 @@ use crate::cli::person::{PersonArgs, PersonClient, read};
 use crate::cli::render::render_story;
 use crate::cli::terminal::{Output, ask_for_code};
 use crate::domain::approval::Answer;
-use crate::domain::grant::GrantState;
+use crate::domain::decision::Tier;
+use crate::domain::grant::{Grant, GrantState};
 use crate::domain::id::GrantId;
 use crate::domain::key::Custody;
 use crate::domain::proposal::visible;
@@ -131,8 +132,28 @@ async fn way_back(
     if named.digest() != inverse.digest || named.grant().time.inverse_of != Some(grant.id) {
         return Err(no("the way back that the broker shows is not the one in the grant"));
     }
+    belongs(grant, named.grant()).map_err(|why| no(&format!("its way back {} {why}", inverse.grant)))?;
     check(client, open, &back, !is_signed(client, &back))?;
     Ok(Some(back))
+}
+
+/// One ceremony signs both: the way back may differ from what it takes back in what it does, not in where, for whom and
+/// under which authority.
+fn belongs(grant: &Grant, back: &Grant) -> Result<(), &'static str> {
+    let unlike = [
+        (back.environment != grant.environment, "is for another environment"),
+        (back.who.run != grant.who.run, "belongs to another run"),
+        (back.who.claiming_agent != grant.who.claiming_agent, "is claimed by another agent"),
+        (back.who.requester != grant.who.requester, "is asked for by another person"),
+        (back.issuer != grant.issuer, "is of another broker"),
+        (back.time.inverse.is_some(), "names a way back of its own"),
+        (back.decision.break_glass, "is asked for under the break-glass rule"),
+        (back.decision.tier != Tier::NeedsApproval, "is nothing that people sign"),
+    ];
+    match unlike.into_iter().find(|(differs, _)| *differs) {
+        Some((_, why)) => Err(why),
+        None => Ok(()),
+    }
 }
 
 /// A ceremony may have been broken off after its first half: then only the other half is left to sign.
@@ -205,4 +226,46 @@ fn check(
         return no(format!("the broker says you may not sign: {}", visible(why)));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::cli::render::tests::grant;
+    use crate::domain::digest::Digest;
+    use crate::domain::id::RunId;
+    use crate::domain::time::Timestamp;
+
+    #[test]
+    fn what_is_signed_along_as_a_way_back_is_for_the_same_place_people_and_agent() {
+        let forward = grant();
+        let pair = |change: &dyn Fn(&mut Value)| {
+            let mut back = forward.clone();
+            back["id"] = json!(GrantId::generate(Timestamp::from_seconds(1)));
+            change(&mut back);
+            let read = |value: &Value| serde_json::from_value::<Grant>(value.clone()).unwrap();
+            belongs(&read(&forward), &read(&back))
+        };
+        assert_eq!(pair(&|_| {}), Ok(()));
+        assert_eq!(pair(&|back| back["action"]["parameters"]["size"] = json!(2)), Ok(()));
+        let run = RunId::generate(Timestamp::from_seconds(1));
+        let inverse = json!({"grant": GrantId::nil(), "digest": Digest::of(b"x")});
+        for (member, value, why) in [
+            ("/environment", json!("staging"), "another environment"),
+            ("/who/run", json!(run), "another run"),
+            ("/who/claiming_agent", json!("other"), "another agent"),
+            ("/who/requester", json!("mallory"), "another person"),
+            ("/issuer", json!("https://other.example"), "another broker"),
+            ("/decision/tier", json!("suggest_only"), "nothing that people sign"),
+        ] {
+            let told = pair(&|back| *back.pointer_mut(member).unwrap() = value.clone());
+            assert!(told.unwrap_err().contains(why), "{member}");
+        }
+        assert!(pair(&|back| back["time"]["inverse"] = inverse.clone()).unwrap_err().contains("of its own"));
+        assert!(
+            pair(&|back| back["decision"]["break_glass"] = json!(true)).unwrap_err().contains("break-glass")
+        );
+    }
 }

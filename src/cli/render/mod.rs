@@ -201,4 +201,4 @@ fn record(page: &mut Page, sealed: &SealedGrant) {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

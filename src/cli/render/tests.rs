@@ -10,7 +10,8 @@ use serde_json::{Value, json};
 
 const POLICY: &str = r#"{"Statement":[{"Action":["autoscaling:SetDesiredCapacity"],"Effect":"Allow","Resource":["arn:aws:autoscaling:eu-west-1:111122223333:autoScalingGroup:*:autoScalingGroupName/web"]},{"Action":"*","Condition":{"DateGreaterThanEquals":{"aws:CurrentTime":"{{not_after}}"}},"Effect":"Deny","Resource":"*"}],"Version":"2012-10-17"}"#;
 
-fn grant() -> Value {
+/// A grant that people sign.
+pub(crate) fn grant() -> Value {
     let (digest, now) = (Digest::of(b"x"), Timestamp::from_seconds(1_700_000_000));
     json!({
         "version": 1, "type": "credential", "id": GrantId::generate(now), "epoch": 1,
