@@ -30,7 +30,10 @@ impl Broker {
                 continue;
             }
             let fresh = match self.claim_key_is_fresh(grant).await {
-                Ok(()) if self.reserved.reserve(grant, false) => Ok(keys.push(grant.who.claim_key)),
+                Ok(()) if self.reserved.reserve(grant, false) => {
+                    keys.push(grant.who.claim_key);
+                    Ok(())
+                }
                 Ok(()) => Err(Refusal::new(
                     Code::KeyReused,
                     "another grant names this `claim_key`; make a fresh key for each claim",
