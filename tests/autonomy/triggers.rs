@@ -158,7 +158,7 @@ async fn the_right_alert_starts_it() {
     let sheet = by_alert(&world).await;
     let it = world.ask_with_alert(&alert_with(&world, |_| {})).await;
     world.runs_by_itself(&it, &sheet);
-    assert!(it.sealed.grant().decision.alert.as_ref().unwrap().starts_with("pager:"));
+    assert_eq!(it.sealed.grant().decision.alert.as_ref().unwrap().source.as_str(), "pager");
     world.run(&it).await;
     assert!(world.health.asked().is_empty());
 }
