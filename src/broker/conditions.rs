@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::Broker;
-use super::ports::AwsPlace;
+use super::ports::{AwsPlace, LookFailed};
 use super::refusal::{Code, Refusal};
 use super::rules::Rules;
 use crate::domain::action::{Action, Precondition};
@@ -38,19 +38,39 @@ impl Broker {
                 ));
             };
             let found = self.looker.look(probe, &filling, place.as_ref()).await;
-            match &found {
-                Ok(found) if *found == condition.value => continue,
-                Ok(_) => tracing::info!(probe = %condition.name, %agent, "a condition does not hold"),
-                Err(why) => {
-                    tracing::warn!(probe = %condition.name, %agent, %why, "a condition cannot be looked at")
-                }
-            }
-            return Err(not_so());
+            is_so(&found, condition, agent)?;
         }
         Ok(())
     }
 }
 
-fn not_so() -> Refusal {
-    Refusal::new(Code::PreconditionFailed, NOT_SO).retry_after(10)
+fn is_so(
+    found: &Result<String, LookFailed>,
+    condition: &Precondition,
+    agent: &AgentSlug,
+) -> Result<(), Refusal> {
+    match found {
+        Ok(found) if *found == condition.value => return Ok(()),
+        Ok(_) => tracing::info!(probe = %condition.name, %agent, "a condition does not hold"),
+        Err(why) => tracing::warn!(probe = %condition.name, %agent, %why, "a condition cannot be looked at"),
+    }
+    Err(Refusal::new(Code::PreconditionFailed, NOT_SO).retry_after(10))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_so_and_what_cannot_be_looked_at_are_refused_in_the_same_words() {
+        let condition = Precondition { name: "replicas".into(), value: "3".into() };
+        let answer = |found: Result<&str, &str>| {
+            let found = found.map(str::to_owned).map_err(|why| LookFailed(why.into()));
+            is_so(&found, &condition, &"fixer".parse().unwrap())
+        };
+        assert_eq!(answer(Ok("3")), Ok(()));
+        let not_so = answer(Ok("4")).unwrap_err();
+        assert_eq!(answer(Err("nothing at `/replicas`")).unwrap_err(), not_so);
+        assert!(!not_so.message.contains("replicas") && !not_so.message.contains('3'));
+    }
 }

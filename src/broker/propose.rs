@@ -287,7 +287,9 @@ fn proposed(sealed: &SealedGrant, rules: &Rules) -> Result<Proposed, Refusal> {
         Tier::SuggestOnly | Tier::Deny => (GrantState::Suggested, None, BTreeMap::new()),
         Tier::Autonomous => {
             let until = grant.time.sealed_at.plus(i64::from(grant.time.claim_seconds));
-            (GrantState::Approved, Some(until.min(grant.time.claim_by)), BTreeMap::new())
+            let until = until.min(grant.time.claim_by);
+            let counts = grant.decision.alert.as_ref().map_or(until, |alert| alert.counts_until);
+            (GrantState::Approved, Some(until.min(counts)), BTreeMap::new())
         }
         Tier::NeedsApproval => (GrantState::Pending, None, signers(&Signable::from(sealed), rules)?),
     };

@@ -29,7 +29,7 @@ pub struct Stands {
     pub used: Vec<u64>,
     /// What happened in the run so far.
     pub history: RunHistory,
-    /// When one of the agents last read something untrusted.
+    /// When one of the agents last could read something untrusted; it may lie ahead, while a credential lives.
     pub last_untrusted: Option<Timestamp>,
 }
 

@@ -26,7 +26,7 @@ pub(super) fn insert(tx: &Tx<'_>, observation: &Observation) -> Result<(), Fault
     Ok(())
 }
 
-/// When any of these agents last read something untrusted, after `since`.
+/// When any of these agents last could read something untrusted, after `since`.
 pub(super) fn last_untrusted(
     conn: &Connection,
     agents: &[AgentSlug],
