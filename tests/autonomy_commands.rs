@@ -42,7 +42,7 @@ fn state(world: &DevWorld, grant: &str) -> String {
 }
 
 fn open_review(world: &DevWorld) -> Value {
-    let list = world.json("bob", &["reviews", "list", "--open"]);
+    let list = world.json("erin", &["reviews", "list", "--open"]);
     let [only] = list["reviews"].as_array().unwrap().as_slice() else { panic!("one review: {list}") };
     only.clone()
 }
@@ -78,24 +78,24 @@ fn a_review_is_accepted_by_no_party_to_the_action_and_a_rejected_one_ends_the_pl
     let grant = in_force(&world);
     restart(&world, "checkout").ends(0);
     let first = text(&open_review(&world), "review").to_owned();
-    let shown = world.person("bob", &["reviews", "show", &first]).ends(0);
+    let shown = world.person("erin", &["reviews", "show", &first]).ends(0);
     assert!(shown.contains("under the playbook") && shown.contains("state open"), "{shown}");
     let refused = world.person("alice", &["reviews", "accept", &first, "--note", "fine"]).ends(1);
     assert!(refused.contains("`alice` may not review this"), "{refused}");
-    let answer = world.json("bob", &["reviews", "accept", &first, "--note", "it was degraded"]);
-    assert_eq!((text(&answer, "state"), text(&answer, "by")), ("accepted", "bob"));
-    let again = world.person("bob", &["reviews", "reject", &first, "--note", "no"]).ends(1);
+    let answer = world.json("erin", &["reviews", "accept", &first, "--note", "it was degraded"]);
+    assert_eq!((text(&answer, "state"), text(&answer, "by")), ("accepted", "erin"));
+    let again = world.person("erin", &["reviews", "reject", &first, "--note", "no"]).ends(1);
     assert!(again.contains("decided already"), "{again}");
     assert_eq!(state(&world, &grant), "active");
 
     restart(&world, "checkout").ends(0);
     let second = text(&open_review(&world), "review").to_owned();
     assert_ne!(first, second);
-    let said = world.person("bob", &["reviews", "reject", &second, "--note", "it was fine"]).ends(0);
+    let said = world.person("erin", &["reviews", "reject", &second, "--note", "it was fine"]).ends(0);
     assert!(said.contains("is rejected") && said.contains("is suspended"), "{said}");
     assert_eq!(state(&world, &grant), "suspended");
     restart(&world, "checkout").ends(126);
-    let table = world.person("bob", &["reviews", "list"]).ends(0);
+    let table = world.person("erin", &["reviews", "list"]).ends(0);
     assert!(table.contains("accepted") && table.contains("rejected"), "{table}");
 }
 
@@ -181,7 +181,7 @@ fn what_is_only_suggested_runs_past_the_policy_when_a_person_asks_and_two_sign()
     let both = world.exec(&claim);
     assert_eq!(both.out, "scaled\n", "{both:?}");
     both.ends(0);
-    let reviews = world.person("bob", &["reviews", "list"]).ends(0);
+    let reviews = world.person("erin", &["reviews", "list"]).ends(0);
     assert!(reviews.contains("BREAK-GLASS") && reviews.contains("open"), "{reviews}");
 }
 
@@ -267,8 +267,8 @@ fn every_mistake_of_an_agents_command_is_found_before_it_runs() {
     let reason = ["--param", "reason_code=memory-leak", "--wait", "1"];
     for (more, code, telling) in [
         (&["--only-while", "service-state"][..], 2, "PROBE=VALUE"),
-        (&["--only-while", "weather=fine"][..], 126, "`weather` is no probe"),
-        (&["--only-while", "service-state=healthy"][..], 126, "is not `healthy` now"),
+        (&["--only-while", "weather=fine"][..], 126, "is no probe of this broker"),
+        (&["--only-while", "service-state=healthy"][..], 126, "does not hold, or cannot be"),
         (&["--plan", "/no/plan"][..], 2, "/no/plan"),
         (&["--alert", "/no/alert"][..], 2, "/no/alert"),
         (&["--alert", &empty][..], 2, "is empty"),

@@ -119,6 +119,9 @@ fn a_new_action_and_a_gone_one_are_changes() {
     let text = std::fs::read_to_string(renamed.1.with_file_name("catalog.toml")).unwrap();
     let text = text.replace("actions.reboot-instance", "actions.reboot-machine");
     std::fs::write(renamed.1.with_file_name("catalog.toml"), text).unwrap();
+    let guardrails = renamed.1.with_file_name("guardrails.toml");
+    let text = std::fs::read_to_string(&guardrails).unwrap().replace("reboot-instance", "reboot-machine");
+    std::fs::write(&guardrails, text).unwrap();
     let output = policy(&["diff", shipped().to_str().unwrap(), renamed.1.to_str().unwrap(), "--json"]);
     assert_eq!(output.status.code(), Some(0), "{}", shown(&output));
     let answer: Value = serde_json::from_slice(&output.stdout).unwrap();

@@ -168,6 +168,29 @@ async fn a_credential_that_is_being_minted_when_a_person_stops_it_never_leaves()
 }
 
 #[tokio::test]
+async fn a_credential_that_is_being_minted_when_a_person_freezes_its_kind_never_leaves() {
+    for (key, frozen) in [("environment:production", false), ("agent:pay-bot", true)] {
+        let (world, gates) = held().await;
+        let grant = Arc::new(approved(&world).await);
+        gates.at_mint.store(true, Ordering::SeqCst);
+        let claiming = claiming(&world, &gates, grant.clone()).await;
+        // Not even when the store cannot know of the freeze.
+        meddle(&world, "CREATE TRIGGER f BEFORE INSERT ON freezes BEGIN SELECT RAISE(ABORT, 'full'); END;");
+        let body = json!({"key": key, "reason": "odd logins"});
+        let answer = world.by_person("olga", "POST", "/v1/freezes", Some(&body)).await.good();
+        assert_eq!(answer["recorded"], false, "{answer}");
+        gates.arrived.on.add_permits(1);
+        let answer = claiming.await.unwrap();
+        match frozen {
+            true => answer.refused(403, "frozen"),
+            false => drop(answer.good()),
+        }
+        let ended = execute_lease(&world).await.ended.map(|ended| ended.reason);
+        assert_eq!(ended, frozen.then_some(EndReason::Stopped), "{key}");
+    }
+}
+
+#[tokio::test]
 async fn a_grant_whose_mint_is_refused_after_a_stop_cannot_be_tried_again() {
     let (world, gates) = held().await;
     let grant = Arc::new(approved(&world).await);

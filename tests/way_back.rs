@@ -54,16 +54,6 @@ async fn answer(b: &TestBroker, person: &str, sealed: &SealedGrant, answer: Answ
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_signature_taken_back_while_others_are_missing_leaves_the_way_back_to_be_signed() {
-    let b = broker().await;
-    let (pending, back) = pair(&b).await;
-    answer(&b, "bob", &pending.sealed, Answer::Approve).await.good();
-    answer(&b, "bob", &pending.sealed, Answer::Withdraw).await.good();
-    assert_eq!(b.grant_state(pending.grant).await, GrantState::Pending);
-    assert_eq!(b.grant_state(back.grant().id).await, GrantState::Pending);
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn who_denies_either_of_both_ends_both() {
     let b = broker().await;
     let (pending, back) = pair(&b).await;

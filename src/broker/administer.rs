@@ -108,7 +108,7 @@ impl Broker {
         rules: &Rules,
     ) -> Result<AdministrationProposed, Refusal> {
         let now = self.gate.may_issue()?;
-        let now = asked.after.map_or(now, |after| now.max(after));
+        let sealed_at = asked.after.map_or(now, |after| now.max(after));
         let seconds = rules.guardrails.document().administration.approve_seconds;
         let authors = if asked.rule.separate_authors { self.authors(rules) } else { BTreeSet::new() };
         let document = Administration {
@@ -131,7 +131,7 @@ impl Broker {
                 authors,
             },
             time: AdministrationTimes {
-                sealed_at: now,
+                sealed_at,
                 approve_by: now.plus(i64::from(seconds)),
                 nonce: String::new(),
             },

@@ -40,8 +40,8 @@ pub async fn run(args: Args, _output: Output) -> anyhow::Result<ExitCode> {
          4. Without a further signature, inside a playbook. Olga proposes it, bob signs it, and 1. needs nobody:\n\
          \x20  phasebroker playbooks propose --file {dir}/playbook.toml --broker {url} --person olga --key {dir}/keys/olga\n\
          \x20  phasebroker playbooks sign GRANT --broker {url} --person bob --key {dir}/keys/bob\n\
-         \x20  phasebroker reviews list --broker {url} --person bob --key {dir}/keys/bob\n\
-         \x20  phasebroker reviews accept REVIEW --note \"It was degraded\" --broker {url} --person bob --key {dir}/keys/bob\n\
+         \x20  phasebroker reviews list --broker {url} --person erin --key {dir}/keys/erin\n\
+         \x20  phasebroker reviews accept REVIEW --note \"It was degraded\" --broker {url} --person erin --key {dir}/keys/erin\n\
          5. Only suggested: propose `--action scale-service --param service=checkout --param replicas=3`, then\n\
          \x20  phasebroker approvals list --suggested --broker {url} --person bob --key {dir}/keys/bob\n\
          6. Past the policy: olga asks in person, bob and dana sign within minutes, and it is reviewed:\n\

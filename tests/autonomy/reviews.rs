@@ -91,7 +91,7 @@ async fn an_accepted_review_leaves_its_playbook_in_force_and_is_decided_once() {
     assert_eq!(reviews(&world, "?open=true").await, Vec::<Value>::new());
     world.runs_by_itself(&world.ask().await, &sheet);
     for verdict in ["accepted", "rejected"] {
-        decide(&world, "bob", &review, verdict).await.refused(409, "conflict", "decided already");
+        decide(&world, "dana", &review, verdict).await.refused(409, "conflict", "decided already");
     }
     assert_eq!(world.listed(&sheet).await["state"], "active");
 }

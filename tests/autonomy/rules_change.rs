@@ -141,9 +141,7 @@ async fn an_edited_catalog_entry_is_not_the_one_that_people_signed() {
             .await;
         let reply = world.claim(&it).await;
         assert!(matches!(reply.code(), "plan_changed" | "approvals_missing"), "{is}: {}", reply.text);
-        world
-            .waits_for_people(&world.ask().await, "the catalog entry is not the one that people signed")
-            .await;
+        world.waits_for_people(&world.ask().await, "its catalog entry changed since it was signed").await;
         // An entry of something else is none of its business.
         let reason = world.listed(&sheet).await["why_out"].clone();
         assert!(reason.as_str().unwrap().contains("catalog entry"), "{reason}");

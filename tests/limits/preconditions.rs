@@ -114,7 +114,7 @@ async fn what_changed_in_between_refuses_the_claim_unspent_and_claims_when_it_is
     let broker = start(&health).await;
     let approved = approved_while_degraded(&broker).await;
     health.say("healthy");
-    refused(broker.claim(&approved).await, "precondition_failed", "`health` is not `degraded` now");
+    refused(broker.claim(&approved).await, "precondition_failed", "does not hold, or cannot be looked at");
     for no_answer in ["", "{}", r#"{"status":["degraded"]}"#, r#"{"status":"degraded","status":"degraded"}"#]
     {
         health.answer(no_answer);
@@ -134,8 +134,8 @@ async fn what_does_not_hold_cannot_even_be_proposed() {
     let deciding = fixer.deciding("demo").await;
     let mark = broker.mark().await;
     for (name, value, telling) in [
-        ("health", "degraded", "`health` is not `degraded` now"),
-        ("helth", "healthy", "`helth` is no probe of this broker"),
+        ("health", "degraded", "does not hold, or cannot be looked at"),
+        ("helth", "healthy", "is no probe of this broker"),
     ] {
         let conditions = must_be(name, value);
         let asked = fixer

@@ -45,7 +45,10 @@ impl Served {
             &include_str!("../../src/cli/demo/catalog.toml").replace("@AUDIENCE@", AUDIENCE),
         );
         write("policy.cedar", include_str!("../../src/cli/demo/policy.cedar"));
-        write("guardrails.toml", include_str!("../../src/cli/demo/guardrails.toml"));
+        write(
+            "guardrails.toml",
+            &include_str!("../../src/cli/demo/guardrails.toml").replace("@AUDIENCE@", AUDIENCE),
+        );
         let notices = dir.path().join("notices").display().to_string();
         write("phasebroker.toml", &configuration(&url, &notices));
         let log = fs::File::create(dir.path().join("log")).unwrap();
@@ -79,7 +82,7 @@ impl Served {
             text += "\n";
         }
         text += &format!("\n[groups.on-call]\npeople = {people:?}\n");
-        text += "\n[groups.data-owners]\npeople = [\"dana\"]\n\n";
+        text += "\n[groups.data-owners]\npeople = [\"dana\"]\n\n[groups.reviewers]\npeople = [\"dana\"]\n\n";
         text += &agent_row("fixer", self.key("fixer").public()).replace('…', "alice");
         text += "\n";
         text += more;

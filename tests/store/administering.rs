@@ -95,7 +95,7 @@ async fn moved(scene: &Scene, change: AdministrationChange) {
 #[tokio::test]
 async fn a_freeze_is_lifted_by_the_approval_and_by_nothing_before_it() {
     for scene in scenes().await {
-        freeze_everything(&scene, 100).await;
+        freeze_everything(&scene, 99).await;
         let sealed = asked(&scene, unfreeze()).await;
         scene.store.change_administration(signed(&sealed, 0, GrantState::Pending)).await.unwrap();
         assert_eq!(scene.store.freezes().await.unwrap().len(), 1, "one of two signatures");
@@ -114,7 +114,7 @@ async fn a_freeze_is_lifted_by_the_approval_and_by_nothing_before_it() {
 #[tokio::test]
 async fn what_is_denied_lapsed_or_cancelled_lifts_nothing_ever() {
     for scene in scenes().await {
-        freeze_everything(&scene, 100).await;
+        freeze_everything(&scene, 99).await;
         for state in [GrantState::Denied, GrantState::Lapsed, GrantState::Cancelled, GrantState::Withdrawn] {
             let sealed = asked(&scene, unfreeze()).await;
             scene.store.change_administration(signed(&sealed, 0, state)).await.unwrap();
@@ -128,7 +128,7 @@ async fn what_is_denied_lapsed_or_cancelled_lifts_nothing_ever() {
 async fn a_later_freeze_is_not_lifted_by_signatures_about_an_earlier_one() {
     for scene in scenes().await {
         let (first, second) = (asked(&scene, unfreeze()).await, asked(&scene, unfreeze()).await);
-        freeze_everything(&scene, 100).await;
+        freeze_everything(&scene, 99).await;
         scene.store.change_administration(signed(&first, 0, GrantState::Approved)).await.unwrap();
         freeze_everything(&scene, 101).await;
         moved(&scene, signed(&second, 0, GrantState::Approved)).await;
@@ -141,7 +141,7 @@ async fn freezing_again_outlasts_signatures_that_are_still_under_way() {
     for scene in scenes().await {
         freeze_everything(&scene, 90).await;
         let (first, second) = (asked(&scene, unfreeze()).await, asked(&scene, unfreeze()).await);
-        freeze_everything(&scene, 100).await;
+        freeze_everything(&scene, 99).await;
         scene.store.change_administration(signed(&first, 0, GrantState::Approved)).await.unwrap();
         freeze_everything(&scene, 90).await;
         freeze_everything(&scene, 101).await;

@@ -408,11 +408,12 @@ fn rules_without(keys: &BTreeMap<&'static str, SigningKey>, absent: &str) -> Rul
         "grace": person("grace", &["approver"]),
     });
     let mut sre = vec!["alice", "bob", "grace"];
+    let security = ["alice", "bob", "grace", "audrey"].into_iter().filter(|name| *name != absent);
     people.as_object_mut().unwrap().remove(absent);
     sre.retain(|name| *name != absent);
     let document: DirectoryDocument = serde_json::from_value(json!({
         "people": people,
-        "groups": {"sre": {"people": sre}, "database": {"people": sre}, "security": {"people": sre}},
+        "groups": {"sre": {"people": sre}, "database": {"people": sre}, "security": {"people": security.collect::<Vec<_>>()}},
         "agents": {"pay-bot": {"owner": "grace", "groups": ["remediators"],
                                "keys": [keys["pay-bot"].public().jwk()]}},
     }))

@@ -132,13 +132,14 @@ impl World {
             ("alice", "Alice, who owns the agent", "\"approver\""),
             ("bob", "Bob, on call tonight", "\"approver\""),
             ("dana", "Dana, who owns the data", "\"approver\""),
+            ("erin", "Erin, who looks at what ran by itself", "\"approver\""),
             ("olga", "Olga, who operates and audits", "\"operator\", \"auditor\""),
         ] {
             let key = key_file::generate(&self.person_key(slug), slug, PASSPHRASE)?;
             directory.push_str(&format!("\n[people.{slug}]\nname = \"{name}\"\nroles = [{roles}]\n"));
             directory.push_str(&format!("[[people.{slug}.keys]]\ncustody = \"file\"\njwk = {}\n", jwk(&key)));
         }
-        directory.push_str("\n[groups.on-call]\npeople = [\"alice\", \"bob\"]\n\n[groups.data-owners]\npeople = [\"dana\"]\n");
+        directory.push_str("\n[groups.on-call]\npeople = [\"alice\", \"bob\"]\n\n[groups.data-owners]\npeople = [\"dana\"]\n\n[groups.reviewers]\npeople = [\"erin\"]\n");
         for slug in ["fixer", "twin"] {
             let key = generate_agent_key(&self.agent_key(slug))?;
             directory.push_str(&format!("\n[agents.{slug}]\nowner = \"alice\"\nkeys = [{}]\n", jwk(&key)));
