@@ -28,7 +28,8 @@ const HEADER: [&str; 8] = ["at", "grant", "moment", "action", "environment", "ag
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "The minutes are what approvers would spend: of each grant the largest rule the candidate asks for, \
-in people, times the median of the seconds that a signature took (300 when none is recorded).\n\n\
+in people, times the median of the seconds that a signature took (300 when none is recorded). \
+What may run by itself costs none: whether a playbook covers it is not in the record.\n\n\
 Exit codes: 0 done, whatever changes; 1 a recorded question cannot be read; 2 usage or configuration mistake; \
 3 broker unreachable"
 )]
@@ -148,6 +149,9 @@ impl Replay {
             self.seconds_per_signature,
             self.approver_minutes()
         ));
+        if self.replayed.iter().any(|one| one.after.tier() == Tier::Autonomous) {
+            text.push_str("What may run by itself is counted as if a playbook covers it; outside of one, people sign it too.\n");
+        }
         let rows: Vec<Vec<String>> = self.changed().map(Replayed::cells).collect();
         match rows.is_empty() {
             true => text.push_str("\nNo answer is another.\n"),
