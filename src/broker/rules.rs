@@ -88,12 +88,23 @@ impl Rules {
             fail("administration.unfreeze".into(), why);
         }
         if let Some(rule) = self.guardrails.break_glass() {
-            if let Some(why) = unfillable(&rule.terms.rule, authors, &self.directory) {
+            let unfillable = unfillable(&rule.terms.rule, authors, &self.directory);
+            let can_be_signed = unfillable.is_none();
+            if let Some(why) = unfillable {
                 fail("break_glass.signed_by".into(), why);
             }
             let owner = &rule.review.owner;
-            if self.directory.members(owner).next().is_none() {
-                fail("break_glass.review_owner".into(), format!("`{owner}` is no group with people in it"));
+            let signers = rule.terms.rule.groups.get(owner).copied().unwrap_or(0);
+            match u32::try_from(self.directory.members(owner).count()).unwrap_or(u32::MAX) {
+                0 => fail(
+                    "break_glass.review_owner".into(),
+                    format!("`{owner}` is no group with people in it"),
+                ),
+                people if can_be_signed && people <= signers => fail(
+                    "break_glass.review_owner".into(),
+                    format!("all of `{owner}` sign, and nobody is left to review; name a larger group"),
+                ),
+                _ => {}
             }
             for action in rule.actions.iter().flatten().filter(|a| !self.catalog.actions().contains_key(*a)) {
                 fail(

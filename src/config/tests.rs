@@ -311,6 +311,11 @@ fn guardrails_name_people_groups_actions_and_environments_that_exist() {
             "review_owner = \"reviewers\"",
             "break_glass.review_owner: `reviewers`",
         ),
+        (
+            "[break_glass.signed_by]\napprovals = { sre = 1, security = 1 }",
+            "[break_glass.signed_by]\napprovals = { sre = 1, security = 2 }",
+            "break_glass.review_owner: all of `security` sign",
+        ),
         ("\"scale-asg\"]", "\"scale-moon\"]", "break_glass.actions: `scale-moon`"),
         (
             "environments = [\"production\", \"staging\"]",
