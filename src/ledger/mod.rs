@@ -1,11 +1,16 @@
-//! The transparency log, pure: what its texts look like and when they are believed. No I/O, clock, async or store.
-//! The texts are those of C2SP (signed-note, tlog-checkpoint, tlog-cosignature, tlog-witness, tlog-tiles, tlog-proof),
-//! so that tools written by others read ours.
+//! The tamper-evident log, as arithmetic and formats: what is hashed how, what is signed, what a proof is and how it is
+//! checked. No storage, clock or network: the broker, the store, a witness and an auditor all use the same code.
+//! RFC 6962 (hashing), C2SP tlog-tiles, signed-note, tlog-checkpoint, tlog-cosignature, tlog-proof, tlog-witness.
 
 pub mod checkpoint;
 pub mod cosignature;
+pub mod hash;
 pub mod note;
+pub mod proof;
 pub mod quorum;
 pub mod spelling;
 pub mod tile;
+pub mod tlog_proof;
+pub mod tree;
 pub mod verifier_key;
+pub mod witness;
