@@ -8,6 +8,7 @@ mod opening;
 mod provider;
 mod records;
 mod store;
+mod witness;
 mod world;
 
 pub use changes::*;
@@ -18,4 +19,5 @@ pub use opening::*;
 pub use provider::*;
 pub use records::*;
 pub use store::*;
+pub use witness::*;
 pub use world::*;
