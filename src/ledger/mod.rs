@@ -1,5 +1,10 @@
-//! The ledger as pure data: reading, hashing, proving and judging what was recorded. No I/O, no clock, no store.
+//! The tamper-evident log, as arithmetic and formats: what is hashed how, what is signed, what a proof is and how it is
+//! checked. No storage, clock or network: the broker, the store, a witness and an auditor all use the same code.
+//! RFC 6962 (hashing), C2SP tlog-tiles, signed-note, tlog-checkpoint, tlog-cosignature, tlog-proof, tlog-witness.
 
 pub mod events;
+pub mod hash;
 pub mod life;
+pub mod proof;
 pub mod report;
+pub mod tree;
