@@ -32,6 +32,7 @@ pub mod propose;
 pub mod recall;
 pub mod record;
 mod redecide;
+pub mod redact;
 pub mod refusal;
 mod refused;
 pub mod reload;
@@ -44,6 +45,7 @@ pub mod runs;
 mod seal;
 mod signers;
 pub mod start;
+pub mod steps;
 pub mod stop;
 pub mod sweep;
 mod unchanged;
@@ -140,6 +142,7 @@ pub struct Broker {
     reserved: ReservedKeys,
     refused_answers: Allowance,
     refused_callers: Allowance,
+    failed_logins: [Allowance; 2],
     allowances: AgentAllowances,
     waits: Waits,
     reloading: tokio::sync::Mutex<()>,

@@ -177,7 +177,7 @@ impl Store for Disk {
     ) -> Result<(), SealRefused> {
         self.write()?.seal(sealings, limits, decisions, events).await
     }
-    async fn keep_decision(&self, decision: DecisionEntry, events: Vec<Event>) -> Result<Head, StoreError> {
+    async fn keep_decision(&self, decision: DecisionEntry, EventFilter, EventPage, events: Vec<Event>) -> Result<Head, StoreError> {
         self.write()?.keep_decision(decision, events).await
     }
     async fn decisions(
@@ -278,6 +278,12 @@ impl Store for Disk {
         limit: u32,
     ) -> Result<Vec<StoredEvent>, StoreError> {
         self.read()?.events(run, from, limit).await
+    }
+    async fn find_events(&self, filter: EventFilter, from: u64, limit: u32) -> Result<EventPage, StoreError> {
+        self.read()?.find_events(filter, from, limit).await
+    }
+    async fn erase_text(&self, index: u64, name: String, event: Event) -> Result<Head, ChangeRefused> {
+        self.write()?.erase_text(index, name, event).await
     }
     async fn hold_writer(
         &self,

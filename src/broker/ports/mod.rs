@@ -7,6 +7,7 @@ mod look;
 mod opening;
 mod provider;
 mod records;
+mod search;
 mod store;
 mod world;
 
@@ -17,5 +18,6 @@ pub use look::*;
 pub use opening::*;
 pub use provider::*;
 pub use records::*;
+pub use search::*;
 pub use store::*;
 pub use world::*;
