@@ -33,6 +33,7 @@ pub mod publish;
 pub mod recall;
 pub mod receipts;
 pub mod record;
+pub mod redact;
 mod redecide;
 pub mod refusal;
 mod refused;
@@ -46,6 +47,7 @@ pub mod runs;
 mod seal;
 mod signers;
 pub mod start;
+pub mod steps;
 pub mod stop;
 pub mod sweep;
 mod unchanged;
@@ -147,6 +149,7 @@ pub struct Broker {
     reserved: ReservedKeys,
     refused_answers: Allowance,
     refused_callers: Allowance,
+    failed_logins: [Allowance; 2],
     allowances: AgentAllowances,
     waits: Waits,
     reloading: tokio::sync::Mutex<()>,
