@@ -180,11 +180,10 @@ impl WatchedLogs {
 
     /// Finds the log that signed the request.
     pub fn identify<'l>(&'l self, request: &AddCheckpoint) -> Result<Submitted<'l>, Refusal> {
-        let text = request.checkpoint.unverified_text();
         let malformed = |error: &dyn fmt::Display| Refusal::Malformed(error.to_string());
+        let text = request.checkpoint.unverified_text();
         let (stated, _) = Statement::parse(text).map_err(|error| malformed(&error))?;
-        let known = self.0.iter().find_map(|log| Some((log, log.knows(&stated.origin)?)));
-        let Some((log, (key, epoch))) = known else {
+        let Some((log, key, epoch)) = self.find(&stated.origin) else {
             return Err(Refusal::UnknownOrigin(stated.origin));
         };
         match request.checkpoint.verify(&[key]) {
@@ -198,6 +197,17 @@ impl WatchedLogs {
             return Err(Refusal::OldAboveNew);
         }
         Ok(Submitted { log, stated, epoch, old: request.old, proof: request.proof.clone() })
+    }
+
+    /// What the log really signed of a request, without anything that others put there: worth keeping when refused.
+    pub fn evidence(&self, request: &AddCheckpoint) -> Option<SignedNote> {
+        let (stated, _) = Statement::parse(request.checkpoint.unverified_text()).ok()?;
+        let (_, key, _) = self.find(&stated.origin)?;
+        request.checkpoint.only_by(&key)
+    }
+
+    fn find(&self, origin: &str) -> Option<(&Watched, VerifierKey, Option<Origin>)> {
+        self.0.iter().find_map(|log| log.knows(origin).map(|(key, epoch)| (log, key, epoch)))
     }
 }
 
