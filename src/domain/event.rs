@@ -30,6 +30,14 @@ macro_rules! kinds {
                     $(Self::$name => $text),+
                 }
             }
+
+            /// Reads [`EventKind::name`] back.
+            pub fn from_name(name: &str) -> Option<Self> {
+                match name {
+                    $($text => Some(Self::$name),)+
+                    _ => None,
+                }
+            }
         }
     };
 }
@@ -103,6 +111,12 @@ kinds! {
     ReviewRejected = "review.rejected",
     /// Nobody looked in time.
     ReviewOverdue = "review.overdue",
+    /// A login in the name of a known agent or person failed, and whoever sent it proved nothing.
+    LoginFailed = "login.failed",
+    /// An agent told of one step of its run.
+    StepRecorded = "step.recorded",
+    /// A text beside an event was erased; its digest stays.
+    TextRedacted = "text.redacted",
     /// An agent told what it read elsewhere.
     ObservationRecorded = "observation.recorded",
     /// A plan was rendered for a person to carry out.
@@ -145,8 +159,13 @@ impl SaltedText {
 
     /// SHA-256(salt ‖ value).
     pub fn digest(&self) -> Digest {
-        Digest::of(&[&self.salt[..], self.value.as_bytes()].concat())
+        salted_digest(&self.salt, &self.value)
     }
+}
+
+/// SHA-256(salt ‖ value): what an event holds of a text that stands beside it.
+pub fn salted_digest(salt: &[u8; 16], value: &str) -> Digest {
+    Digest::of(&[&salt[..], value.as_bytes()].concat())
 }
 
 #[derive(Serialize)]

@@ -4,11 +4,14 @@
 
 pub mod checkpoint;
 pub mod cosignature;
+pub mod events;
 pub mod hash;
+pub mod life;
 pub mod note;
 pub mod proof;
 pub mod quorum;
-pub mod spelling;
+pub mod report;
+mod spelling;
 pub mod tile;
 pub mod tlog_proof;
 pub mod tree;

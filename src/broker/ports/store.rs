@@ -7,8 +7,10 @@ use super::changes::{
     RulesDigests, RulesInForce, SealRefused, Sealing,
 };
 use super::filters::{Due, Inquiry, LeaseFilter, OpenCount, ReviewFilter, Stands};
+use super::log::Log;
 use super::opening::{Counted, OpenRefused, Opening};
 use super::records::{AdministrationRecord, DecisionEntry, GrantRecord, Head, PlaybookRecord, StoredEvent};
+use super::search::{EventFilter, EventPage};
 use crate::domain::administration::SealedAdministration;
 use crate::domain::digest::Digest;
 use crate::domain::event::Event;
@@ -44,7 +46,7 @@ pub struct Committed<T> {
 
 /// The durable state. Cut by use case; every method is one transaction.
 #[async_trait]
-pub trait Store: Send + Sync {
+pub trait Store: Log {
     /// The newest head.
     async fn head(&self) -> Result<Head, StoreError>;
     /// Begins a new epoch: grants of older ones are dead, so that playbooks are suspended. The head's time is the event's
@@ -155,6 +157,12 @@ pub trait Store: Send + Sync {
     /// Events from `from` on, at most `limit`; of one run when given.
     async fn events(&self, run: Option<RunId>, from: u64, limit: u32)
     -> Result<Vec<StoredEvent>, StoreError>;
+
+    /// Events that `filter` lets through, from `from` on, at most `limit`; looks at a bounded number of events.
+    async fn find_events(&self, filter: EventFilter, from: u64, limit: u32) -> Result<EventPage, StoreError>;
+    /// Erases a text beside an event (`evidence`: the agent's words beside the grant it sealed), with the event that
+    /// says so. Missing when the event has no such text, moved when it is erased already.
+    async fn erase_text(&self, index: u64, name: String, event: Event) -> Result<Head, ChangeRefused>;
 
     /// Takes or renews the right to be the one writer of `name` until `until`; `None` when another holder has it.
     /// The number grows with every new holder.
