@@ -6,6 +6,7 @@ mod peers;
 use std::convert::Infallible;
 use std::fs;
 use std::io::{BufRead as _, BufReader};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
@@ -66,8 +67,12 @@ impl Scene {
         format!("{NAME}={}", encode(self.key.public().raw()))
     }
 
-    fn command(&self, more: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_phasebroker"));
+    fn command(&self, traced: &[&str], more: &[&str]) -> Command {
+        let program = env!("CARGO_BIN_EXE_phasebroker");
+        let mut command = Command::new(traced.first().unwrap_or(&program));
+        if let [_, arguments @ ..] = traced {
+            command.args(arguments).arg(program);
+        }
         command.args(["witness", "--json", "--state"]).arg(self.state());
         command.args(["--log", &self.log_option()]).args(more);
         command
@@ -78,10 +83,21 @@ impl Scene {
     }
 
     fn start_with(&self, more: &[&str]) -> Witness {
+        self.start_under(&[], more)
+    }
+
+    /// Starts it under strace with these arguments.
+    fn start_under(&self, traced: &[&str], more: &[&str]) -> Witness {
         let log =
             fs::OpenOptions::new().create(true).append(true).open(self.folder.path().join("log")).unwrap();
-        let mut child =
-            self.command(more).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).spawn().unwrap();
+        let mut child = self
+            .command(traced, more)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .process_group(0)
+            .spawn()
+            .unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let Ok(started) = serde_json::from_str::<Value>(&line) else {
@@ -97,7 +113,7 @@ impl Scene {
 
     /// Starts it where it must not start, and gives what it said.
     fn refused_start(&self, more: &[&str]) -> String {
-        let output = self.command(more).output().unwrap();
+        let output = self.command(&[], more).output().unwrap();
         assert!(!output.status.success() && output.stdout.is_empty(), "it started");
         String::from_utf8(output.stderr).unwrap()
     }
@@ -165,22 +181,29 @@ impl Witness {
         (status, body)
     }
 
-    fn kill(mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
+    /// Kills it where it stands, with whoever traces it.
+    fn kill(self) {
+        drop(self);
     }
 
-    fn terminate(mut self) -> ExitStatus {
+    fn ends(mut self) -> ExitStatus {
+        self.child.wait().unwrap()
+    }
+
+    fn terminate(self) -> ExitStatus {
         let pid = self.child.id().to_string();
         assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
-        self.child.wait().unwrap()
+        self.ends()
     }
 }
 
 impl Drop for Witness {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        if let Ok(None) = self.child.try_wait() {
+            let group = format!("-{}", self.child.id());
+            let _ = Command::new("kill").args(["-KILL", "--", &group]).status();
+            let _ = self.child.wait();
+        }
     }
 }
 
@@ -281,6 +304,35 @@ async fn a_killed_witness_still_knows_what_it_cosigned() {
     assert_eq!(witness.refuses(&scene.request(&TREE, 1, 3, 13)).await, (409, "8\n".into()));
     assert_eq!(witness.refuses(&scene.request(&FORKED, 1, 8, 8)).await.0, 409);
     witness.cosigns(&scene.request(&TREE, 1, 8, 13)).await;
+}
+
+#[tokio::test]
+async fn a_witness_killed_at_any_step_of_keeping_has_cosigned_nothing_that_it_forgot() {
+    peers::strace::available();
+    // Its own bytes on the disk, in their place, and the place on the disk.
+    for step in
+        ["fsync:signal=KILL:when=1", "?rename,?renameat,?renameat2:signal=KILL", "fsync:signal=KILL:when=2"]
+    {
+        let scene = Scene::new();
+        let witness = scene.start();
+        witness.cosigns(&scene.request(&TREE, 1, 0, 3)).await;
+        assert!(witness.terminate().success());
+        let inject = format!("inject={step}");
+        let traced = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", &inject];
+        let witness = scene.start_under(&traced, &["--listen", "127.0.0.1:0"]);
+        let next = scene.request(&TREE, 1, 3, 8);
+        let url = format!("http://{}/add-checkpoint", witness.address);
+        let answer = http().post(url).body(next.to_string()).send().await;
+        assert!(answer.is_err(), "it answered before {step}");
+        assert!(!witness.ends().success());
+
+        let witness = scene.start();
+        let (status, _, body) = witness.post(next.to_string()).await;
+        // It held the old checkpoint or the new one, and nothing else.
+        assert!(status == 200 || (status, body.as_str()) == (409, "8\n"), "{step}: {status} {body}");
+        assert_eq!(witness.refuses(&scene.request(&FORKED, 1, 8, 8)).await.0, 409, "{step}");
+        witness.cosigns(&scene.request(&TREE, 1, 8, 13)).await;
+    }
 }
 
 #[tokio::test]
