@@ -538,7 +538,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(48))]
 
-        /// INVARIANT of a witness: whatever it is asked, in whatever order, what it cosigned of one origin is one tree.
+        /// Whatever a witness is asked, in whatever order, what it cosigned of one origin is one tree.
         #[test]
         fn no_two_inconsistent_checkpoints_are_ever_cosigned(
             asked in prop::collection::vec((any::<bool>(), 1..4_u64, 0..4_usize, 0..24_u64), 1..40)

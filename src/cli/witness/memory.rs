@@ -1,5 +1,5 @@
 //! What a witness knows: its key and name, and the newest checkpoint it cosigned of each log, each in a file of its own.
-//! INVARIANT: what is cosigned is on the disk before the cosignature exists, and comparing and replacing are one step.
+//! What is cosigned is on the disk before the cosignature exists, and comparing and replacing are one step.
 
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
