@@ -6,7 +6,9 @@ pub mod copy;
 pub mod end_journal;
 pub mod head_file;
 pub mod sqlite;
+pub mod whole_file;
 
 pub use end_journal::EndFile;
 pub use head_file::HeadFile;
 pub use sqlite::{OpenError, Options, SqliteStore};
+pub use whole_file::replace_file;
