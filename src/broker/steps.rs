@@ -97,11 +97,8 @@ impl Broker {
         if untrusted {
             event = event.fact("trust", "untrusted");
         }
-        let digests = [
-            ("digest", step.digest),
-            ("arguments", step.arguments_digest),
-            ("result", step.result_digest),
-        ];
+        let digests =
+            [("digest", step.digest), ("arguments", step.arguments_digest), ("result", step.result_digest)];
         for (name, digest) in digests {
             if let Some(digest) = digest {
                 event = event.fact(name, digest.to_string());
@@ -126,9 +123,8 @@ impl Broker {
 
 /// Whether a step has the members of its kind, and no others.
 fn fits(step: &Step) -> Result<(), String> {
-    let named = |text: &Option<String>| {
-        text.as_ref().is_none_or(|text| (1..=MAX_SOURCE_BYTES).contains(&text.len()))
-    };
+    let named =
+        |text: &Option<String>| text.as_ref().is_none_or(|text| (1..=MAX_SOURCE_BYTES).contains(&text.len()));
     if !named(&step.tool) || !named(&step.source) {
         return Err(format!("`tool` and `source` have 1 to {MAX_SOURCE_BYTES} bytes"));
     }
@@ -147,7 +143,8 @@ fn fits(step: &Step) -> Result<(), String> {
         },
         StepKind::ToolCall if step.tool.is_none() => Err("a `tool_call` names its `tool`".into()),
         StepKind::ToolCall if step.digest.is_some() || step.source.is_some() => {
-            Err("a `tool_call` has `arguments_digest` and `result_digest`, no `digest` and no `source`".into())
+            Err("a `tool_call` has `arguments_digest` and `result_digest`, no `digest` and no `source`"
+                .into())
         }
         StepKind::Observation if step.source.is_none() => Err("an `observation` names its `source`".into()),
         StepKind::Observation if call => Err("an `observation` has a `source` and a `digest`".into()),
@@ -197,7 +194,8 @@ mod tests {
 
     #[test]
     fn an_agent_never_makes_anything_trusted() {
-        for kind in [json!({"kind": "observation", "source": "x"}), json!({"kind": "tool_call", "tool": "x"})] {
+        for kind in [json!({"kind": "observation", "source": "x"}), json!({"kind": "tool_call", "tool": "x"})]
+        {
             let mut raised = kind.clone();
             raised["trust"] = json!("trusted");
             assert!(judged(raised).unwrap_err().contains("nothing an agent tells"));

@@ -38,7 +38,10 @@ pub(super) const QUERY: &[(&str, &str)] = &[
     ("person", "Done by this person."),
     ("environment", "In this environment."),
     ("action", "About a grant or lease for this action type."),
-    ("decision", "About a grant that policy decided so: `needs_approval`, `autonomous`, `suggest_only`; or `deny`."),
+    (
+        "decision",
+        "About a grant that policy decided so: `needs_approval`, `autonomous`, `suggest_only`; or `deny`.",
+    ),
     ("outcome", "Ends of work with this outcome: `succeeded`, `failed` or `uncertain`."),
 ];
 

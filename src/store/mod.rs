@@ -8,4 +8,5 @@ pub mod sqlite;
 
 pub use end_journal::EndFile;
 pub use head_file::HeadFile;
+pub use sqlite::audit::StoreAudit;
 pub use sqlite::{OpenError, Options, SqliteStore};

@@ -9,8 +9,8 @@ use super::changes::{
 use super::filters::{Due, Inquiry, LeaseFilter, OpenCount, ReviewFilter, Stands};
 use super::log::Log;
 use super::opening::{Counted, OpenRefused, Opening};
-use super::search::{EventFilter, EventPage};
 use super::records::{AdministrationRecord, DecisionEntry, GrantRecord, Head, PlaybookRecord, StoredEvent};
+use super::search::{EventFilter, EventPage};
 use crate::domain::administration::SealedAdministration;
 use crate::domain::digest::Digest;
 use crate::domain::event::Event;

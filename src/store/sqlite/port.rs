@@ -3,14 +3,14 @@
 use async_trait::async_trait;
 
 use super::{
-    SqliteStore, administrations, changes, decisions, erasing, freezes, ledger, listing, observations, opening,
-    playbooks, reservations, reviews, rows, rules, sealing, search,
+    SqliteStore, administrations, changes, decisions, erasing, freezes, ledger, listing, observations,
+    opening, playbooks, reservations, reviews, rows, rules, sealing, search,
 };
 use crate::broker::ports::{
-    AdministrationChange, AdministrationRecord, ChangeRefused, Committed, Counted, DecisionEntry, Due, EventFilter, EventPage,
-    GrantChange, GrantRecord, Head, Inquiry, LeaseChange, LeaseFilter, OpenCount, OpenRefused, Opening,
-    PlaybookRecord, ReviewDecision, ReviewFilter, RulesAuthors, RulesDigests, RulesInForce, SealRefused,
-    Sealing, Stands, Store, StoreError, StoredEvent,
+    AdministrationChange, AdministrationRecord, ChangeRefused, Committed, Counted, DecisionEntry, Due,
+    EventFilter, EventPage, GrantChange, GrantRecord, Head, Inquiry, LeaseChange, LeaseFilter, OpenCount,
+    OpenRefused, Opening, PlaybookRecord, ReviewDecision, ReviewFilter, RulesAuthors, RulesDigests,
+    RulesInForce, SealRefused, Sealing, Stands, Store, StoreError, StoredEvent,
 };
 use crate::domain::administration::SealedAdministration;
 use crate::domain::digest::Digest;

@@ -18,7 +18,12 @@ use crate::domain::principal::Actor;
 use crate::ledger::events::ReadEvent;
 
 /// Events from `from` on that `filter` lets through.
-pub(super) fn find(conn: &Connection, filter: &EventFilter, from: u64, limit: u32) -> Result<EventPage, Fault> {
+pub(super) fn find(
+    conn: &Connection,
+    filter: &EventFilter,
+    from: u64,
+    limit: u32,
+) -> Result<EventPage, Fault> {
     let head = ledger::head(conn)?.size;
     let mut page = EventPage { events: Vec::new(), next: head.max(from), head };
     let narrow = run_of(conn, filter)?;
@@ -186,7 +191,9 @@ impl<'a> Joined<'a> {
         Ok(match filter.decision {
             None => true,
             // Nothing was sealed: what is left of it is the refusal.
-            Some(Tier::Deny) => event.is(EventKind::Refused) && event.fact_text("code") == Some("policy_denied"),
+            Some(Tier::Deny) => {
+                event.is(EventKind::Refused) && event.fact_text("code") == Some("policy_denied")
+            }
             Some(tier) => grant.is_some_and(|grant| grant.tier == tier.name()),
         })
     }
