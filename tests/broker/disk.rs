@@ -177,7 +177,7 @@ impl Store for Disk {
     ) -> Result<(), SealRefused> {
         self.write()?.seal(sealings, limits, decisions, events).await
     }
-    async fn keep_decision(&self, decision: DecisionEntry, EventFilter, EventPage, events: Vec<Event>) -> Result<Head, StoreError> {
+    async fn keep_decision(&self, decision: DecisionEntry, events: Vec<Event>) -> Result<Head, StoreError> {
         self.write()?.keep_decision(decision, events).await
     }
     async fn decisions(

@@ -9,6 +9,7 @@ mod provider;
 mod records;
 mod search;
 mod store;
+mod witness;
 mod world;
 
 pub use changes::*;
@@ -20,4 +21,5 @@ pub use provider::*;
 pub use records::*;
 pub use search::*;
 pub use store::*;
+pub use witness::*;
 pub use world::*;
