@@ -10,5 +10,6 @@ pub mod whole_file;
 
 pub use end_journal::EndFile;
 pub use head_file::HeadFile;
+pub use sqlite::audit::StoreAudit;
 pub use sqlite::{OpenError, Options, SqliteStore};
 pub use whole_file::replace_file;

@@ -2,6 +2,7 @@
 //! A second process is refused by a lock. What cannot be read is an error, never "absent".
 
 mod administrations;
+pub mod audit;
 mod changes;
 mod checkpoints;
 mod decisions;
