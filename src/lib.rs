@@ -10,6 +10,7 @@ pub mod config;
 pub mod domain;
 pub mod guardrails;
 pub mod http;
+pub mod ledger;
 pub mod policy;
 pub mod providers;
 pub mod store;
