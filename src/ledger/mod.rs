@@ -1,4 +1,9 @@
-//! The ledger as mathematics and formats. Pure: no I/O, clock, async or store.
+//! The tamper-evident log, as arithmetic and formats: what is hashed how, what is signed, what a proof is and how it is
+//! checked. No storage, clock or network: the broker, the store, a witness and an auditor all use the same code.
+//! RFC 6962 (hashing), C2SP tlog-tiles, signed-note, tlog-checkpoint, tlog-cosignature, tlog-proof, tlog-witness.
 
 pub mod evidence;
+pub mod hash;
+pub mod proof;
+pub mod tree;
 pub mod trust;
