@@ -2,6 +2,7 @@
 //! checked. No storage, clock or network: the broker, the store, a witness and an auditor all use the same code.
 //! RFC 6962 (hashing), C2SP tlog-tiles, signed-note, tlog-checkpoint, tlog-cosignature, tlog-proof, tlog-witness.
 
+pub mod events;
 pub mod evidence;
 pub mod hash;
 pub mod proof;
