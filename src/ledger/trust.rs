@@ -12,13 +12,14 @@ use crate::domain::directory::{
 };
 use crate::domain::key::PublicKey;
 use crate::domain::principal::{AgentSlug, GroupSlug, PersonSlug, Role};
+use crate::ledger::checkpoint::LogKey;
+use crate::ledger::quorum::Witnesses;
+use crate::ledger::verifier_key::VerifierKey;
 
 /// The version every trust file carries.
 pub const VERSION: u32 = 1;
 /// Largest trust file, in bytes.
 pub const MAX_TRUST_BYTES: usize = 4 * 1024 * 1024;
-/// Most witnesses of one file.
-pub const MAX_WITNESSES: usize = 64;
 
 /// A trust file as written; [`Trust::parse`] makes it one that may be used.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,8 +31,8 @@ pub struct TrustDocument {
     pub issuer: String,
     /// The log: checkpoints of `<name>/<epoch>` count, for every epoch.
     pub log: NamedKey,
-    /// Witnesses whose cosignatures count.
-    pub witnesses: Vec<NamedKey>,
+    /// Witnesses whose cosignatures count (C2SP verifier keys, `name+id+base64`).
+    pub witnesses: Vec<VerifierKey>,
     /// How many of them must have cosigned.
     pub witnesses_needed: u32,
     /// The people who may approve.
@@ -40,11 +41,11 @@ pub struct TrustDocument {
     pub agents: BTreeMap<AgentSlug, PersonSlug>,
 }
 
-/// A name with a raw Ed25519 public key, base64url.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+/// A log's name and raw Ed25519 public key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NamedKey {
-    /// The key's name in signed notes (for a log, without its epoch).
+    /// The name that all its epochs share.
     pub name: String,
     /// 32 bytes, base64url.
     pub key: String,
@@ -92,8 +93,8 @@ pub enum BadTrust {
 pub struct Trust {
     document: TrustDocument,
     directory: Directory,
-    log: PublicKey,
-    witnesses: Vec<(String, PublicKey)>,
+    log: LogKey,
+    witnesses: Witnesses,
 }
 
 impl Trust {
@@ -109,27 +110,14 @@ impl Trust {
         if document.version != VERSION {
             return wrong(format!("version {} is not {VERSION}", document.version));
         }
-        if document.log.name.is_empty() {
-            return wrong("the log has no name".into());
-        }
-        if document.witnesses.len() > MAX_WITNESSES {
-            return wrong(format!("more than {MAX_WITNESSES} witnesses"));
-        }
-        let log = document.log.public()?;
-        let witnesses = document
-            .witnesses
-            .iter()
-            .map(|witness| Ok((witness.name.clone(), witness.public()?)))
-            .collect::<Result<Vec<_>, BadTrust>>()?;
-        let names: BTreeSet<&str> = witnesses.iter().map(|(name, _)| name.as_str()).collect();
-        let keys: BTreeSet<&[u8]> = witnesses.iter().map(|(_, key)| key.raw()).collect();
-        // SECURITY: one witness under two names would count twice, and the log is no witness of itself.
-        if names.len() != witnesses.len() || keys.len() != witnesses.len() || keys.contains(log.raw()) {
-            return wrong("witnesses have names and keys of their own, and the log's key is none of them".into());
-        }
+        let log = LogKey::new(&document.log.name, document.log.public()?)
+            .map_err(|why| BadTrust::Mistake(format!("log: {why}")))?;
         let needed = usize::try_from(document.witnesses_needed).unwrap_or(usize::MAX);
-        if needed > witnesses.len() {
-            return wrong(format!("{needed} witnesses are needed, but {} are named", witnesses.len()));
+        let witnesses = Witnesses::new(document.witnesses.clone(), needed)
+            .map_err(|why| BadTrust::Mistake(format!("witnesses: {why}")))?;
+        // SECURITY: a log that is its own witness has none.
+        if witnesses.members().iter().any(|witness| witness.key() == log.key()) {
+            return wrong("witnesses: the log's own key is among them".into());
         }
         let directory = directory(&document).map_err(|errors| {
             BadTrust::Mistake(errors.first().map(ToString::to_string).unwrap_or_default())
@@ -142,7 +130,7 @@ impl Trust {
         directory: &Directory,
         issuer: &str,
         log: NamedKey,
-        witnesses: Vec<NamedKey>,
+        witnesses: Vec<VerifierKey>,
         witnesses_needed: u32,
     ) -> Result<Self, BadTrust> {
         let written = directory.document();
@@ -182,21 +170,14 @@ impl Trust {
         &self.directory
     }
 
-    /// The log's key.
-    pub fn log_key(&self) -> &PublicKey {
+    /// The log.
+    pub fn log(&self) -> &LogKey {
         &self.log
     }
 
-    /// The witnesses.
-    pub fn witnesses(&self) -> &[(String, PublicKey)] {
+    /// The witnesses, and how many of them are needed.
+    pub fn witnesses(&self) -> &Witnesses {
         &self.witnesses
-    }
-
-    /// The epoch of a checkpoint's origin, when the origin is of this log.
-    pub fn epoch_of(&self, origin: &str) -> Option<u64> {
-        let epoch = origin.strip_prefix(self.document.log.name.as_str())?.strip_prefix('/')?;
-        let number: u64 = epoch.parse().ok()?;
-        (number > 0 && number.to_string() == epoch).then_some(number)
     }
 }
 
@@ -233,6 +214,7 @@ fn directory(document: &TrustDocument) -> Result<Directory, Vec<DirectoryError>>
 mod tests {
     use super::*;
     use crate::domain::key::{Custody, SigningKey};
+    use crate::ledger::verifier_key::KeyAlgorithm;
 
     fn slug<T: std::str::FromStr>(text: &str) -> T
     where
@@ -271,7 +253,7 @@ mod tests {
         .unwrap()
     }
 
-    fn trust(witnesses: Vec<NamedKey>, needed: u32) -> Result<Trust, BadTrust> {
+    fn trust(witnesses: Vec<VerifierKey>, needed: u32) -> Result<Trust, BadTrust> {
         let log = NamedKey::new("broker.example", SigningKey::generate().unwrap().public());
         Trust::of(&written(), "https://broker.example", log, witnesses, needed)
     }
@@ -308,24 +290,15 @@ mod tests {
 
     #[test]
     fn a_witness_counts_once_and_the_log_is_not_its_own() {
-        let key = SigningKey::generate().unwrap();
-        let named = |name: &str, key: &SigningKey| NamedKey::new(name, key.public());
-        let other = SigningKey::generate().unwrap();
+        let (key, other) = (SigningKey::generate().unwrap(), SigningKey::generate().unwrap());
+        let named = |name: &str, key: &SigningKey| {
+            VerifierKey::new(name, KeyAlgorithm::CosignatureV1, key.public().clone()).unwrap()
+        };
         assert!(trust(vec![named("one.example", &key), named("two.example", &other)], 2).is_ok());
         assert!(trust(vec![named("one.example", &key), named("two.example", &key)], 2).is_err());
-        assert!(trust(vec![named("one.example", &key), named("one.example", &other)], 2).is_err());
+        assert!(trust(vec![named("one.example", &key)], 2).is_err());
         let log = NamedKey::new("broker.example", key.public());
         let own = Trust::of(&written(), "i", log, vec![named("one.example", &key)], 1);
         assert!(own.is_err());
-    }
-
-    #[test]
-    fn every_epoch_of_the_log_is_the_log_and_nothing_else_is() {
-        let trust = trust(vec![], 0).unwrap();
-        assert_eq!(trust.epoch_of("broker.example/1"), Some(1));
-        assert_eq!(trust.epoch_of("broker.example/27"), Some(27));
-        for other in ["broker.example", "broker.example/", "broker.example/0", "broker.example/01", "x/1"] {
-            assert_eq!(trust.epoch_of(other), None, "{other}");
-        }
     }
 }
