@@ -2,6 +2,7 @@
 
 mod changes;
 mod filters;
+mod log;
 mod look;
 mod opening;
 mod provider;
@@ -11,6 +12,7 @@ mod world;
 
 pub use changes::*;
 pub use filters::*;
+pub use log::*;
 pub use look::*;
 pub use opening::*;
 pub use provider::*;
