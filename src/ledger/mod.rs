@@ -2,9 +2,16 @@
 //! checked. No storage, clock or network: the broker, the store, a witness and an auditor all use the same code.
 //! RFC 6962 (hashing), C2SP tlog-tiles, signed-note, tlog-checkpoint, tlog-cosignature, tlog-proof, tlog-witness.
 
+pub mod checkpoint;
+pub mod cosignature;
 pub mod events;
 pub mod evidence;
 pub mod hash;
+pub mod note;
 pub mod proof;
+pub mod quorum;
+pub mod spelling;
+pub mod tile;
 pub mod tree;
 pub mod trust;
+pub mod verifier_key;
