@@ -4,6 +4,7 @@
 mod about;
 mod body;
 mod callers;
+mod evidence;
 mod freezes;
 mod grants;
 mod introspect;
@@ -79,6 +80,7 @@ fn table() -> Vec<Row> {
         Row::post("/v1/runs/{run}/observations", Agent, &[E::ObservationRecorded], runs::read_elsewhere, "Tell what was read without the broker; it counts as untrusted").takes::<ReadElsewhere>().creates::<Recorded>(),
         Row::post("/v1/runs/{run}/close", Agent, &[E::RunClosed], runs::close, "Close a run; its leases end").gives::<ClosedRun>(),
         Row::get("/v1/runs/{run}/events", Person(ANYONE), runs::events_of_run, "What happened in a run").query(range).gives::<runs::Events>(),
+        Row::get("/v1/runs/{run}/evidence", Person(ANYONE), evidence::of_run, "Everything about a run in one file, to be checked offline").gives::<evidence::Evidence>(),
         Row::get("/v1/events", Person(ANYONE), runs::events, "What happened").query(range).gives::<runs::Events>(),
 
         Row::post("/token", ClientAssertion, &[E::LeaseIntent], token::token, "Enter or renew observe or decide").form::<token::TokenRequest>().gives::<token::TokenReply>(),

@@ -1,6 +1,8 @@
 //! `phasebroker audit …`: what auditors read, and what they can check without us.
 
+mod pack;
 mod run;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -15,11 +17,17 @@ pub use run::timeline;
 pub enum Command {
     /// The timeline of one run.
     Run(run::Args),
+    /// Write everything about one run into one file, which others can check without us.
+    Pack(pack::Args),
+    /// Check such a file offline, with nothing but your trust file.
+    Verify(verify::Args),
 }
 
 /// Runs an `audit` command.
 pub async fn run(command: Command, output: Output) -> anyhow::Result<ExitCode> {
     match command {
         Command::Run(args) => run::run(args, output).await,
+        Command::Pack(args) => pack::run(args, output).await,
+        Command::Verify(args) => verify::run(&args, output),
     }
 }

@@ -17,6 +17,7 @@ mod playbooks;
 mod port;
 mod prune;
 mod readers;
+mod recorded;
 mod reservations;
 mod reviews;
 mod rows;
