@@ -144,7 +144,8 @@ pub struct Broker {
     allowances: AgentAllowances,
     waits: Waits,
     reloading: tokio::sync::Mutex<()>,
-    needs_fence: bool,
+    /// The store is behind, or damaged: nothing is issued on it, and its head is never called the newest.
+    distrusted: bool,
     keeping: Arc<tokio::sync::Mutex<()>>,
 }
 
