@@ -15,7 +15,8 @@ use crate::domain::id::RunId;
 
 /// An evidence pack, in the form of RFC 8785: the bytes of the answer are the file.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
-pub struct Evidence(#[schema(value_type = Object)] Value);
+#[schema(value_type = Object)]
+pub struct Evidence(Value);
 
 /// GET /v1/runs/{run}/evidence
 pub(super) async fn of_run(State(app): State<Arc<App>>, Id(run): Id<RunId>) -> Result<Response, Problem> {
