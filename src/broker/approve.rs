@@ -131,7 +131,13 @@ impl Broker {
                 revision: record.revision,
                 state,
                 claim_until,
-                events: events(&record, &approval, claim_until.filter(|_| complete), answered.reason.clone(), now),
+                events: events(
+                    &record,
+                    &approval,
+                    claim_until.filter(|_| complete),
+                    answered.reason.clone(),
+                    now,
+                ),
                 approval: Some(approval.clone()),
             };
             match self.store.change_grant(change).await {

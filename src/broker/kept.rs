@@ -90,7 +90,7 @@ impl Broker {
 
     /// A store that needs a fence, or is damaged, is never called the newest.
     async fn head_to_keep(&self) -> Option<Head> {
-        if self.distrusted {
+        if self.is_distrusted() {
             return None;
         }
         match in_time(self.store.head()).await {

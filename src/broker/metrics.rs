@@ -57,6 +57,9 @@ pub struct Metrics {
     overdue_reviews: Count,
     store_bytes: Count,
     notices: Family<Labels<1>, Counter<u64, AtomicU64>>,
+    published: Count,
+    witnessed_age: Count,
+    witness_failures: Family<[(&'static str, String); 1], Counter<u64, AtomicU64>>,
 }
 
 impl Default for Metrics {
@@ -95,6 +98,9 @@ impl Metrics {
             overdue_reviews: Gauge::default(),
             store_bytes: Gauge::default(),
             notices: Family::default(),
+            published: Gauge::default(),
+            witnessed_age: Gauge::default(),
+            witness_failures: Family::default(),
         };
         metrics.register();
         for code in Code::ALL {
@@ -151,6 +157,18 @@ impl Metrics {
             self.overdue_reviews.clone(),
         );
         r.register_with_unit("store", "Size of the store", Unit::Bytes, self.store_bytes.clone());
+        r.register("published_entries", "Entries under the newest signed checkpoint", self.published.clone());
+        r.register_with_unit(
+            "witnessed_age",
+            "Since enough witnesses had seen the newest checkpoint",
+            Unit::Seconds,
+            self.witnessed_age.clone(),
+        );
+        r.register(
+            "witness_failures",
+            "Checkpoints that a witness did not cosign",
+            self.witness_failures.clone(),
+        );
         r.register("notices", "Notices to people, by what became of them", self.notices.clone());
     }
 
@@ -217,6 +235,21 @@ impl Metrics {
     /// A notice came so far.
     pub fn notice(&self, fate: NoticeFate) {
         self.notices.get_or_create(&[("fate", fate.name())]).inc();
+    }
+
+    /// A checkpoint over so many entries was signed.
+    pub fn checkpoint(&self, size: u64) {
+        self.published.set(i64::try_from(size).unwrap_or(i64::MAX));
+    }
+
+    /// So many seconds ago enough witnesses had seen the newest checkpoint.
+    pub fn witnessed_age(&self, seconds: i64) {
+        self.witnessed_age.set(seconds);
+    }
+
+    /// A configured witness did not cosign.
+    pub fn witness_failed(&self, witness: &str) {
+        self.witness_failures.get_or_create(&[("witness", witness.to_owned())]).inc();
     }
 
     /// OpenMetrics text.

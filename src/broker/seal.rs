@@ -139,8 +139,11 @@ impl Broker {
 fn sealed_events(sealing: &Sealing, now: Timestamp) -> Vec<Event> {
     let (sealed, grant) = (&sealing.sealed, sealing.sealed.grant());
     let actor = Actor::Agent(grant.who.proposing_agent.clone());
-    let kind =
-        if sealing.state == GrantState::Suggested { EventKind::GrantSuggested } else { EventKind::GrantSealed };
+    let kind = if sealing.state == GrantState::Suggested {
+        EventKind::GrantSuggested
+    } else {
+        EventKind::GrantSealed
+    };
     let mut event = Event::new(kind, actor.clone(), now)
         .run(grant.who.run)
         .grant(grant.id)

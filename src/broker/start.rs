@@ -1,11 +1,13 @@
 //! Start-up: the head is compared with the one kept outside, leases of the former life are resolved, rules go in force.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
-use super::allowance::{AgentAllowances, Allowance, PER_CALLER, PER_GRANT};
+use super::allowance::{AgentAllowances, Allowance, FAILED_LOGINS, PER_CALLER, PER_GRANT, PER_NAMED};
 use super::frozen::Frozen;
 use super::gate::Gate;
 use super::live::LiveLeases;
@@ -25,6 +27,9 @@ use crate::domain::digest::Digest;
 use crate::domain::event::{Event, EventKind};
 use crate::domain::lease::{EndReason, LeaseState, Revocation};
 use crate::domain::principal::Actor;
+
+/// How long a start waits for witnesses.
+const WITNESS_PATIENCE: Duration = Duration::from_secs(3);
 
 /// The broker cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -138,10 +143,12 @@ impl Broker {
             reserved: ReservedKeys::default(),
             refused_answers: Allowance::new(PER_GRANT),
             refused_callers: Allowance::new(PER_CALLER),
+            failed_logins: [Allowance::new(PER_NAMED), Allowance::new(FAILED_LOGINS)],
             allowances: AgentAllowances::default(),
             waits,
             reloading: tokio::sync::Mutex::new(()),
-            distrusted,
+            distrusted: AtomicBool::new(distrusted),
+            ledger: parts.ledger,
             keeping: Arc::default(),
         });
         match broker.recover(head.size == 0).await {
@@ -156,6 +163,13 @@ impl Broker {
         if !distrusted {
             let head = broker.announce().await?;
             broker.heads.advance(head).await?;
+            broker.take_up_checkpoints(head.at).await?;
+            broker.publish().await;
+            // Witnesses know the head, too: one that has seen more is heard before anything is issued.
+            let asked = tokio::time::timeout(WITNESS_PATIENCE, broker.ask_witnesses()).await;
+            if asked.is_err() {
+                tracing::warn!("a witness does not answer; it is asked again while the broker serves");
+            }
         }
         Ok(broker)
     }

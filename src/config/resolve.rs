@@ -16,8 +16,19 @@ use super::{Aws, Config, Limits, Log, OnEvent, TlsFiles, Tokens, written};
 use crate::authn::jwks::{self, IssuerSettings, KeySource};
 use crate::authn::resource::ResourceServer;
 
-const SECTIONS: [&str; 10] =
-    ["tls", "proxy", "store", "rules", "tokens", "limits", "issuers", "resources", "aws", "on_event"];
+const SECTIONS: [&str; 11] = [
+    "tls",
+    "proxy",
+    "store",
+    "ledger",
+    "rules",
+    "tokens",
+    "limits",
+    "issuers",
+    "resources",
+    "aws",
+    "on_event",
+];
 
 pub(super) fn read(file: &Path) -> Result<Config, ConfigErrors> {
     let mut errors = ConfigErrors::default();
@@ -35,10 +46,10 @@ pub(super) fn read(file: &Path) -> Result<Config, ConfigErrors> {
     resolver.errors.or(config)
 }
 
-struct Resolver<'a> {
-    source: Source<'a>,
+pub(super) struct Resolver<'a> {
+    pub(super) source: Source<'a>,
     table: Table,
-    errors: ConfigErrors,
+    pub(super) errors: ConfigErrors,
 }
 
 impl Resolver<'_> {
@@ -51,6 +62,7 @@ impl Resolver<'_> {
         let tokens: written::Tokens = self.optional("tokens").unwrap_or_default();
         let limits: written::Limits = self.optional("limits").unwrap_or_default();
         let on_event: Option<written::OnEvent> = self.optional("on_event");
+        let ledger: written::Ledger = self.optional("ledger").unwrap_or_default();
         let log: written::Log = self.optional("log").unwrap_or_default();
         let issuers: Vec<written::Issuer> = self.array("issuers");
         let resources: Vec<written::Resource> = self.array("resources");
@@ -66,6 +78,7 @@ impl Resolver<'_> {
         let issuers = self.issuers(issuers, &broker, dev);
         let resources = self.resources(resources);
         let aws = aws.map(|aws| self.aws(aws, dev));
+        let ledger = self.ledger(ledger, &broker);
         let tokens = self.tokens(&tokens);
         let limits = self.limits(&limits);
         let on_event = on_event.and_then(|on_event| self.on_event(on_event));
@@ -89,6 +102,7 @@ impl Resolver<'_> {
             tls,
             data_dir,
             head_file,
+            ledger,
             rule_files: rule_files?,
             rules: rules?,
             issuers,
@@ -370,7 +384,7 @@ impl Resolver<'_> {
     }
 
     /// A URL that we call: https, or http on loopback.
-    fn callable(&mut self, path: &str, text: &str) {
+    pub(super) fn callable(&mut self, path: &str, text: &str) {
         if !url(text).is_some_and(|url| url.scheme() == "https" || is_loopback(&url)) {
             let problem =
                 format!("`{text}` must be an https URL, or http on loopback, without closing slash");
@@ -378,7 +392,13 @@ impl Resolver<'_> {
         }
     }
 
-    fn within<N: PartialOrd + std::fmt::Display>(&mut self, path: &str, number: N, least: N, most: N) {
+    pub(super) fn within<N: PartialOrd + std::fmt::Display>(
+        &mut self,
+        path: &str,
+        number: N,
+        least: N,
+        most: N,
+    ) {
         if number < least || number > most {
             self.errors.at(&self.source, path, format!("{number} is not within {least} to {most}"));
         }

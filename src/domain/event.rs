@@ -111,6 +111,12 @@ kinds! {
     ReviewRejected = "review.rejected",
     /// Nobody looked in time.
     ReviewOverdue = "review.overdue",
+    /// A login in the name of a known agent or person failed, and whoever sent it proved nothing.
+    LoginFailed = "login.failed",
+    /// An agent told of one step of its run.
+    StepRecorded = "step.recorded",
+    /// A text beside an event was erased; its digest stays.
+    TextRedacted = "text.redacted",
     /// An agent told what it read elsewhere.
     ObservationRecorded = "observation.recorded",
     /// A plan was rendered for a person to carry out.

@@ -4,12 +4,14 @@
 mod about;
 mod body;
 mod callers;
+mod events;
 mod evidence;
 mod freezes;
 mod grants;
 mod introspect;
 mod leases;
 pub mod listen;
+mod log;
 mod meta;
 pub mod openapi;
 mod patience;
@@ -43,17 +45,20 @@ use crate::broker::grants::{GrantDocument, GrantStatus};
 use crate::broker::observe::{ReadElsewhere, Recorded};
 use crate::broker::playbooks::PlaybookDraft;
 use crate::broker::propose::Proposed;
+use crate::broker::receipts::{Continuation, Receipt};
+use crate::broker::redact::{Redact, Redacted};
 use crate::broker::refusal::{Code, Refusal};
 use crate::broker::reload::Reloaded;
 use crate::broker::replay::Decisions;
 use crate::broker::reviews::{ReviewView, Reviewed};
 use crate::broker::rules::Rules;
 use crate::broker::runs::{ClosedRun, OpenRun, OpenedRun, RunView};
+use crate::broker::steps::{Step, StepTaken};
 use crate::broker::stop::Stopped;
 use crate::broker::views::EndView;
 use crate::domain::event::EventKind as E;
 use crate::domain::phase::Phase;
-use callers::{ANYONE, Access, OPERATORS, STOPPERS, authorize};
+use callers::{ANYONE, Access, KEEPERS, OPERATORS, STOPPERS, authorize};
 use problem::Problem;
 use route::Row;
 
@@ -61,11 +66,11 @@ use route::Row;
 fn table() -> Vec<Row> {
     use Access::*;
     let wait = &[("wait", "Seconds to wait for a change, at most 60.")];
-    let range = &[("from", "Index of the first event."), ("limit", "At most so many, and at most 200.")];
     let which = &[("open", "`true`: only what exists or may exist."), ("run", "Of this run.")];
     let suggested = &[("suggested", "`true`: plans that a person may carry out, instead.")];
     let open = &[("open", "`true`: only what nobody has decided.")];
     let page = &[("since", "Seconds since the epoch."), ("skip", "So many are left out; a page holds 200.")];
+    let old = &[("old", "Number of entries of the older state.")];
     let ends = &[E::LeaseEnded];
     vec![
         Row::get("/healthz", Open, meta::healthz, "The process answers"),
@@ -75,13 +80,21 @@ fn table() -> Vec<Row> {
         Row::get("/jwks.json", Open, meta::jwks, "The key that signs phase tokens (RFC 7517)"),
         Row::get("/.well-known/oauth-authorization-server", Open, meta::authorization_server, "Metadata (RFC 8414)"),
 
+        Row::get("/log/checkpoint", Open, log::checkpoint, "The newest signed checkpoint of the ledger (C2SP tlog-checkpoint)"),
+        Row::get("/log/tile/entries/{*place}", Person(ANYONE), log::entries, "A bundle of entries (C2SP tlog-tiles)"),
+        Row::get("/log/tile/{level}/{*place}", Open, log::hashes, "A tile of hashes (C2SP tlog-tiles)"),
+        Row::get("/log/consistency", Open, log::consistency, "That the newest checkpoint continues an older state").query(old).gives::<Continuation>(),
+        Row::get("/v1/receipts/{index}", AgentOrPerson(ANYONE), log::receipt, "Proof that an event is in the ledger").gives::<Receipt>(),
+
         Row::post("/v1/runs", Agent, &[E::RunOpened], runs::open, "Open a run").takes::<OpenRun>().creates::<OpenedRun>(),
         Row::get("/v1/runs/{run}", AgentOrPerson(ANYONE), runs::show, "A run with its grants and leases").gives::<RunView>(),
         Row::post("/v1/runs/{run}/observations", Agent, &[E::ObservationRecorded], runs::read_elsewhere, "Tell what was read without the broker; it counts as untrusted").takes::<ReadElsewhere>().creates::<Recorded>(),
+        Row::post("/v1/runs/{run}/steps", Agent, &[E::StepRecorded], runs::step, "Tell of one step of a run: a prompt, model output, a tool call, an observation").takes::<Step>().creates::<StepTaken>(),
         Row::post("/v1/runs/{run}/close", Agent, &[E::RunClosed], runs::close, "Close a run; its leases end").gives::<ClosedRun>(),
-        Row::get("/v1/runs/{run}/events", Person(ANYONE), runs::events_of_run, "What happened in a run").query(range).gives::<runs::Events>(),
+        Row::get("/v1/runs/{run}/events", Person(ANYONE), events::of_run, "What happened in a run").query(events::QUERY).gives::<events::Events>(),
         Row::get("/v1/runs/{run}/evidence", Person(ANYONE), evidence::of_run, "Everything about a run in one file, to be checked offline").gives::<evidence::Evidence>(),
-        Row::get("/v1/events", Person(ANYONE), runs::events, "What happened").query(range).gives::<runs::Events>(),
+        Row::get("/v1/events", Person(ANYONE), events::list, "What happened").query(events::QUERY).gives::<events::Events>(),
+        Row::post("/v1/events/{index}/redact", Person(KEEPERS), &[E::TextRedacted], events::redact, "Erase a text beside an event; its digest stays, and every proof").takes::<Redact>().gives::<Redacted>(),
 
         Row::post("/token", ClientAssertion, &[E::LeaseIntent], token::token, "Enter or renew observe or decide").form::<token::TokenRequest>().gives::<token::TokenReply>(),
         Row::post("/revoke", ClientAssertion, ends, token::revoke, "End the lease of one's own token (RFC 7009)").form::<token::RevokeRequest>(),
@@ -185,6 +198,9 @@ mod tests {
         "/openapi.json",
         "/jwks.json",
         "/.well-known/oauth-authorization-server",
+        "/log/checkpoint",
+        "/log/tile/{level}/{*place}",
+        "/log/consistency",
     ];
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::checkpoint::{Checkpoint, CheckpointError, LogKey};
+use super::checkpoint::{Checkpoint, CheckpointError, LogKey, Statement};
 use super::note::{NOTE_BYTES, NoteError, SignedNote};
 use super::proof::{BadProof, verify_inclusion};
 use super::quorum::{Cosigned, QuorumError, Witnesses};
@@ -98,7 +98,9 @@ impl TlogProof {
             }
             path.push(digest(line).ok_or(wrong("a line of its path is not base64 of 32 bytes"))?);
         }
-        Ok(Self { extra, index, path, checkpoint: SignedNote::parse(note.as_bytes())? })
+        let checkpoint = SignedNote::parse(note.as_bytes())?;
+        Statement::parse(checkpoint.unverified_text())?;
+        Ok(Self { extra, index, path, checkpoint })
     }
 
     /// Checks all of it: the log signed the checkpoint, enough witnesses saw it, and the leaf is in its tree.

@@ -490,10 +490,12 @@ mod tests {
     #[test]
     fn what_is_not_exactly_a_request_is_refused() {
         let scene = Scene::new();
-        let text = scene.request(&TREE, 1, 3, 13).to_string();
+        let request = scene.request(&TREE, 1, 3, 13);
+        let others = request.proof.len() - 1;
+        let text = request.to_string();
         let hash = text.lines().nth(1).unwrap();
         assert!(AddCheckpoint::parse(text.as_bytes()).is_ok());
-        let full = text.replacen(hash, &vec![hash; 60].join("\n"), 1);
+        let full = text.replacen(hash, &vec![hash; PROOF_LINES - others].join("\n"), 1);
         assert_eq!(AddCheckpoint::parse(full.as_bytes()).unwrap().proof.len(), 63);
         for (what, wrong) in [
             ("empty", String::new()),
@@ -504,7 +506,7 @@ mod tests {
             ("two spaces", text.replacen("old 3", "old  3", 1)),
             ("another word", text.replacen("old 3", "Old 3", 1)),
             ("beyond 64 bits", text.replacen("old 3", "old 18446744073709551616", 1)),
-            ("64 proof lines", text.replacen(hash, &vec![hash; 61].join("\n"), 1)),
+            ("64 proof lines", text.replacen(hash, &vec![hash; PROOF_LINES - others + 1].join("\n"), 1)),
             ("a short hash", text.replacen(hash, "AAAA", 1)),
             ("an unpadded hash", text.replacen(hash, hash.trim_end_matches('='), 1)),
             ("no empty line", text.replacen("\n\n", "\n", 1)),

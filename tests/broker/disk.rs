@@ -282,6 +282,12 @@ impl Store for Disk {
     ) -> Result<Vec<StoredEvent>, StoreError> {
         self.read()?.events(run, from, limit).await
     }
+    async fn find_events(&self, filter: EventFilter, from: u64, limit: u32) -> Result<EventPage, StoreError> {
+        self.read()?.find_events(filter, from, limit).await
+    }
+    async fn erase_text(&self, index: u64, name: String, event: Event) -> Result<Head, ChangeRefused> {
+        self.write()?.erase_text(index, name, event).await
+    }
     async fn hold_writer(
         &self,
         name: &str,

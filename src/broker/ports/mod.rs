@@ -7,7 +7,9 @@ mod look;
 mod opening;
 mod provider;
 mod records;
+mod search;
 mod store;
+mod witness;
 mod world;
 
 pub use changes::*;
@@ -17,5 +19,7 @@ pub use look::*;
 pub use opening::*;
 pub use provider::*;
 pub use records::*;
+pub use search::*;
 pub use store::*;
+pub use witness::*;
 pub use world::*;

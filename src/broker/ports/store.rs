@@ -10,6 +10,7 @@ use super::filters::{Due, Inquiry, LeaseFilter, OpenCount, ReviewFilter, Stands}
 use super::log::Log;
 use super::opening::{Counted, OpenRefused, Opening};
 use super::records::{AdministrationRecord, DecisionEntry, GrantRecord, Head, PlaybookRecord, StoredEvent};
+use super::search::{EventFilter, EventPage};
 use crate::domain::administration::SealedAdministration;
 use crate::domain::digest::Digest;
 use crate::domain::event::Event;
@@ -156,6 +157,12 @@ pub trait Store: Log {
     /// Events from `from` on, at most `limit`; of one run when given.
     async fn events(&self, run: Option<RunId>, from: u64, limit: u32)
     -> Result<Vec<StoredEvent>, StoreError>;
+
+    /// Events that `filter` lets through, from `from` on, at most `limit`; looks at a bounded number of events.
+    async fn find_events(&self, filter: EventFilter, from: u64, limit: u32) -> Result<EventPage, StoreError>;
+    /// Erases a text beside an event (`evidence`: the agent's words beside the grant it sealed), with the event that
+    /// says so. Missing when the event has no such text, moved when it is erased already.
+    async fn erase_text(&self, index: u64, name: String, event: Event) -> Result<Head, ChangeRefused>;
 
     /// Takes or renews the right to be the one writer of `name` until `until`; `None` when another holder has it.
     /// The number grows with every new holder.

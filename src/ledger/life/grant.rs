@@ -116,7 +116,10 @@ impl Lives {
             wrong.push(("approval", format!("grant {id}: {person} signed other bytes than were sealed")));
         }
         if !grant.is_open() {
-            wrong.push(("approval", format!("{} of grant {id}, which is {}", kind.name(), grant.stands.name())));
+            wrong.push((
+                "approval",
+                format!("{} of grant {id}, which is {}", kind.name(), grant.stands.name()),
+            ));
         }
         match kind {
             E::ApprovalReceived => {
@@ -125,7 +128,10 @@ impl Lives {
                 }
                 // INVARIANT: no-self-approval.
                 if grant.requester.as_ref() == Some(&person) {
-                    wrong.push(("approval", format!("grant {id}: {person} signed what was asked for {person}")));
+                    wrong.push((
+                        "approval",
+                        format!("grant {id}: {person} signed what was asked for {person}"),
+                    ));
                 }
                 if grant.signed.insert(person.clone(), jti).is_some() {
                     wrong.push(("approval", format!("grant {id}: {person} signed twice")));
@@ -161,12 +167,17 @@ impl Lives {
             return self.forget(id);
         }
         let unsigned = grant.signed.is_empty();
-        let other = event.facts.contains_key("digest") && event.fact_text("digest") != grant.digest.as_deref();
+        let other =
+            event.facts.contains_key("digest") && event.fact_text("digest") != grant.digest.as_deref();
         grant.claim_until = event.fact_number("claim_until").or(grant.claim_until);
         if stands == Stands::Pending {
             grant.stands = Stands::Approved;
         } else {
-            self.found(index, "grant", format!("grant {id} becomes approved, though it is {}", stands.name()));
+            self.found(
+                index,
+                "grant",
+                format!("grant {id} becomes approved, though it is {}", stands.name()),
+            );
         }
         if unsigned {
             self.found(index, "grant", format!("grant {id} becomes approved, and nobody signed it"));
@@ -214,7 +225,9 @@ impl Lives {
         if grant.stands != Stands::Approved || grant.administration {
             wrong.push(format!("a credential is opened, but grant {id} is {}", grant.stands.name()));
         }
-        if event.facts.contains_key("grant_digest") && event.fact_text("grant_digest") != grant.digest.as_deref() {
+        if event.facts.contains_key("grant_digest")
+            && event.fact_text("grant_digest") != grant.digest.as_deref()
+        {
             wrong.push(format!("grant {id}: other bytes were claimed than were sealed"));
         }
         let claims = event.agent().map(ToString::to_string);
@@ -223,7 +236,9 @@ impl Lives {
         }
         let counted = |jti: &str| grant.signed.values().any(|known| known == jti);
         if let Some(jti) = event.fact_list("approvals").into_iter().find(|jti| whole && !counted(jti)) {
-            wrong.push(format!("grant {id} is claimed with the approval `{jti}`, which does not count for it"));
+            wrong.push(format!(
+                "grant {id} is claimed with the approval `{jti}`, which does not count for it"
+            ));
         }
         if grant.claim_until.is_some_and(|until| event.at.seconds() >= until) {
             wrong.push(format!("grant {id} is claimed after its time to claim"));
@@ -238,7 +253,9 @@ impl Lives {
     /// Certainly nothing was minted: the grant can be claimed again, unless its run was closed meanwhile.
     pub(super) fn give_back(&mut self, id: GrantId, run_is_closed: bool) {
         match self.grants.get_mut(&id) {
-            Some(grant) if grant.stands == Stands::Claimed && !run_is_closed => grant.stands = Stands::Approved,
+            Some(grant) if grant.stands == Stands::Claimed && !run_is_closed => {
+                grant.stands = Stands::Approved
+            }
             _ => self.forget(id),
         }
     }

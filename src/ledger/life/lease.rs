@@ -90,7 +90,8 @@ impl Lives {
             self.found(index, "lease", format!("lease {id} goes from {stood} to {next}"));
         }
         if event.run != run || (event.grant.is_some() && event.grant != grant) {
-            let text = format!("{}: lease {id} is of another run or grant than it was opened for", kind.name());
+            let text =
+                format!("{}: lease {id} is of another run or grant than it was opened for", kind.name());
             self.found(index, "lease", text);
         }
         match (next, grant) {

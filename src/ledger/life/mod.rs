@@ -133,7 +133,11 @@ impl Lives {
     /// Follows the next event.
     pub fn follow(&mut self, index: u64, event: &ReadEvent) {
         if index != self.next {
-            let text = format!("event {} is missing: {index} comes after {}", self.next, self.next.saturating_sub(1));
+            let text = format!(
+                "event {} is missing: {index} comes after {}",
+                self.next,
+                self.next.saturating_sub(1)
+            );
             self.found(index, "order", text);
         }
         self.next = index.saturating_add(1);
@@ -237,7 +241,11 @@ impl Lives {
             self.found(index, "epoch", format!("a fence after epoch {old}; the log is in {epoch}"));
         }
         if number("old_size").is_some_and(|size| size != index) {
-            self.found(index, "epoch", format!("a fence that counts other events than the {index} before it"));
+            self.found(
+                index,
+                "epoch",
+                format!("a fence that counts other events than the {index} before it"),
+            );
         }
         self.epoch = old.or(self.epoch).map(|epoch| epoch.saturating_add(1));
         self.grants.values_mut().for_each(Grant::outlive_its_epoch);

@@ -84,7 +84,7 @@ fn read(events: &[Event]) -> Vec<ReadEvent> {
     let mut before: HashMap<RunId, u64> = HashMap::new();
     let mut all = Vec::new();
     for (index, event) in events.iter().enumerate() {
-        let mut event = ReadEvent::parse(&event.bytes().unwrap()).unwrap();
+        let mut event = ReadEvent::parse(&event.bytes(None).unwrap()).unwrap();
         if let Some(run) = event.run {
             event.previous = before.insert(run, index as u64);
         }
@@ -220,7 +220,8 @@ fn what_is_claimed_is_what_was_sealed_by_whom_it_names_and_in_time() {
     };
     assert!(claimed(story.intent().fact("grant_digest", "e")).contains("other bytes were claimed"));
     assert!(claimed(story.intent().fact("epoch", 2)).contains("epoch 2"));
-    let other = Event::new(E::LeaseIntent, Actor::Agent("other".parse().unwrap()), Timestamp::from_seconds(1_030));
+    let other =
+        Event::new(E::LeaseIntent, Actor::Agent("other".parse().unwrap()), Timestamp::from_seconds(1_030));
     let other = other.run(story.run).grant(story.grant).lease(story.lease).fact("phase", "execute");
     assert!(claimed(other).contains("another agent"));
     let late = story.event(E::LeaseIntent, agent(), 100).grant(story.grant).lease(story.lease);
@@ -230,7 +231,8 @@ fn what_is_claimed_is_what_was_sealed_by_whom_it_names_and_in_time() {
 #[test]
 fn a_way_back_waits_until_there_is_something_to_take_back() {
     let story = Story::new();
-    let back = story.sealed(story.other, "b").fact("inverse_of", story.grant.to_string()).fact("playbook", "p");
+    let back =
+        story.sealed(story.other, "b").fact("inverse_of", story.grant.to_string()).fact("playbook", "p");
     let take_back = |at: i64| {
         let lease = LeaseId::generate(Timestamp::from_seconds(1));
         let event = story.event(E::LeaseIntent, agent(), at).grant(story.other).lease(lease);
@@ -277,7 +279,9 @@ fn nothing_is_asked_for_in_a_run_that_is_over_or_never_began() {
     let found = followed(&read(&without(story.whole(), E::RunOpened))).findings;
     assert!(found.iter().all(|f| f.rule == "run" && f.text.contains("never opened")), "{found:?}");
     assert!(!found.is_empty());
-    assert!(followed(&read(&with(story.whole(), 9, story.opened()))).findings[0].text.contains("there before"));
+    assert!(
+        followed(&read(&with(story.whole(), 9, story.opened()))).findings[0].text.contains("there before")
+    );
 }
 
 #[test]

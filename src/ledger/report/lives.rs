@@ -148,7 +148,9 @@ impl Lives {
                 }
             }
             E::LeaseEnded => self.ended(event),
-            E::ReviewOpened | E::ReviewAccepted | E::ReviewRejected | E::ReviewOverdue => self.review(kind, event),
+            E::ReviewOpened | E::ReviewAccepted | E::ReviewRejected | E::ReviewOverdue => {
+                self.review(kind, event)
+            }
             _ => {}
         }
     }

@@ -89,7 +89,9 @@ impl Reporter {
         self.lives.read(kind, event);
         match kind {
             E::GrantSealed => self.approvers.sealed(event),
-            E::ApprovalReceived | E::GrantDenied | E::ApprovalWithdrawn => self.approvers.answered(kind, event),
+            E::ApprovalReceived | E::GrantDenied | E::ApprovalWithdrawn => {
+                self.approvers.answered(kind, event)
+            }
             _ => {}
         }
     }

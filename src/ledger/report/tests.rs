@@ -22,7 +22,7 @@ fn grant() -> GrantId {
 }
 
 fn read(event: Event) -> ReadEvent {
-    ReadEvent::parse(&event.bytes().unwrap()).unwrap()
+    ReadEvent::parse(&event.bytes(None).unwrap()).unwrap()
 }
 
 fn report(before: Vec<Event>, events: Vec<Event>, now: i64) -> Report {
@@ -61,9 +61,8 @@ fn the_spread_is_by_nearest_rank() {
 #[test]
 fn an_approver_who_signs_everything_at_once_is_seen() {
     let ids: Vec<GrantId> = (0..4).map(|_| grant()).collect();
-    let signed = |id, who, seconds| {
-        by(E::ApprovalReceived, who, 100).grant(id).fact("seconds_to_sign", seconds)
-    };
+    let signed =
+        |id, who, seconds| by(E::ApprovalReceived, who, 100).grant(id).fact("seconds_to_sign", seconds);
     let all = report(
         vec![],
         vec![
@@ -78,7 +77,10 @@ fn an_approver_who_signs_everything_at_once_is_seen() {
         200,
     );
     let [bob, carol] = &all.approvers[..] else { panic!("{:?}", all.approvers) };
-    assert_eq!((bob.person.as_str(), bob.approved, bob.hasty, bob.approved_percent), ("bob", 3, 2, Some(100)));
+    assert_eq!(
+        (bob.person.as_str(), bob.approved, bob.hasty, bob.approved_percent),
+        ("bob", 3, 2, Some(100))
+    );
     assert_eq!((bob.seconds_to_sign.least, bob.seconds_to_sign.p50), (Some(3), Some(4)));
     assert_eq!((bob.actions["scale-group"], bob.actions["?"], bob.environments["demo"]), (2, 1, 2));
     assert_eq!((carol.approved, carol.denied, carol.hasty, carol.approved_percent), (1, 1, 0, Some(50)));
@@ -154,7 +156,10 @@ fn never_used_and_late_used_leases_are_named() {
     let late = |lease, how, seconds| Late { lease, how, seconds };
     let lates = [late(leases[1], "claimed_late", 5), late(leases[3], "completed_late", 60)];
     assert_eq!(all.leases.late, lates);
-    assert_eq!((all.leases.opened, all.leases.outcomes["succeeded"], all.leases.outcomes["failed"]), (4, 1, 1));
+    assert_eq!(
+        (all.leases.opened, all.leases.outcomes["succeeded"], all.leases.outcomes["failed"]),
+        (4, 1, 1)
+    );
     assert_eq!((all.autonomy.claims["playbook"], all.autonomy.autonomous_percent), (2, Some(50)));
     assert_eq!((all.times.proposal_to_approval.p50, all.times.approval_to_claim.most), (Some(90), Some(95)));
     assert_eq!(all.times.claim_to_death.count, 4);
@@ -163,8 +168,7 @@ fn never_used_and_late_used_leases_are_named() {
 #[test]
 fn a_claimed_grant_is_not_called_unclaimed_while_its_lease_lives() {
     let (id, lease) = (grant(), LeaseId::generate(at(1)));
-    let mut events =
-        vec![sealed(id, 10), approved(id, 20, 200), intent(id, lease, 30, 900, "signed_grant")];
+    let mut events = vec![sealed(id, 10), approved(id, 20, 200), intent(id, lease, 30, 900, "signed_grant")];
     assert_eq!(report(vec![], events.clone(), 500).leases.approved_never_claimed, []);
     events.push(broker(E::LeaseRefused, 31).lease(lease));
     assert_eq!(report(vec![], events, 500).leases.approved_never_claimed, [id]);

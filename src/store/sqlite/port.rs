@@ -3,14 +3,14 @@
 use async_trait::async_trait;
 
 use super::{
-    SqliteStore, administrations, changes, decisions, freezes, ledger, listing, observations, opening,
-    playbooks, reservations, reviews, rows, rules, sealing,
+    SqliteStore, administrations, changes, decisions, erasing, freezes, ledger, listing, observations,
+    opening, playbooks, reservations, reviews, rows, rules, sealing, search,
 };
 use crate::broker::ports::{
     AdministrationChange, AdministrationRecord, ChangeRefused, Committed, Counted, DecisionEntry, Due,
-    GrantChange, GrantRecord, Head, Inquiry, LeaseChange, LeaseFilter, OpenCount, OpenRefused, Opening,
-    PlaybookRecord, ReviewDecision, ReviewFilter, RulesAuthors, RulesDigests, RulesInForce, SealRefused,
-    Sealing, Stands, Store, StoreError, StoredEvent,
+    EventFilter, EventPage, GrantChange, GrantRecord, Head, Inquiry, LeaseChange, LeaseFilter, OpenCount,
+    OpenRefused, Opening, PlaybookRecord, ReviewDecision, ReviewFilter, RulesAuthors, RulesDigests,
+    RulesInForce, SealRefused, Sealing, Stands, Store, StoreError, StoredEvent,
 };
 use crate::domain::administration::SealedAdministration;
 use crate::domain::digest::Digest;
@@ -243,6 +243,14 @@ impl Store for SqliteStore {
         limit: u32,
     ) -> Result<Vec<StoredEvent>, StoreError> {
         self.readers.read(move |conn| ledger::events(conn, run, from, limit)).await
+    }
+
+    async fn find_events(&self, filter: EventFilter, from: u64, limit: u32) -> Result<EventPage, StoreError> {
+        self.readers.read(move |conn| search::find(conn, &filter, from, limit)).await
+    }
+
+    async fn erase_text(&self, index: u64, name: String, event: Event) -> Result<Head, ChangeRefused> {
+        Ok(self.writer.write(move |tx| erasing::erase(tx, index, &name, event)).await?.head)
     }
 
     async fn hold_writer(
