@@ -6,7 +6,7 @@ use phasebroker::domain::principal::PersonSlug;
 use phasebroker::ledger::trust::NamedKey;
 use serde_json::{Value, json};
 
-use super::packed::{LOG, packed, packed_by_two, restart_of, sign_checkpoint};
+use super::packed::{LOG, packed, packed_by_two, restart_of};
 use crate::broker::{TestBroker, fresh};
 
 fn flipped(text: &Value, at: usize, bit: u8) -> Value {
@@ -141,15 +141,12 @@ async fn events_left_out_at_the_end_are_not_noticed_and_the_verdict_says_so() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_older_checkpoint_does_not_cover_what_came_later() {
     let b = TestBroker::start().await;
-    let log = fresh();
     let approved = b.run_to_approved().await;
-    sign_checkpoint(&b, &log).await;
+    b.broker.publish().await;
     let path = format!("/v1/runs/{}/evidence", approved.deciding.run);
     let older = b.by_person("audrey", "GET", &path, None).await.good()["checkpoint"].clone();
     b.claim(&approved).await.map(drop).unwrap();
-    let mut it = super::packed::Packed::of(&b, approved.deciding.run).await;
-    it.log = log.into();
-    let it = it.trusted(|trust| trust.log = NamedKey::new(LOG, it.log.public()));
+    let it = super::packed::Packed::of(&b, approved.deciding.run).await;
     let verdict = it.with(|pack| pack["checkpoint"] = older).refused_only("inclusion");
     assert!(verdict.to_string().contains("the checkpoint is older"), "{verdict}");
 }
@@ -168,8 +165,8 @@ async fn a_checkpoint_of_another_key_name_or_content_is_refused() {
         })
     };
     let size = it.place("lease.ended");
-    edited("log.example/1\n", "log.example/2\n").refused("checkpoint");
-    edited("log.example/1\n", &format!("log.example/1\n{size}")).refused("checkpoint");
+    edited("broker.test/1\n", "broker.test/2\n").refused("checkpoint");
+    edited("broker.test/1\n", &format!("broker.test/1\n{size}")).refused("checkpoint");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -210,7 +210,9 @@ async fn a_second_credential_and_steps_that_are_none_are_noticed() {
 async fn events_of_an_unknown_kind_version_or_run_are_refused() {
     let it = packed().await;
     let place = it.place("refused");
-    changed(&it, place, |event| event["type"] = "moon.risen".into()).refused_only("events");
+    changed(&it, place, |event| event["type"] = "grant.forgiven".into()).refused_only("events");
+    let later = changed(&it, place, |event| event["type"] = "moon.risen".into()).holds();
+    assert!(later.to_string().contains("1 events say whose type this version does not know"), "{later}");
     changed(&it, place, |event| event["version"] = json!(2)).refused("events");
     changed(&it, place, |event| event["run"] = "01JDMZKW0X00000000000000AA".into()).refused("chain");
     changed(&it, place, |event| event["previous"] = json!(0)).refused_only("chain");

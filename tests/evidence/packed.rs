@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::process::Command;
 use std::sync::Arc;
 
-use phasebroker::broker::ports::{Log as _, Store as _, StoredCheckpoint};
 use phasebroker::domain::canonical;
 use phasebroker::domain::digest::{Digest, decode, encode};
 use phasebroker::domain::id::RunId;
@@ -19,11 +18,11 @@ use phasebroker::ledger::trust::{NamedKey, Trust, TrustDocument};
 use serde_json::{Value, json};
 
 use crate::broker::people::Keys;
-use crate::broker::{TestBroker, fresh};
+use crate::broker::TestBroker;
 use crate::peers::python::python;
 
 /// Base name of the test's log.
-pub const LOG: &str = "log.example";
+pub const LOG: &str = "broker.test";
 
 /// A pack with the keys behind it.
 pub struct Packed {
@@ -33,34 +32,17 @@ pub struct Packed {
     pub keys: Arc<Keys>,
 }
 
-/// Signs what the log of the broker is now, and keeps it there.
-pub async fn sign_checkpoint(b: &TestBroker, log: &SigningKey) -> u64 {
-    let head = b.disk.head().await.unwrap();
-    let origin = Origin::new(LOG, head.epoch).unwrap();
-    let checkpoint = Checkpoint { origin: origin.clone(), size: head.size, root: head.root };
-    let stored = StoredCheckpoint {
-        size: head.size,
-        origin: origin.to_string(),
-        root: head.root,
-        note: checkpoint.sign(log).unwrap().to_string(),
-        at: b.clock.wall(),
-        cosignatures: Vec::new(),
-    };
-    b.disk.keep_checkpoint(stored).await.unwrap();
-    head.size
-}
-
 impl Packed {
     /// The pack of a run under a checkpoint of now, with the trust file of the broker's directory.
     pub async fn of(b: &TestBroker, run: RunId) -> Self {
-        let log = Arc::new(fresh());
-        sign_checkpoint(b, &log).await;
+        b.broker.publish().await;
+        let log = b.keys.copy("log");
         let path = format!("/v1/runs/{run}/evidence");
         let pack = b.by_person("audrey", "GET", &path, None).await.good();
         let named = NamedKey::new(LOG, log.public());
         let directory = b.broker.rules().directory.clone();
         let trust = Trust::of(&directory, &b.issuer, named, vec![], 0).unwrap();
-        Self { pack, trust, log, keys: b.keys.clone() }
+        Self { pack, trust, log: Arc::new(log), keys: b.keys.clone() }
     }
 
     /// The same keys with another pack.
@@ -91,10 +73,12 @@ impl Packed {
         entries.iter().map(read).collect()
     }
 
-    /// Place of the first event of a type.
+    /// Place of the first event of a type, of one about a grant if any is.
     pub fn place(&self, kind: &str) -> u64 {
-        let found = self.events().into_iter().find(|(_, event)| event["type"] == kind);
-        found.unwrap_or_else(|| panic!("no `{kind}`")).0
+        let all: Vec<(u64, Value)> =
+            self.events().into_iter().filter(|(_, event)| event["type"] == kind).collect();
+        let of_work = all.iter().find(|(_, event)| event.get("grant").is_some());
+        of_work.or(all.first()).unwrap_or_else(|| panic!("no `{kind}`")).0
     }
 
     /// Position in the pack of the first entry of a type.

@@ -63,7 +63,7 @@ async fn a_witness_that_nobody_knows_counts_for_nothing() {
 async fn a_known_witness_under_another_checkpoint_is_refused_even_where_none_is_needed() {
     let it = packed().await;
     let key = fresh();
-    let other = cosigned(&it, "one.example", &key, Some("log.example/1\n1\nAAAA\n"));
+    let other = cosigned(&it, "one.example", &key, Some("broker.test/1\n1\nAAAA\n"));
     needing(&other, 0, &[("one.example", &key)]).refused_only("witnesses");
     needing(&other, 0, &[]).holds();
 }

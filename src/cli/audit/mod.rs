@@ -1,8 +1,9 @@
 //! `phasebroker audit …`: what auditors read, and what they can check without us.
 
-mod pack;
+pub mod pack;
 mod run;
-mod verify;
+pub mod trust;
+pub mod verify;
 
 use std::process::ExitCode;
 
@@ -21,6 +22,8 @@ pub enum Command {
     Pack(pack::Args),
     /// Check such a file offline, with nothing but your trust file.
     Verify(verify::Args),
+    /// Write the trust file: whose signatures, and which keys of log and witnesses, count.
+    Trust(trust::Args),
 }
 
 /// Runs an `audit` command.
@@ -29,5 +32,6 @@ pub async fn run(command: Command, output: Output) -> anyhow::Result<ExitCode> {
         Command::Run(args) => run::run(args, output).await,
         Command::Pack(args) => pack::run(args, output).await,
         Command::Verify(args) => verify::run(&args, output),
+        Command::Trust(args) => trust::run(&args, output),
     }
 }

@@ -31,7 +31,8 @@
 //!
 //! `form`: the above. `checkpoint`: its origin is `<log name>/<epoch>`, and the log's key of that name signed it.
 //! `witnesses`: so many of the trust file's witnesses as it asks for cosigned it (C2SP tlog-cosignature, v1).
-//! `inclusion`: each path leads from its entry to the checkpoint's root. `events`: each event reads. `chain`: the run's
+//! `inclusion`: each path leads from its entry to the checkpoint's root. `events`: each event reads, and
+//! is of a known type where that begins with `grant.`, `approval.`, `lease.` or `playbook.`. `chain`: the run's
 //! events begin with `run.opened` and each names the one before it, so that none is missing between.
 //! `texts`: each has the digest that its event names. `grants`: each has the digest that its `grant.sealed` (or
 //! `grant.suggested`) event names, is of this issuer and run, and none that was sealed is missing. `approvals`: tokens

@@ -227,6 +227,10 @@ pub(super) fn does_not_prove(facts: &Facts<'_>) -> Vec<String> {
     lines.push(
         "That clocks were right: times are the broker's, within 60 s of each signer's own where somebody signed.".into(),
     );
+    match case.events.iter().filter(|at| at.event.kind.known().is_none()).count() {
+        0 => {}
+        count => lines.push(format!("What {count} events say whose type this version does not know.")),
+    }
     match erased(case) {
         0 => {}
         count => lines.push(format!("What {count} erased texts said; that they were there, and when, is proved.")),
