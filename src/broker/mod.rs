@@ -41,6 +41,7 @@ mod refused;
 pub mod reload;
 pub mod replay;
 pub mod reserved;
+pub mod retain;
 pub mod reviews;
 pub mod revoke;
 pub mod rules;

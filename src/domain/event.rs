@@ -47,6 +47,8 @@ kinds! {
     BrokerStarted = "broker.started",
     /// A new epoch began; grants of older epochs are dead.
     StoreFenced = "store.fenced",
+    /// The bytes of old entries went; their leaves, and every proof, stay.
+    LogPruned = "log.pruned",
     /// Policy, catalog or directory changed; old and new digest.
     RulesChanged = "rules.changed",
     /// A run was opened.

@@ -137,8 +137,8 @@ impl Store for Disk {
     async fn head(&self) -> Result<Head, StoreError> {
         self.read()?.head().await
     }
-    async fn fence(&self, event: Event) -> Result<Head, StoreError> {
-        self.write()?.fence(event).await
+    async fn fence(&self, event: Event, known: u64) -> Result<Head, StoreError> {
+        self.write()?.fence(event, known).await
     }
     async fn record(&self, events: Vec<Event>) -> Result<Head, StoreError> {
         self.write()?.record(events).await

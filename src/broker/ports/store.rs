@@ -50,8 +50,8 @@ pub trait Store: Log {
     /// The newest head.
     async fn head(&self) -> Result<Head, StoreError>;
     /// Begins a new epoch: grants of older ones are dead, so that playbooks are suspended. The head's time is the event's
-    /// own, even when the former head's was later.
-    async fn fence(&self, event: Event) -> Result<Head, StoreError>;
+    /// own, even when the former head's was later. The epoch is above the store's and above `known`, whatever was lost.
+    async fn fence(&self, event: Event, known: u64) -> Result<Head, StoreError>;
     /// Records events that change no state.
     async fn record(&self, events: Vec<Event>) -> Result<Head, StoreError>;
     /// Puts rules in force: their digests, the directory's document and the authors, with the event.

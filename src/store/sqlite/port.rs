@@ -31,10 +31,10 @@ impl Store for SqliteStore {
         self.readers.read(ledger::head).await
     }
 
-    async fn fence(&self, event: Event) -> Result<Head, StoreError> {
+    async fn fence(&self, event: Event, known: u64) -> Result<Head, StoreError> {
         let committed = self.put(move |tx| {
             let at = event.at();
-            tx.head.epoch += 1;
+            tx.head.epoch = tx.head.epoch.max(known) + 1;
             tx.append(&[event])?;
             playbooks::suspend_all(tx)?;
             // An operator has looked at the clock: time goes on from here, even when it had run ahead.
