@@ -5,6 +5,7 @@
 pub mod checkpoint;
 pub mod cosignature;
 pub mod events;
+pub mod evidence;
 pub mod hash;
 pub mod life;
 pub mod note;
@@ -15,5 +16,6 @@ pub mod spelling;
 pub mod tile;
 pub mod tlog_proof;
 pub mod tree;
+pub mod trust;
 pub mod verifier_key;
 pub mod witness;

@@ -4,9 +4,12 @@ mod check;
 mod entry;
 mod filters;
 mod log;
+pub mod pack;
 mod redact;
 mod report;
 mod run;
+pub mod trust;
+pub mod verify;
 mod watch;
 
 use std::process::ExitCode;
@@ -36,6 +39,12 @@ pub enum Command {
     Check(check::Args),
     /// Erase a text beside an event; its digest stays, and every proof.
     Redact(redact::Args),
+    /// Write everything about one run into one file, which others can check without us.
+    Pack(pack::Args),
+    /// Check such a file offline, with nothing but your trust file.
+    Verify(verify::Args),
+    /// Write the trust file: whose signatures, and which keys of log and witnesses, count.
+    Trust(trust::Args),
 }
 
 /// Runs an `audit` command.
@@ -47,5 +56,8 @@ pub async fn run(command: Command, output: Output) -> anyhow::Result<ExitCode> {
         Command::Report(args) => report::run(args, output).await,
         Command::Check(args) => check::run(args, output).await,
         Command::Redact(args) => redact::run(args, output).await,
+        Command::Pack(args) => pack::run(args, output).await,
+        Command::Verify(args) => verify::run(&args, output),
+        Command::Trust(args) => trust::run(&args, output),
     }
 }

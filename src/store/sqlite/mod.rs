@@ -19,6 +19,7 @@ mod playbooks;
 mod port;
 mod prune;
 mod readers;
+mod recorded;
 mod reservations;
 mod reviews;
 mod rows;
