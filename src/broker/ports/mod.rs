@@ -2,18 +2,22 @@
 
 mod changes;
 mod filters;
+mod logged;
 mod look;
 mod opening;
 mod provider;
 mod records;
+mod sink;
 mod store;
 mod world;
 
 pub use changes::*;
 pub use filters::*;
+pub use logged::*;
 pub use look::*;
 pub use opening::*;
 pub use provider::*;
 pub use records::*;
+pub use sink::*;
 pub use store::*;
 pub use world::*;
