@@ -11,6 +11,7 @@ pub mod domain;
 pub mod exports;
 pub mod guardrails;
 pub mod http;
+pub mod ledger;
 pub mod policy;
 pub mod providers;
 pub mod store;

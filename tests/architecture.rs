@@ -15,7 +15,7 @@ fn arrows() -> BTreeMap<&'static str, &'static [&'static str]> {
         ("guardrails", &["domain", "catalog"][..]),
         ("ledger", &["domain"][..]),
         ("broker", &["domain", "catalog", "policy", "authn", "ledger", "guardrails"][..]),
-        ("store", &["domain", "broker"][..]),
+        ("store", &["domain", "ledger", "broker"][..]),
         ("providers", &["domain", "broker"][..]),
         ("config", &["domain", "catalog", "policy", "authn", "guardrails", "broker"][..]),
         ("http", &["domain", "catalog", "policy", "authn", "ledger", "broker"][..]),

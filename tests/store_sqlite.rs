@@ -20,7 +20,7 @@ fn event(bytes: usize) -> Event {
 }
 
 fn head(epoch: u64, size: u64) -> Head {
-    Head { epoch, size, at: Timestamp::from_seconds(5), last: Digest::of(b"x") }
+    Head { epoch, size, at: Timestamp::from_seconds(5), root: Digest::of(b"x") }
 }
 
 #[tokio::test]

@@ -132,7 +132,7 @@ mod tests {
     #[test]
     fn readiness_never_quotes_the_store_and_comes_back_with_the_next_write() {
         let at = Timestamp::from_seconds(100);
-        let head = Head { epoch: 1, size: 1, at, last: Digest::of(b"x") };
+        let head = Head { epoch: 1, size: 1, at, root: Digest::of(b"x") };
         let gate = Gate::new(Arc::new(Still), head);
         assert_eq!(gate.not_ready(), None);
         gate.store_failed(&StoreError::Unwritable("/var/secret: SQLITE_FULL".into()));

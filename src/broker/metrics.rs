@@ -57,6 +57,26 @@ pub struct Metrics {
     overdue_reviews: Count,
     store_bytes: Count,
     notices: Family<Labels<1>, Counter<u64, AtomicU64>>,
+    exports: Exports,
+}
+
+/// Named by the operator, one for each sink.
+type Sinks = [(&'static str, String); 1];
+
+/// What is told of sinks.
+#[derive(Default)]
+struct Exports {
+    lag: Family<Sinks, Count>,
+    failures: Family<Sinks, Counter<u64, AtomicU64>>,
+    refused: Family<Sinks, Counter<u64, AtomicU64>>,
+}
+
+impl Exports {
+    fn register(&self, r: &mut Registry) {
+        r.register("export_lag_events", "Events that a sink has not taken yet", self.lag.clone());
+        r.register("export_failures", "Tries to copy events to a sink that failed", self.failures.clone());
+        r.register("export_refused", "Events that a sink's receiver refused for good", self.refused.clone());
+    }
 }
 
 impl Default for Metrics {
@@ -95,6 +115,7 @@ impl Metrics {
             overdue_reviews: Gauge::default(),
             store_bytes: Gauge::default(),
             notices: Family::default(),
+            exports: Exports::default(),
         };
         metrics.register();
         for code in Code::ALL {
@@ -152,6 +173,7 @@ impl Metrics {
         );
         r.register_with_unit("store", "Size of the store", Unit::Bytes, self.store_bytes.clone());
         r.register("notices", "Notices to people, by what became of them", self.notices.clone());
+        self.exports.register(r);
     }
 
     /// A credential was released.
@@ -217,6 +239,22 @@ impl Metrics {
     /// A notice came so far.
     pub fn notice(&self, fate: NoticeFate) {
         self.notices.get_or_create(&[("fate", fate.name())]).inc();
+    }
+
+    /// So many events wait for a sink.
+    pub fn export_lag(&self, sink: &str, events: u64) {
+        let lag = i64::try_from(events).unwrap_or(i64::MAX);
+        self.exports.lag.get_or_create(&[("sink", sink.to_owned())]).set(lag);
+    }
+
+    /// A sink took nothing, or not everything.
+    pub fn export_failed(&self, sink: &str) {
+        self.exports.failures.get_or_create(&[("sink", sink.to_owned())]).inc();
+    }
+
+    /// A sink's receiver refused so many events for good.
+    pub fn export_refused(&self, sink: &str, events: u64) {
+        self.exports.refused.get_or_create(&[("sink", sink.to_owned())]).inc_by(events);
     }
 
     /// OpenMetrics text.

@@ -14,6 +14,7 @@ mod consider;
 mod covering;
 mod drafts;
 pub mod end;
+pub mod exporting;
 pub mod freeze;
 pub mod frozen;
 pub mod gate;
@@ -60,6 +61,7 @@ use crate::domain::id::{GrantId, ReviewId};
 use crate::domain::plan::ProviderKind;
 use crate::domain::token::TokenSigner;
 use allowance::{AgentAllowances, Allowance};
+use exporting::polls::Polls;
 use frozen::Frozen;
 use gate::Gate;
 use live::LiveLeases;
@@ -142,6 +144,7 @@ pub struct Broker {
     refused_callers: Allowance,
     allowances: AgentAllowances,
     waits: Waits,
+    polls: Polls,
     reloading: tokio::sync::Mutex<()>,
     needs_fence: bool,
     keeping: Arc<tokio::sync::Mutex<()>>,

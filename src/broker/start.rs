@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwap;
 
+use super::exporting::polls::Polls;
 use super::allowance::{AgentAllowances, Allowance, PER_CALLER, PER_GRANT};
 use super::frozen::Frozen;
 use super::gate::Gate;
@@ -59,7 +60,7 @@ pub fn check_head(store: &Head, known: Option<&Head>) -> HeadCheck {
         None if store.size == 0 => HeadCheck::Fresh,
         None => HeadCheck::NeedsFence,
         Some(known) if known.epoch != store.epoch || known.size > store.size => HeadCheck::NeedsFence,
-        Some(known) if known.size == store.size && known.last != store.last => HeadCheck::NeedsFence,
+        Some(known) if known.size == store.size && known.root != store.root => HeadCheck::NeedsFence,
         Some(_) => HeadCheck::Current,
     }
 }
@@ -112,6 +113,7 @@ impl Broker {
             refused_callers: Allowance::new(PER_CALLER),
             allowances: AgentAllowances::default(),
             waits,
+            polls: Polls::default(),
             reloading: tokio::sync::Mutex::new(()),
             needs_fence: check == HeadCheck::NeedsFence,
             keeping: Arc::default(),
@@ -216,7 +218,7 @@ mod tests {
     use crate::domain::time::Timestamp;
 
     fn head(epoch: u64, size: u64) -> Head {
-        Head { epoch, size, at: Timestamp::from_seconds(1), last: Digest::of(&size.to_be_bytes()) }
+        Head { epoch, size, at: Timestamp::from_seconds(1), root: Digest::of(&size.to_be_bytes()) }
     }
 
     #[test]
@@ -225,7 +227,7 @@ mod tests {
         assert_eq!(check_head(&head(1, 9), Some(&head(1, 5))), HeadCheck::Current);
         assert_eq!(check_head(&head(1, 4), Some(&head(1, 5))), HeadCheck::NeedsFence);
         assert_eq!(check_head(&head(1, 9), Some(&head(2, 5))), HeadCheck::NeedsFence);
-        let other = Head { last: Digest::of(b"other"), ..head(1, 5) };
+        let other = Head { root: Digest::of(b"other"), ..head(1, 5) };
         assert_eq!(check_head(&head(1, 5), Some(&other)), HeadCheck::NeedsFence);
     }
 

@@ -25,6 +25,15 @@ impl Digest {
         Self(out)
     }
 
+    /// SHA-256 of `parts`, one after another.
+    pub fn of_parts(parts: &[&[u8]]) -> Self {
+        let mut context = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
+        parts.iter().for_each(|part| context.update(part));
+        let mut out = [0; 32];
+        out.copy_from_slice(context.finish().as_ref());
+        Self(out)
+    }
+
     /// SHA-256 over a fixed domain, a NUL and `bytes`: digests of different kinds never collide.
     pub fn tagged(domain: &str, bytes: &[u8]) -> Self {
         let mut all = Vec::with_capacity(domain.len() + 1 + bytes.len());

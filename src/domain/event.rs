@@ -164,6 +164,8 @@ struct Written<'a> {
     grant: Option<GrantId>,
     #[serde(skip_serializing_if = "Option::is_none")]
     lease: Option<LeaseId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    previous: Option<u64>,
     facts: &'a BTreeMap<&'static str, Value>,
     texts: BTreeMap<&'a str, Digest>,
 }
@@ -243,8 +245,9 @@ impl Event {
         &self.texts
     }
 
-    /// The immutable bytes (RFC 8785) that are stored and, later, hashed into the tree.
-    pub fn bytes(&self) -> Result<Vec<u8>, CanonicalError> {
+    /// The immutable bytes (RFC 8785) that are stored and hashed into the tree. `previous` is the index of the run's
+    /// event before this one: the events of a run are a chain, so that none can be left out in the middle.
+    pub fn bytes(&self, previous: Option<u64>) -> Result<Vec<u8>, CanonicalError> {
         canonical::to_bytes(&Written {
             version: 1,
             kind: self.kind.name(),
@@ -253,6 +256,7 @@ impl Event {
             run: self.run,
             grant: self.grant,
             lease: self.lease,
+            previous,
             facts: &self.facts,
             texts: self.texts.iter().map(|text| (text.name, text.digest())).collect(),
         })
@@ -273,7 +277,7 @@ mod tests {
         let event = Event::new(EventKind::RunOpened, Actor::Broker, Timestamp::from_seconds(1))
             .text(SaltedText::new("purpose", "Ünïcode and \u{202e} stay outside".into()))
             .fact("count", 3);
-        let text = String::from_utf8(event.bytes().unwrap()).unwrap();
+        let text = String::from_utf8(event.bytes(None).unwrap()).unwrap();
         assert!(text.contains(&event.texts()[0].digest().to_string()));
         assert!(!text.contains("stay outside"));
         assert!(text.starts_with(r#"{"actor":"broker","at":1,"facts":{"count":3}"#), "{text}");

@@ -19,6 +19,8 @@ use phasebroker::domain::proposal::{Evidence, Story};
 use phasebroker::domain::rule::Rule;
 use phasebroker::domain::run::Run;
 use phasebroker::domain::time::Timestamp;
+use phasebroker::ledger::hash::leaf_hash;
+use phasebroker::ledger::tree::Frontier;
 use phasebroker::store::SqliteStore;
 
 type Open = fn(&std::path::Path) -> Arc<dyn Store>;
@@ -437,12 +439,13 @@ impl Scene {
     pub async fn chain_holds(&self) {
         let head = self.store.head().await.unwrap();
         let events = self.store.events(None, 0, u32::MAX).await.unwrap();
-        let mut last = [0; 32];
+        let mut tree = Frontier::new();
         for (n, event) in events.iter().enumerate() {
             assert_eq!(event.index, u64::try_from(n).unwrap());
-            last = *Digest::of(&[&last[..], &event.bytes].concat()).as_bytes();
+            tree.push(leaf_hash(&event.bytes));
         }
         assert_eq!(head.size, u64::try_from(events.len()).unwrap());
-        assert_eq!(head.last.as_bytes(), &last);
+        assert_eq!(head.root, tree.root());
+        assert_eq!(self.store.damage().await.unwrap(), None);
     }
 }

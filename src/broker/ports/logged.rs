@@ -14,6 +14,7 @@ use crate::domain::principal::{Actor, AgentSlug};
 use crate::domain::security_event::{SessionChange, SetClaims, SignalKind, SubjectId};
 use crate::domain::time::Timestamp;
 use crate::domain::token::TokenSigner;
+use crate::ledger::hash::leaf_hash;
 
 /// An event of the log. A copy of it carries its place and its leaf; the copy is never the record.
 #[derive(Debug, Clone)]
@@ -95,7 +96,7 @@ impl LoggedEvent {
             log: log.to_owned(),
             epoch,
             index,
-            leaf: Digest::of(&[&[0], bytes].concat()),
+            leaf: leaf_hash(bytes),
             kind: kind.ok_or_else(|| wrong(format!("no kind `{}`", written.kind.escape_default())))?,
             at: written.at,
             actor: actor(&written.actor).ok_or_else(|| wrong("nobody known acts in it".into()))?,
@@ -207,7 +208,7 @@ mod tests {
     const NOW: Timestamp = Timestamp::from_seconds(1_000);
 
     fn read(event: &Event) -> LoggedEvent {
-        LoggedEvent::read("broker.test", 1, 7, &event.bytes().unwrap()).unwrap()
+        LoggedEvent::read("broker.test", 1, 7, &event.bytes(None).unwrap()).unwrap()
     }
 
     #[test]
@@ -227,7 +228,7 @@ mod tests {
 
     #[test]
     fn what_is_no_event_is_an_error_and_never_nothing() {
-        let good = String::from_utf8(Event::new(EventKind::Frozen, Actor::Broker, NOW).bytes().unwrap()).unwrap();
+        let good = String::from_utf8(Event::new(EventKind::Frozen, Actor::Broker, NOW).bytes(None).unwrap()).unwrap();
         assert!(LoggedEvent::read("b", 1, 0, good.as_bytes()).is_ok());
         for (from, to) in [
             ("\"version\":1", "\"version\":2"),

@@ -2,6 +2,7 @@
 
 mod changes;
 mod filters;
+mod log;
 mod logged;
 mod look;
 mod opening;
@@ -13,6 +14,7 @@ mod world;
 
 pub use changes::*;
 pub use filters::*;
+pub use log::*;
 pub use logged::*;
 pub use look::*;
 pub use opening::*;

@@ -22,8 +22,10 @@ pub struct Head {
     pub size: u64,
     /// Time of the last event.
     pub at: Timestamp,
-    /// SHA-256 over the previous head's `last` and the newest event's bytes; all zero when empty.
-    pub last: Digest,
+    /// Root hash of the tree over the events (RFC 6962). A head kept by a build before the tree had another digest here,
+    /// which is never the root: such a store is fenced once.
+    #[serde(alias = "last")]
+    pub root: Digest,
 }
 
 /// A grant with everything that happened to it.

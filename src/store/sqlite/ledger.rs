@@ -1,4 +1,4 @@
-//! Events and the head. An event's place comes from the counter in `sequence`, advanced in the same transaction.
+//! Events, the head and the tree. An event's place comes from the counter in `sequence`, advanced in the same transaction.
 
 use rusqlite::{Connection, params};
 
@@ -9,22 +9,49 @@ use crate::domain::digest::Digest;
 use crate::domain::event::Event;
 use crate::domain::id::RunId;
 use crate::domain::time::Timestamp;
+use crate::ledger::hash::leaf_hash;
+use crate::ledger::tree::Frontier;
 
-/// The transaction under way: the connection and the head it has reached.
+/// The transaction under way: the connection, the head it has reached and the tree below it.
 pub(super) struct Tx<'a> {
     pub(super) conn: &'a Connection,
     pub(super) head: Head,
+    tree: Frontier,
+}
+
+/// Where a transaction stood before an operation that may be undone.
+pub(super) struct Mark {
+    head: Head,
+    tree: Frontier,
 }
 
 impl<'a> Tx<'a> {
-    pub(super) fn new(conn: &'a Connection, head: Head) -> Self {
-        Self { conn, head }
+    /// Goes on where the store stands.
+    pub(super) fn begin(conn: &'a Connection) -> Result<Self, Fault> {
+        let head = head(conn)?;
+        let peaks: Vec<u8> =
+            conn.prepare_cached("SELECT peaks FROM sequence")?.query_row([], |row| row.get(0))?;
+        let tree =
+            Frontier::from_bytes(head.size, &peaks).map_err(|bad| Fault::Unreadable(bad.to_string()))?;
+        Ok(Self { conn, head, tree })
     }
 
-    /// Appends events; the head advances with each. Its time is the latest of all, so that it never runs back.
+    pub(super) fn mark(&self) -> Mark {
+        Mark { head: self.head, tree: self.tree.clone() }
+    }
+
+    pub(super) fn back_to(&mut self, mark: Mark) {
+        (self.head, self.tree) = (mark.head, mark.tree);
+    }
+
+    /// Appends events; head and tree advance with each. The head's time is the latest of all, so that it never runs back.
     pub(super) fn append(&mut self, events: &[Event]) -> Result<(), Fault> {
         for event in events {
-            let bytes = event.bytes().map_err(|e| Fault::Unstorable(format!("an event: {e}")))?;
+            let previous = match event.run_id() {
+                Some(run) => newest_of(self.conn, run)?,
+                None => None,
+            };
+            let bytes = event.bytes(previous).map_err(|e| Fault::Unstorable(format!("an event: {e}")))?;
             let place = number(self.head.size)?;
             self.conn
                 .prepare_cached("INSERT INTO events (place, run, bytes) VALUES (?1, ?2, ?3)")?
@@ -34,52 +61,84 @@ impl<'a> Tx<'a> {
                     .prepare_cached("INSERT INTO texts (place, name, salt, value) VALUES (?1, ?2, ?3, ?4)")?
                     .execute(params![place, text.name, text.salt, text.value])?;
             }
+            self.add_leaf(place, leaf_hash(&bytes))?;
             self.head.size += 1;
             self.head.at = self.head.at.max(event.at());
-            self.head.last = chain(&self.head.last, &bytes);
         }
         Ok(())
     }
+
+    /// INVARIANT: every event is a leaf of the tree, by the transaction that records it.
+    fn add_leaf(&mut self, place: i64, leaf: Digest) -> Result<(), Fault> {
+        self.conn
+            .prepare_cached("INSERT INTO leaves (place, hash) VALUES (?1, ?2)")?
+            .execute(params![place, leaf.as_bytes()])?;
+        for node in self.tree.push(leaf) {
+            self.conn
+                .prepare_cached("INSERT INTO nodes (level, place, hash) VALUES (?1, ?2, ?3)")?
+                .execute(params![node.level, number(node.place)?, node.hash.as_bytes()])?;
+        }
+        Ok(())
+    }
+
+    /// Writes head and tree; once per transaction. The head as written.
+    pub(super) fn keep(&mut self) -> Result<Head, Fault> {
+        self.head.root = self.tree.root();
+        let head = &self.head;
+        self.conn
+            .prepare_cached("UPDATE sequence SET epoch = ?1, size = ?2, at = ?3, peaks = ?4, root = ?5")?
+            .execute(params![
+                number(head.epoch)?,
+                number(head.size)?,
+                head.at.seconds(),
+                self.tree.to_bytes(),
+                head.root.as_bytes()
+            ])?;
+        Ok(self.head)
+    }
 }
 
-/// SHA-256 over the previous head's `last` and an event's bytes.
-fn chain(last: &Digest, bytes: &[u8]) -> Digest {
-    Digest::of(&[last.as_bytes().as_slice(), bytes].concat())
+/// Makes the tree over events that were recorded without one, chained by SHA-256(last ‖ bytes) up to `last`.
+pub(super) fn grow_over_events(conn: &Connection, last: Digest) -> Result<(), Fault> {
+    let mut tx = Tx { conn, head: head(conn)?, tree: Frontier::new() };
+    let mut chain = Digest::from_bytes([0; 32]);
+    let mut events = conn.prepare("SELECT place, bytes FROM events ORDER BY place")?;
+    let mut events = events.query([])?;
+    while let Some(row) = events.next()? {
+        let (place, bytes): (i64, Vec<u8>) = (row.get(0)?, row.get(1)?);
+        if count(place)? != tx.tree.size() {
+            return Err(Fault::Unreadable(format!("event {} is missing; restore the file whole", tx.tree.size())));
+        }
+        chain = Digest::of_parts(&[chain.as_bytes(), &bytes]);
+        tx.add_leaf(place, leaf_hash(&bytes))?;
+    }
+    if (tx.tree.size(), chain) != (tx.head.size, last) {
+        return Err(Fault::Unreadable("its events are not those that its head counts; restore the file whole".into()));
+    }
+    tx.keep().map(|_| ())
+}
+
+/// Index of the newest event of a run.
+fn newest_of(conn: &Connection, run: RunId) -> Result<Option<u64>, Fault> {
+    let newest: Option<i64> = conn
+        .prepare_cached("SELECT max(place) FROM events WHERE run = ?1")?
+        .query_row([run.to_string()], |row| row.get(0))?;
+    newest.map(count).transpose()
 }
 
 /// The head as stored.
 pub(super) fn head(conn: &Connection) -> Result<Head, Fault> {
-    conn.prepare_cached("SELECT epoch, size, at, last FROM sequence")?
-        .query_row([], |row| Ok((row.get("epoch")?, row.get("size")?, row.get("at")?, row.get("last")?)))
+    conn.prepare_cached("SELECT epoch, size, at, root FROM sequence")?
+        .query_row([], |row| Ok((row.get("epoch")?, row.get("size")?, row.get("at")?, row.get("root")?)))
         .map_err(Fault::Sql)
-        .and_then(|(epoch, size, at, last)| {
+        .and_then(|(epoch, size, at, root)| {
             Ok(Head {
                 epoch: count(epoch)?,
                 size: count(size)?,
                 at: Timestamp::from_seconds(at),
-                last: Digest::from_bytes(last),
+                root: Digest::from_bytes(root),
             })
         })
-}
-
-/// Writes the head; once per transaction.
-pub(super) fn keep_head(conn: &Connection, head: &Head) -> Result<(), Fault> {
-    conn.prepare_cached("UPDATE sequence SET epoch = ?1, size = ?2, at = ?3, last = ?4")?
-        .execute(params![number(head.epoch)?, number(head.size)?, head.at.seconds(), head.last.as_bytes()])?;
-    Ok(())
-}
-
-/// Whether the newest event is the one the head counts; a store that lost its tail is not opened.
-pub(super) fn check(conn: &Connection) -> Result<(), Fault> {
-    let head = head(conn)?;
-    let next: i64 = conn.query_row("SELECT coalesce(max(place) + 1, 0) FROM events", [], |row| row.get(0))?;
-    match count(next)? == head.size {
-        true => Ok(()),
-        false => Err(Fault::Unreadable(format!(
-            "the head counts {} events, the table ends at {next}; restore the file whole",
-            head.size
-        ))),
-    }
 }
 
 /// Events from a place on, of one run when given.

@@ -3,16 +3,20 @@
 
 mod administrations;
 mod changes;
+mod checkpoints;
+mod cursors;
 mod decisions;
 mod fault;
 mod freezes;
 mod ledger;
 mod listing;
 mod lock;
+mod log;
 mod observations;
 mod opening;
 mod playbooks;
 mod port;
+mod prune;
 mod readers;
 mod reservations;
 mod reviews;
@@ -21,6 +25,8 @@ mod rules;
 mod schema;
 mod sealing;
 mod tables;
+mod tree;
+mod verify;
 mod writer;
 
 use std::path::Path;
@@ -84,7 +90,6 @@ impl SqliteStore {
             why: fault.on_write().to_string(),
         };
         let conn = schema::writer(&path, options.max_bytes).map_err(unusable)?;
-        ledger::check(&conn).map_err(unusable)?;
         changes::release_writers(&conn).map_err(unusable)?;
         let readers = Readers::open(&path).map_err(unusable)?;
         let quiet = readers::checkpointer(&path).map_err(unusable)?;

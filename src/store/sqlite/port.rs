@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 
 use super::{
-    SqliteStore, administrations, changes, decisions, freezes, ledger, listing, observations, opening,
+    SqliteStore, administrations, changes, cursors, decisions, freezes, ledger, listing, observations, opening,
     playbooks, reservations, reviews, rows, rules, sealing,
 };
 use crate::broker::ports::{
@@ -243,6 +243,16 @@ impl Store for SqliteStore {
         limit: u32,
     ) -> Result<Vec<StoredEvent>, StoreError> {
         self.readers.read(move |conn| ledger::events(conn, run, from, limit)).await
+    }
+
+    async fn cursor(&self, name: &str) -> Result<Option<u64>, StoreError> {
+        let name = name.to_owned();
+        self.readers.read(move |conn| cursors::place(conn, &name)).await
+    }
+
+    async fn keep_cursor(&self, name: &str, place: u64) -> Result<(), StoreError> {
+        let name = name.to_owned();
+        self.put(move |tx| cursors::keep(tx, &name, place)).await.map(|_| ())
     }
 
     async fn hold_writer(

@@ -9,6 +9,7 @@ use super::fault::Fault;
 use super::ledger::{self, Tx};
 use super::rows;
 use super::tables::{STEPS, VERSION};
+use crate::domain::digest::Digest;
 use crate::domain::event::{Event, EventKind};
 use crate::domain::grant::GrantState;
 use crate::domain::id::{GrantId, RunId};
@@ -46,9 +47,14 @@ fn migrate(conn: &mut Connection) -> Result<(), Fault> {
     if left.is_empty() {
         return Ok(());
     }
+    let chained_to = match version {
+        1 | 2 => tx.query_row("SELECT last FROM sequence", [], |row| row.get(0))?,
+        _ => [0; 32],
+    };
     for step in left {
         tx.execute_batch(step)?;
     }
+    ledger::grow_over_events(&tx, Digest::from_bytes(chained_to))?;
     if version == 1 {
         lapse_open_grants(&tx)?;
     }
@@ -65,8 +71,7 @@ fn lapse_open_grants(conn: &Connection) -> Result<(), Fault> {
         [],
         |row| Ok((rows::parsed::<GrantId>(row, "id")?, rows::parsed::<RunId>(row, "run")?)),
     )?;
-    ledger::check(conn)?;
-    let mut tx = Tx::new(conn, ledger::head(conn)?);
+    let mut tx = Tx::begin(conn)?;
     for (grant, run) in open {
         conn.prepare_cached("UPDATE grants SET state = ?2, revision = revision + 1 WHERE id = ?1")?
             .execute([grant.to_string(), GrantState::Lapsed.name().to_owned()])?;
@@ -74,7 +79,7 @@ fn lapse_open_grants(conn: &Connection) -> Result<(), Fault> {
         let lapsed = Event::new(EventKind::GrantLapsed, Actor::Broker, at).run(run).grant(grant);
         tx.append(&[lapsed.fact("why", "its document is of an earlier version")])?;
     }
-    ledger::keep_head(conn, &tx.head)
+    tx.keep().map(|_| ())
 }
 
 /// Opens a connection that cannot write.

@@ -4,10 +4,10 @@
 //! change or delete one.
 
 /// Version of the schema, in `user_version`.
-pub(super) const VERSION: i64 = 2;
+pub(super) const VERSION: i64 = 3;
 
 /// The steps; the nth leads to version n.
-pub(super) const STEPS: [&str; VERSION as usize] = [VERSION_1, VERSION_2];
+pub(super) const STEPS: [&str; VERSION as usize] = [VERSION_1, VERSION_2, VERSION_3];
 
 /// Version 1.
 const VERSION_1: &str = "
@@ -251,4 +251,52 @@ CREATE TABLE decisions (
   reasons TEXT NOT NULL
 ) STRICT;
 CREATE INDEX decisions_by_time ON decisions (at, id);
+";
+
+/// Version 3: the Merkle tree over the events. `leaves` outlive pruned events, so that every proof stays valid; `nodes`
+/// are the roots of complete subtrees of 256, 65,536, … entries. Whoever takes this step fills both from the events.
+const VERSION_3: &str = "
+CREATE TABLE leaves (place INTEGER PRIMARY KEY, hash BLOB NOT NULL CHECK (length(hash) = 32)) STRICT;
+CREATE TABLE nodes (
+  level INTEGER NOT NULL,
+  place INTEGER NOT NULL,
+  hash BLOB NOT NULL CHECK (length(hash) = 32),
+  PRIMARY KEY (level, place)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE sequence_3 (
+  one INTEGER PRIMARY KEY CHECK (one = 1),
+  epoch INTEGER NOT NULL CHECK (epoch >= 1),
+  size INTEGER NOT NULL CHECK (size >= 0),
+  at INTEGER NOT NULL,
+  peaks BLOB NOT NULL,
+  root BLOB NOT NULL CHECK (length(root) = 32),
+  pruned INTEGER NOT NULL CHECK (pruned BETWEEN 0 AND size)
+) STRICT;
+INSERT INTO sequence_3 SELECT one, epoch, size, at, x'', zeroblob(32), 0 FROM sequence;
+DROP TABLE sequence;
+ALTER TABLE sequence_3 RENAME TO sequence;
+
+DROP TRIGGER events_never_go;
+CREATE TRIGGER events_never_go BEFORE DELETE ON events WHEN OLD.place >= (SELECT pruned FROM sequence)
+  BEGIN SELECT RAISE(ABORT, 'an event is immutable'); END;
+CREATE TRIGGER leaves_never_change BEFORE UPDATE ON leaves
+  BEGIN SELECT RAISE(ABORT, 'a leaf is immutable'); END;
+CREATE TRIGGER leaves_never_go BEFORE DELETE ON leaves
+  BEGIN SELECT RAISE(ABORT, 'a leaf is immutable'); END;
+
+CREATE TABLE checkpoints (
+  size INTEGER PRIMARY KEY,
+  origin TEXT NOT NULL,
+  root BLOB NOT NULL CHECK (length(root) = 32),
+  note TEXT NOT NULL,
+  at INTEGER NOT NULL
+) STRICT;
+CREATE TABLE cosignatures (
+  size INTEGER NOT NULL REFERENCES checkpoints (size) ON DELETE CASCADE,
+  witness TEXT NOT NULL,
+  line TEXT NOT NULL,
+  at INTEGER NOT NULL,
+  PRIMARY KEY (size, witness)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE cursors (name TEXT PRIMARY KEY, place INTEGER NOT NULL CHECK (place >= 0)) STRICT, WITHOUT ROWID;
 ";

@@ -10,7 +10,7 @@ use rusqlite::ffi::ErrorCode;
 use tokio::sync::oneshot;
 
 use super::fault::{Abort, Fault, Reach};
-use super::ledger::{self, Tx};
+use super::ledger::Tx;
 use crate::broker::ports::{Committed, Head, StoreError};
 
 /// Most operations in one transaction.
@@ -188,23 +188,23 @@ fn transact(conn: &Connection, batch: &mut [Box<dyn Job>]) -> Result<Head, (Stor
         conn.prepare_cached(sql).and_then(|mut s| s.execute([])).map_err(|error| lost(Fault::Sql(error)))
     };
     run("BEGIN IMMEDIATE")?;
-    let before = ledger::head(conn).map_err(lost)?;
-    let mut tx = Tx::new(conn, before);
+    let mut tx = Tx::begin(conn).map_err(lost)?;
+    let before = tx.head;
     for job in batch {
-        let head = tx.head;
+        let mark = tx.mark();
         run("SAVEPOINT operation")?;
         match job.attempt(&mut tx) {
             Attempt::Done => {}
             Attempt::Undo => {
                 run("ROLLBACK TO operation")?;
-                tx.head = head;
+                tx.back_to(mark);
             }
             Attempt::Lost(error, reach) => return Err((error, reach)),
         }
         run("RELEASE operation")?;
     }
     if tx.head != before {
-        ledger::keep_head(conn, &tx.head).map_err(lost)?;
+        tx.keep().map_err(lost)?;
     }
     match conn.execute_batch("COMMIT") {
         Ok(()) => Ok(tx.head),

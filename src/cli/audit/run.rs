@@ -3,22 +3,14 @@
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 
-use clap::Subcommand;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::exit::Exit;
-use super::person::{PersonArgs, read};
-use super::terminal::{Output, table};
+use crate::cli::exit::Exit;
+use crate::cli::person::{PersonArgs, read};
+use crate::cli::terminal::{Output, table};
 use crate::domain::id::RunId;
 use crate::domain::time::Timestamp;
-
-/// `phasebroker audit …`
-#[derive(Debug, Subcommand)]
-pub enum Command {
-    /// The timeline of one run.
-    Run(Args),
-}
 
 /// Arguments of `audit run`.
 #[derive(Debug, clap::Args)]
@@ -58,9 +50,8 @@ struct Event {
 
 const HEADER: [&str; 5] = ["#", "at", "what", "who", "facts"];
 
-/// Runs an `audit` command.
-pub async fn run(command: Command, output: Output) -> anyhow::Result<ExitCode> {
-    let Command::Run(args) = command;
+/// Runs `audit run`.
+pub async fn run(args: Args, output: Output) -> anyhow::Result<ExitCode> {
     let client = args.person.connect().await?;
     // The broker answers in pages; an empty one is the end.
     let (mut all, mut from) = (Vec::new(), 0);

@@ -1,0 +1,7 @@
+//! The tamper-evident log, as arithmetic and formats: what is hashed how, what is signed, what a proof is and how it is
+//! checked. No storage, clock or network: the broker, the store, a witness and an auditor all use the same code.
+//! RFC 6962 (hashing), C2SP tlog-tiles, signed-note, tlog-checkpoint, tlog-cosignature, tlog-proof, tlog-witness.
+
+pub mod hash;
+pub mod proof;
+pub mod tree;

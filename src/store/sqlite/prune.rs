@@ -1,0 +1,58 @@
+//! What of the log may go. The bytes of old entries and the texts beside them, never a leaf: the tree, and with it every
+//! proof that anybody holds, stays what it was. Nothing that is still open, or names something open, goes.
+
+use rusqlite::{Connection, params};
+
+use super::fault::Fault;
+use super::ledger::Tx;
+use super::rows::{count, number};
+use super::tree;
+use crate::broker::ports::{PruneEvent, Pruned};
+use crate::domain::time::Timestamp;
+
+/// The first entry of anything that is not over: an open run, a grant or lease in use, a signature that is waited for.
+const FIRST_OPEN: &str = "
+SELECT min(place) FROM (
+  SELECT (SELECT min(place) FROM events WHERE run = runs.id) AS place FROM runs WHERE phase <> 'closed'
+  UNION ALL SELECT (SELECT min(place) FROM events WHERE run = leases.run) FROM leases
+    WHERE state IN ('intent', 'unknown', 'minted', 'released') OR retry_at IS NOT NULL
+  UNION ALL SELECT place FROM administrations WHERE state = 'pending'
+  UNION ALL SELECT (SELECT min(place) FROM events WHERE run = reviews.run) FROM reviews WHERE state = 'open'
+)";
+
+pub(super) fn first_kept(conn: &Connection) -> Result<u64, Fault> {
+    count(conn.prepare_cached("SELECT pruned FROM sequence")?.query_row([], |row| row.get(0))?)
+}
+
+pub(super) fn prune(
+    tx: &mut Tx<'_>,
+    before: Timestamp,
+    limit: u64,
+    event: PruneEvent,
+) -> Result<Option<Pruned>, Fault> {
+    let conn = tx.conn;
+    let from = first_kept(conn)?;
+    let open: Option<i64> = conn.query_row(FIRST_OPEN, [], |row| row.get(0))?;
+    let end = from.saturating_add(limit).min(tree::size(conn)?);
+    let end = open.map(count).transpose()?.map_or(end, |open| open.min(end));
+    // Time never runs back in the log but at a fence, so that the first entry of today ends what is old.
+    let young: Option<i64> = conn.query_row(
+        "SELECT min(place) FROM events WHERE place >= ?1 AND place < ?2
+           AND json_extract(CAST(bytes AS TEXT), '$.at') >= ?3",
+        params![number(from)?, number(end)?, before.seconds()],
+        |row| row.get(0),
+    )?;
+    let end = young.map(count).transpose()?.map_or(end, |young| young.min(end));
+    if end <= from {
+        return Ok(None);
+    }
+    conn.execute("UPDATE sequence SET pruned = ?1", params![number(end)?])?;
+    conn.execute("DELETE FROM texts WHERE place < ?1", params![number(end)?])?;
+    conn.execute("DELETE FROM events WHERE place < ?1", params![number(end)?])?;
+    conn.execute("UPDATE grants SET evidence = NULL WHERE place < ?1", params![number(end)?])?;
+    conn.execute("DELETE FROM decisions WHERE at < ?1", params![before.seconds()])?;
+    let pruned = Pruned { first_kept: end, entries: end - from };
+    let at = tx.head.at;
+    tx.append(&[event(pruned, at)])?;
+    Ok(Some(pruned))
+}

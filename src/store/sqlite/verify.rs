@@ -1,0 +1,102 @@
+//! The whole tree against the events it is made of, and the kept checkpoints against the tree: what was changed behind
+//! our back is named by its index. One pass in the order of the log.
+
+use rusqlite::{Connection, params};
+
+use super::fault::Fault;
+use super::rows::{self, count};
+use crate::broker::ports::Damage;
+use crate::domain::digest::Digest;
+use crate::ledger::hash::leaf_hash;
+use crate::ledger::tree::{Frontier, Node};
+
+/// Entries between two words about how far it has come.
+const TELL_EVERY: u64 = 1_000_000;
+
+/// The first thing that is wrong.
+pub(super) fn damage(conn: &Connection) -> Result<Option<Damage>, Fault> {
+    let (size, pruned, peaks, root) = conn.query_row(
+        "SELECT size, pruned, peaks, root FROM sequence",
+        [],
+        |row| Ok((row.get(0)?, row.get(1)?, row.get::<_, Vec<u8>>(2)?, row.get::<_, [u8; 32]>(3)?)),
+    )?;
+    let (size, pruned) = (count(size)?, count(pruned)?);
+    let mut checkpoints = rows::all(
+        conn,
+        "SELECT size, root FROM checkpoints ORDER BY size",
+        [],
+        |row| Ok((count(row.get(0)?)?, Digest::from_bytes(row.get(1)?))),
+    )?
+    .into_iter()
+    .peekable();
+    let mut tree = Frontier::new();
+    let mut leaves = conn.prepare("SELECT place, hash FROM leaves ORDER BY place")?;
+    let mut leaves = leaves.query([])?;
+    let mut events = conn.prepare("SELECT place, bytes FROM events WHERE place >= ?1 ORDER BY place")?;
+    let mut events = events.query(params![rows::number(pruned)?])?;
+    while let Some(leaf) = leaves.next()? {
+        let index = tree.size();
+        let (place, hash) = (count(leaf.get(0)?)?, Digest::from_bytes(leaf.get(1)?));
+        if place != index {
+            return found(index, "its leaf is missing from the tree");
+        }
+        if index >= pruned {
+            let Some(event) = events.next()? else { return found(index, "it is missing") };
+            if count(event.get(0)?)? != index {
+                return found(index, "it is missing");
+            }
+            if leaf_hash(event.get_ref(1)?.as_blob().map_err(|e| Fault::Unreadable(e.to_string()))?) != hash {
+                return found(index, "its bytes, or its leaf, are not those that were recorded");
+            }
+        }
+        for node in tree.push(hash) {
+            if let Some(damage) = differs(conn, &node)? {
+                return Ok(Some(damage));
+            }
+        }
+        while let Some((at, root)) = checkpoints.next_if(|(at, _)| *at == tree.size()) {
+            if root != tree.root() {
+                return found(
+                    index,
+                    &format!("the signed checkpoint of {at} entries has another root hash; one of them was changed"),
+                );
+            }
+        }
+        if tree.size().is_multiple_of(TELL_EVERY) {
+            tracing::info!(checked = tree.size(), of = size, "checking the ledger");
+        }
+    }
+    if events.next()?.is_some() || tree.size() > size {
+        return found(size, "it is recorded beyond the head");
+    }
+    if tree.size() < size {
+        return found(tree.size(), &format!("it is missing, and the head counts {size} entries"));
+    }
+    if let Some((at, _)) = checkpoints.next() {
+        return found(size, &format!("it is missing: a checkpoint of {at} entries was signed"));
+    }
+    if (tree.to_bytes(), tree.root()) != (peaks, Digest::from_bytes(root)) {
+        let first = size - (1_u64 << size.max(1).trailing_zeros()).min(size);
+        return found(first, "the tree kept for the newest entries is not theirs; one of them was changed");
+    }
+    Ok(None)
+}
+
+/// The kept hash of a complete subtree, against the one its leaves give.
+fn differs(conn: &Connection, node: &Node) -> Result<Option<Damage>, Fault> {
+    let kept = rows::all(
+        conn,
+        "SELECT hash FROM nodes WHERE level = ?1 AND place = ?2",
+        params![node.level, rows::number(node.place)?],
+        |row| Ok(Digest::from_bytes(row.get(0)?)),
+    )?;
+    if kept == [node.hash] {
+        return Ok(None);
+    }
+    let (first, last) = (node.place << node.level, ((node.place + 1) << node.level) - 1);
+    found(first, &format!("one of the entries {first} to {last} was changed, or the hash kept over them"))
+}
+
+fn found(index: u64, what: &str) -> Result<Option<Damage>, Fault> {
+    Ok(Some(Damage { index, what: what.to_owned() }))
+}
