@@ -176,6 +176,7 @@ impl Broker {
                 None => Approval::verify(&answered.token, signed.clone(), &rules.directory, now)
                     .map_err(refusal)?,
             };
+            self.signalled.check(&approval)?;
             check_reason(&approval, answered.reason.as_deref())?;
             let Some((state, approvals)) = next_state(record.state, &record.approvals, &approval)? else {
                 let missing = self.missing_of(&record, &active(&record.approvals)).await?;

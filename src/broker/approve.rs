@@ -109,6 +109,7 @@ impl Broker {
                 None => Approval::verify(&answered.token, &record.sealed, &rules.directory, now)
                     .map_err(refusal)?,
             };
+            self.signalled.check(&approval)?;
             check_reason(&approval, answered.reason.as_deref())?;
             let (state, approvals) = match next_state(record.state, &record.approvals, &approval)? {
                 Some(next) => next,

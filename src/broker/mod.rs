@@ -43,6 +43,7 @@ pub mod revoke;
 pub mod rules;
 pub mod runs;
 mod seal;
+pub mod signals;
 mod signers;
 pub mod start;
 pub mod stop;
@@ -73,6 +74,7 @@ use ports::{
 use recall::HeldReplies;
 use reserved::ReservedKeys;
 use rules::Rules;
+use signals::Signalled;
 use waits::Waits;
 
 /// What an operator sets.
@@ -145,6 +147,7 @@ pub struct Broker {
     allowances: AgentAllowances,
     waits: Waits,
     polls: Polls,
+    signalled: Signalled,
     reloading: tokio::sync::Mutex<()>,
     needs_fence: bool,
     keeping: Arc<tokio::sync::Mutex<()>>,

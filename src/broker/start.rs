@@ -18,6 +18,7 @@ use super::recall::HeldReplies;
 use super::record::end_change;
 use super::refusal::{Code, Refusal};
 use super::reserved::ReservedKeys;
+use super::signals::Signalled;
 use super::stop::UnfinishedStop;
 use super::waits::Waits;
 use super::{Broker, Parts};
@@ -114,6 +115,7 @@ impl Broker {
             allowances: AgentAllowances::default(),
             waits,
             polls: Polls::default(),
+            signalled: Signalled::default(),
             reloading: tokio::sync::Mutex::new(()),
             needs_fence: check == HeadCheck::NeedsFence,
             keeping: Arc::default(),

@@ -128,6 +128,9 @@ impl Broker {
             }
         }
         polled.more |= next < head.size;
+        if !gap && next >= head.size {
+            self.polls.forget_all(&receiver.audience);
+        }
         if done != kept {
             self.store.keep_cursor(&name, done).await.map_err(failed)?;
         }
@@ -170,6 +173,11 @@ impl Polls {
     fn is_settled(&self, audience: &str, id: &str) -> bool {
         let all = self.settled.lock().unwrap_or_else(PoisonError::into_inner);
         all.get(audience).is_some_and(|settled| settled.contains(id))
+    }
+
+    /// Nothing waits to be acknowledged: whatever else was, is none of ours.
+    fn forget_all(&self, audience: &str) {
+        self.settled.lock().unwrap_or_else(PoisonError::into_inner).remove(audience);
     }
 
     fn forget(&self, audience: &str, id: &str) {
