@@ -18,6 +18,7 @@ use super::exit::Exit;
 use super::host::{harden, private_dir, token_key};
 use super::logs;
 use super::notify::{QueuedNotifier, Receiver, Silent};
+use super::sinks::Sinks;
 use super::terminal::Output;
 use crate::authn::{Authn, Settings as AuthnSettings};
 use crate::broker::metrics::Metrics;
@@ -26,6 +27,7 @@ use crate::broker::{Broker, Parts, Settings};
 use crate::config::{Aws, Config, LogFormat, OnEvent};
 use crate::domain::principal::Actor;
 use crate::domain::token::TokenSigner;
+use crate::http::caep::Caep;
 use crate::http::listen::{self, Limits};
 use crate::http::tls::ReloadableTls;
 use crate::http::{App, router};
@@ -113,6 +115,7 @@ pub struct Running {
     stop: watch::Sender<bool>,
     server: JoinHandle<std::io::Result<()>>,
     sweeper: JoinHandle<()>,
+    sinks: Sinks,
 }
 
 /// Puts the parts together and starts to serve on `listener`.
@@ -128,13 +131,14 @@ pub async fn start(mut config: Config, listener: TcpListener) -> anyhow::Result<
     let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&database)?);
     let signer = Arc::new(TokenSigner::new(config.issuer.clone(), token_key(&config.data_dir)?));
     let metrics = Arc::new(Metrics::new());
-    let authn = Arc::new(Authn::new(AuthnSettings {
+    let authn = Authn::new(AuthnSettings {
         issuer: config.issuer.clone(),
         issuers: std::mem::take(&mut config.issuers),
         resources: config.resources.clone(),
         dev: config.dev,
         started_at: clock.wall(),
-    })?);
+    })?;
+    let authn = Arc::new(authn.with_transmitters(config.caep.transmitters.clone(), config.dev)?);
     let tls = match &config.tls {
         Some(files) => Some(Arc::new(ReloadableTls::load(files.certificate.clone(), files.key.clone())?)),
         None => None,
@@ -147,16 +151,19 @@ pub async fn start(mut config: Config, listener: TcpListener) -> anyhow::Result<
         looker: Arc::new(look(&config, &clock).await?),
         notifier: notifier(&config, &metrics)?,
         store,
-        clock,
-        signer,
+        clock: clock.clone(),
+        signer: signer.clone(),
         metrics,
         rules: config.rules.clone(),
     })
     .await?;
+    let caep = Caep { log: config.log_name(), receivers: config.caep.receivers.clone() };
+    broker.begin_polls(&caep.receivers).await?;
+    let sinks = Sinks::start(&config, &broker, &signer, &clock)?;
     let address = listener.local_addr()?;
     let limits = limits(&config, &broker);
-    let app =
-        App::new(broker.clone(), authn, Arc::new(move || config.reread_rules().map_err(|e| e.to_string())));
+    let read_rules = Arc::new(move || config.reread_rules().map_err(|e| e.to_string()));
+    let app = App::with_caep(broker.clone(), authn, read_rules, caep);
     let (stop, stopped) = watch::channel(false);
     let server = tokio::spawn(listen::serve(
         listener,
@@ -167,7 +174,7 @@ pub async fn start(mut config: Config, listener: TcpListener) -> anyhow::Result<
     ));
     let sweeper = tokio::spawn(sweep(broker.clone(), database, stopped));
     tracing::info!(address = %address, issuer = %broker.settings().issuer, "serving");
-    Ok(Running { address, broker, app, tls, stop, server, sweeper })
+    Ok(Running { address, broker, app, tls, stop, server, sweeper, sinks })
 }
 
 impl Running {
@@ -196,6 +203,7 @@ impl Running {
             self.broker.sweep().await;
             tokio::time::sleep(SWEEP).await;
         }
+        self.sinks.end().await;
         Ok(())
     }
 

@@ -1,6 +1,8 @@
 //! The configuration: as written, then resolved once, whole or not at all. Unknown keys are refused, every mistake is
 //! named with file, path and key. Secrets stay where they are: a key here is a path. Reads files, no environment.
 
+mod exports;
+mod issuers;
 mod locate;
 mod mistakes;
 mod resolve;
@@ -18,6 +20,7 @@ use crate::authn::jwks::IssuerSettings;
 use crate::authn::resource::ResourceServer;
 use crate::broker::rules::Rules;
 
+pub use exports::{CaepSettings, ExportSettings, ExportTo, SecretFile, SyslogAddress};
 pub use mistakes::{ConfigError, ConfigErrors};
 pub use rules::RuleFiles;
 use rules::{Around, shared_keys};
@@ -58,6 +61,10 @@ pub struct Config {
     pub limits: Limits,
     /// Who is told that people are needed.
     pub on_event: Option<OnEvent>,
+    /// Where copies of the log go.
+    pub exports: Vec<ExportSettings>,
+    /// Security events, given and taken.
+    pub caep: CaepSettings,
     /// How to log.
     pub log: Log,
 }

@@ -12,4 +12,4 @@ pub mod syslog;
 pub mod webhook;
 mod writer;
 
-pub use post::Post;
+pub use post::{Post, SecretHeader};

@@ -32,23 +32,6 @@ pub enum Address {
     Unix(PathBuf),
 }
 
-impl Address {
-    /// Reads a URL of one of the three forms.
-    pub fn parse(text: &str) -> Option<Self> {
-        let host = |rest: &str| {
-            let (name, port) = rest.rsplit_once(':')?;
-            let port = port.parse::<u16>().is_ok_and(|port| port > 0);
-            (port && !name.is_empty() && !rest.contains(['/', '@', '?', '#', ' '])).then(|| rest.to_owned())
-        };
-        match text.split_once("://")? {
-            ("udp", rest) => host(rest).map(Self::Udp),
-            ("tcp", rest) => host(rest).map(Self::Tcp),
-            ("unix", path) if path.starts_with('/') => Some(Self::Unix(path.into())),
-            _ => None,
-        }
-    }
-}
-
 /// A syslog.
 pub struct Syslog {
     name: String,
@@ -161,23 +144,4 @@ async fn udp(to: &str) -> io::Result<UdpSocket> {
     let socket = UdpSocket::bind(here).await?;
     socket.connect(there).await?;
     Ok(socket)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_address_is_one_of_three_forms() {
-        for (text, address) in [
-            ("udp://127.0.0.1:514", Address::Udp("127.0.0.1:514".into())),
-            ("tcp://[::1]:601", Address::Tcp("[::1]:601".into())),
-            ("unix:///dev/log", Address::Unix("/dev/log".into())),
-        ] {
-            assert_eq!(Address::parse(text), Some(address));
-        }
-        for bad in ["udp://host", "udp://:514", "tcp://host:0", "tcp://host:99999", "tls://h:1", "unix://dev", "x", "udp://u@h:1"] {
-            assert_eq!(Address::parse(bad), None, "{bad}");
-        }
-    }
 }
