@@ -16,9 +16,9 @@ fn arrows() -> BTreeMap<&'static str, &'static [&'static str]> {
         ("ledger", &["domain"][..]),
         ("broker", &["domain", "catalog", "policy", "authn", "ledger", "guardrails"][..]),
         ("store", &["domain", "ledger", "broker"][..]),
-        ("providers", &["domain", "broker"][..]),
+        ("providers", &["domain", "ledger", "broker"][..]),
         ("exports", &["domain", "broker"][..]),
-        ("config", &["domain", "catalog", "policy", "authn", "guardrails", "broker"][..]),
+        ("config", &["domain", "catalog", "policy", "authn", "ledger", "guardrails", "broker"][..]),
         ("http", &["domain", "catalog", "policy", "authn", "ledger", "broker"][..]),
         (
             "cli",

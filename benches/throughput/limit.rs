@@ -9,6 +9,7 @@ use phasebroker::broker::approve::Answered;
 use phasebroker::broker::metrics::Metrics;
 use phasebroker::broker::phases::ReadPhase;
 use phasebroker::broker::ports::{HeadKeeper as _, LeaseChange, LeaseStep, Opening, Store as _};
+use phasebroker::broker::publish::Ledger;
 use phasebroker::broker::runs::OpenRun;
 use phasebroker::broker::{Broker, Parts, Settings};
 use phasebroker::cli::clock::SystemClock;
@@ -87,6 +88,7 @@ impl Limit {
             looker: Arc::new(Look::new(LookSettings::default(), Arc::new(SystemClock)).await?),
             notifier: Arc::new(Silent),
             metrics: Arc::new(Metrics::new()),
+            ledger: Ledger::unwitnessed("limit.bench", SigningKey::generate()?)?,
             rules: config.rules,
         })
         .await?;

@@ -106,10 +106,8 @@ impl Broker {
             let signed = Signable::from(&record.sealed);
             let approval = match received(&record.approvals, &answered.token, &signed, &rules.directory) {
                 Some(known) => known.clone(),
-                None => Approval::verify(&answered.token, &record.sealed, &rules.directory, now)
-                    .map_err(refusal)?,
+                None => self.verified(&answered.token, &record.sealed, &rules.directory, now)?,
             };
-            self.signalled.check(&approval)?;
             check_reason(&approval, answered.reason.as_deref())?;
             let (state, approvals) = match next_state(record.state, &record.approvals, &approval)? {
                 Some(next) => next,
@@ -132,7 +130,13 @@ impl Broker {
                 revision: record.revision,
                 state,
                 claim_until,
-                events: events(&record, &approval, complete, answered.reason.clone(), now),
+                events: events(
+                    &record,
+                    &approval,
+                    claim_until.filter(|_| complete),
+                    answered.reason.clone(),
+                    now,
+                ),
                 approval: Some(approval.clone()),
             };
             match self.store.change_grant(change).await {
@@ -320,18 +324,19 @@ pub(super) fn check_reason(approval: &Approval, reason: Option<&str>) -> Result<
 fn events(
     record: &GrantRecord,
     approval: &Approval,
-    complete: bool,
+    complete_until: Option<Timestamp>,
     reason: Option<String>,
     now: Timestamp,
 ) -> Vec<Event> {
     let grant = record.sealed.grant();
     let received =
         received_event(&Signable::from(&record.sealed), Some(grant.who.run), approval, reason, now);
-    let approved = complete.then(|| {
+    let approved = complete_until.map(|until| {
         Event::new(EventKind::GrantApproved, Actor::Broker, now)
             .run(grant.who.run)
             .grant(grant.id)
             .fact("digest", record.sealed.digest().to_string())
+            .fact("claim_until", until.seconds())
     });
     [received].into_iter().chain(approved).collect()
 }

@@ -21,6 +21,7 @@ pub struct Gate {
     floor: AtomicI64,
     epoch: AtomicI64,
     closed: ArcSwapOption<Refusal>,
+    unwitnessed: ArcSwapOption<Refusal>,
     failing: AtomicBool,
 }
 
@@ -32,6 +33,7 @@ impl Gate {
             floor: AtomicI64::new(head.at.seconds()),
             epoch: AtomicI64::new(i64::try_from(head.epoch).unwrap_or(i64::MAX)),
             closed: ArcSwapOption::empty(),
+            unwitnessed: ArcSwapOption::empty(),
             failing: AtomicBool::new(false),
         }
     }
@@ -53,8 +55,10 @@ impl Gate {
 
     /// Whether something may be issued, and at what time.
     pub fn may_issue(&self) -> Result<Timestamp, Refusal> {
-        if let Some(why) = &*self.closed.load() {
-            return Err((**why).clone());
+        for stop in [&self.closed, &self.unwitnessed] {
+            if let Some(why) = &*stop.load() {
+                return Err((**why).clone());
+            }
         }
         let behind = self.floor.load(Ordering::Acquire).saturating_sub(self.clock.wall().seconds());
         if behind > MAX_BEHIND_SECONDS {
@@ -71,6 +75,18 @@ impl Gate {
     /// Closes the gate for good (fence needed, shutting down).
     pub fn close(&self, why: Refusal) {
         self.closed.store(Some(Arc::new(why)));
+    }
+
+    /// Closes the gate while too few witnesses have seen the ledger, and opens it again.
+    pub fn witnesses(&self, missing: Option<Refusal>) {
+        let known = self.unwitnessed.load();
+        if known.as_deref().map(|refusal| refusal.code) != missing.as_ref().map(|refusal| refusal.code) {
+            match &missing {
+                Some(why) => tracing::error!(why = %why, "nothing is issued"),
+                None => tracing::info!("enough witnesses have seen the ledger again"),
+            }
+        }
+        self.unwitnessed.store(missing.map(Arc::new));
     }
 
     /// A commit happened: time and epoch move on, and the store can record.

@@ -88,9 +88,9 @@ impl Broker {
         }
     }
 
-    /// A store that needs a fence is never called the newest.
+    /// A store that needs a fence, or is damaged, is never called the newest.
     async fn head_to_keep(&self) -> Option<Head> {
-        if self.needs_fence {
+        if self.is_distrusted() {
             return None;
         }
         match in_time(self.store.head()).await {

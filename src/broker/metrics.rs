@@ -10,6 +10,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
+use super::exporting::counts::Exports;
 use super::refusal::Code;
 use crate::domain::phase::Phase;
 use crate::domain::plan::ProviderKind;
@@ -58,25 +59,9 @@ pub struct Metrics {
     store_bytes: Count,
     notices: Family<Labels<1>, Counter<u64, AtomicU64>>,
     exports: Exports,
-}
-
-/// Named by the operator, one for each sink.
-type Sinks = [(&'static str, String); 1];
-
-/// What is told of sinks.
-#[derive(Default)]
-struct Exports {
-    lag: Family<Sinks, Count>,
-    failures: Family<Sinks, Counter<u64, AtomicU64>>,
-    refused: Family<Sinks, Counter<u64, AtomicU64>>,
-}
-
-impl Exports {
-    fn register(&self, r: &mut Registry) {
-        r.register("export_lag_events", "Events that a sink has not taken yet", self.lag.clone());
-        r.register("export_failures", "Tries to copy events to a sink that failed", self.failures.clone());
-        r.register("export_refused", "Events that a sink's receiver refused for good", self.refused.clone());
-    }
+    published: Count,
+    witnessed_age: Count,
+    witness_failures: Family<[(&'static str, String); 1], Counter<u64, AtomicU64>>,
 }
 
 impl Default for Metrics {
@@ -116,6 +101,9 @@ impl Metrics {
             store_bytes: Gauge::default(),
             notices: Family::default(),
             exports: Exports::default(),
+            published: Gauge::default(),
+            witnessed_age: Gauge::default(),
+            witness_failures: Family::default(),
         };
         metrics.register();
         for code in Code::ALL {
@@ -172,6 +160,18 @@ impl Metrics {
             self.overdue_reviews.clone(),
         );
         r.register_with_unit("store", "Size of the store", Unit::Bytes, self.store_bytes.clone());
+        r.register("published_entries", "Entries under the newest signed checkpoint", self.published.clone());
+        r.register_with_unit(
+            "witnessed_age",
+            "Since enough witnesses had seen the newest checkpoint",
+            Unit::Seconds,
+            self.witnessed_age.clone(),
+        );
+        r.register(
+            "witness_failures",
+            "Checkpoints that a witness did not cosign",
+            self.witness_failures.clone(),
+        );
         r.register("notices", "Notices to people, by what became of them", self.notices.clone());
         self.exports.register(r);
     }
@@ -241,20 +241,23 @@ impl Metrics {
         self.notices.get_or_create(&[("fate", fate.name())]).inc();
     }
 
-    /// So many events wait for a sink.
-    pub fn export_lag(&self, sink: &str, events: u64) {
-        let lag = i64::try_from(events).unwrap_or(i64::MAX);
-        self.exports.lag.get_or_create(&[("sink", sink.to_owned())]).set(lag);
+    /// A checkpoint over so many entries was signed.
+    pub fn checkpoint(&self, size: u64) {
+        self.published.set(i64::try_from(size).unwrap_or(i64::MAX));
     }
 
-    /// A sink took nothing, or not everything.
-    pub fn export_failed(&self, sink: &str) {
-        self.exports.failures.get_or_create(&[("sink", sink.to_owned())]).inc();
+    /// So many seconds ago enough witnesses had seen the newest checkpoint.
+    pub fn witnessed_age(&self, seconds: i64) {
+        self.witnessed_age.set(seconds);
     }
 
-    /// A sink's receiver refused so many events for good.
-    pub fn export_refused(&self, sink: &str, events: u64) {
-        self.exports.refused.get_or_create(&[("sink", sink.to_owned())]).inc_by(events);
+    /// A configured witness did not cosign.
+    pub fn witness_failed(&self, witness: &str) {
+        self.witness_failures.get_or_create(&[("witness", witness.to_owned())]).inc();
+    }
+
+    pub(super) fn exports(&self) -> &Exports {
+        &self.exports
     }
 
     /// OpenMetrics text.

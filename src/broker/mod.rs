@@ -3,7 +3,7 @@
 //! One action, in the order it happens: `runs` opens, `phases` observes and decides, `propose` asks the policy
 //! (`consider`), looks for a playbook (`covering`) and seals, `approve` collects signatures, `claim` decides again
 //! (`redecide`), consumes and mints, `end`, `stop`, `freeze` and `revoke` end it, `reviews` looks back, `sweep` does what
-//! time demands.
+//! time demands. `publish` and `witnessing` show the log to the world, `receipts` prove single events of it.
 
 pub mod administer;
 pub mod allowance;
@@ -30,7 +30,9 @@ pub mod phases;
 pub mod playbooks;
 pub mod ports;
 pub mod propose;
+pub mod publish;
 pub mod recall;
+pub mod receipts;
 pub mod record;
 mod redecide;
 pub mod refusal;
@@ -52,8 +54,10 @@ mod unchanged;
 pub mod views;
 mod voucher;
 mod waits;
+pub mod witnessing;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwap;
@@ -71,6 +75,7 @@ use ports::{
     Clock, CredentialProvider, EndJournal, HeadKeeper, KeptEnds, Looker, Notice, Notifier, RulesAuthors,
     Store,
 };
+use publish::Ledger;
 use recall::HeldReplies;
 use reserved::ReservedKeys;
 use rules::Rules;
@@ -118,6 +123,8 @@ pub struct Parts {
     pub notifier: Arc<dyn Notifier>,
     /// Counts.
     pub metrics: Arc<Metrics>,
+    /// How the log is published.
+    pub ledger: Ledger,
     /// Policy, catalog and directory.
     pub rules: Rules,
 }
@@ -149,7 +156,9 @@ pub struct Broker {
     polls: Polls,
     signalled: Signalled,
     reloading: tokio::sync::Mutex<()>,
-    needs_fence: bool,
+    /// The store is behind, or damaged: nothing is issued on it, and its head is never called the newest.
+    distrusted: AtomicBool,
+    ledger: Ledger,
     keeping: Arc<tokio::sync::Mutex<()>>,
 }
 
@@ -177,6 +186,14 @@ impl Broker {
     /// The gate: clocks, and whether anything may be issued.
     pub fn gate(&self) -> &Gate {
         &self.gate
+    }
+
+    fn is_distrusted(&self) -> bool {
+        self.distrusted.load(Ordering::Acquire)
+    }
+
+    fn distrust(&self) {
+        self.distrusted.store(true, Ordering::Release);
     }
 
     /// People should hear of a grant.

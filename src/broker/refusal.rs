@@ -97,6 +97,10 @@ codes! {
     StoreUnavailable = "store_unavailable",
     /// The store is behind the head kept outside it; `store fence` is needed.
     FenceNeeded = "fence_needed",
+    /// The recorded ledger is not what was recorded; a backup is needed.
+    LedgerDamaged = "ledger_damaged",
+    /// Too few witnesses have seen the ledger for too long.
+    WitnessesMissing = "witnesses_missing",
     /// The clock stands far behind the ledger or off from AWS's; issuance stops.
     ClockUntrusted = "clock_untrusted",
     /// The new policy, catalog or directory cannot be put in force; the old one stays.

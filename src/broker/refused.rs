@@ -18,7 +18,7 @@ impl Broker {
         refusal: &Refusal,
     ) -> bool {
         self.metrics.refused(refusal.code);
-        if matches!(refusal.code, Code::StoreUnavailable | Code::FenceNeeded) {
+        if matches!(refusal.code, Code::StoreUnavailable | Code::FenceNeeded | Code::LedgerDamaged) {
             return true;
         }
         let now = self.gate.now();

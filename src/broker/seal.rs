@@ -6,7 +6,7 @@ use super::ports::{DecisionEntry, LeaseFilter, OpenCount, SealRefused, Sealing};
 use super::refusal::{Code, Refusal};
 use super::reserved::Aim;
 use crate::domain::event::{Event, EventKind};
-use crate::domain::grant::{Grant, GrantState, SealedGrant};
+use crate::domain::grant::{Grant, GrantState};
 use crate::domain::id::GrantId;
 use crate::domain::principal::{Actor, AgentSlug};
 use crate::domain::time::Timestamp;
@@ -25,7 +25,7 @@ impl Broker {
         let mut events = Vec::new();
         for sealing in &sealings {
             let grant = sealing.sealed.grant();
-            events.extend(sealed_events(&sealing.sealed, sealing.state, now));
+            events.extend(sealed_events(sealing, now));
             if !sealing.state.is_open() {
                 continue;
             }
@@ -136,11 +136,14 @@ impl Broker {
     }
 }
 
-fn sealed_events(sealed: &SealedGrant, state: GrantState, now: Timestamp) -> Vec<Event> {
-    let grant = sealed.grant();
+fn sealed_events(sealing: &Sealing, now: Timestamp) -> Vec<Event> {
+    let (sealed, grant) = (&sealing.sealed, sealing.sealed.grant());
     let actor = Actor::Agent(grant.who.proposing_agent.clone());
-    let kind =
-        if state == GrantState::Suggested { EventKind::GrantSuggested } else { EventKind::GrantSealed };
+    let kind = if sealing.state == GrantState::Suggested {
+        EventKind::GrantSuggested
+    } else {
+        EventKind::GrantSealed
+    };
     let mut event = Event::new(kind, actor.clone(), now)
         .run(grant.who.run)
         .grant(grant.id)
@@ -159,6 +162,12 @@ fn sealed_events(sealed: &SealedGrant, state: GrantState, now: Timestamp) -> Vec
         .fact("evidence", grant.evidence.to_string());
     if let Some(playbook) = grant.decision.playbook {
         event = event.fact("playbook", playbook.to_string());
+    }
+    if !grant.action.exceptions.is_empty() {
+        event = event.fact("exceptions", grant.action.exceptions.clone());
+    }
+    if let Some(until) = sealing.claim_until {
+        event = event.fact("claim_until", until.seconds());
     }
     if let Some(forward) = grant.time.inverse_of {
         event = event.fact("inverse_of", forward.to_string());

@@ -9,8 +9,9 @@ use super::end::in_time;
 use super::grants::active;
 use super::ports::{AdministrationChange, AdministrationRecord, ChangeRefused, GrantRecord, LeaseFilter};
 use super::refusal::{Code, Refusal};
-use crate::domain::approval::{Answer, Approval};
+use crate::domain::approval::{Answer, Approval, Signable};
 use crate::domain::digest::Digest;
+use crate::domain::directory::Directory;
 use crate::domain::event::{Event, EventKind, SaltedText};
 use crate::domain::grant::GrantState;
 use crate::domain::id::LeaseId;
@@ -59,7 +60,7 @@ impl Signalled {
     }
 
     /// Refuses an approval that was signed before the signal.
-    pub(super) fn check(&self, approval: &Approval) -> Result<(), Refusal> {
+    fn check(&self, approval: &Approval) -> Result<(), Refusal> {
         let people = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let person = &approval.claims.iss;
         match people.get(person) {
@@ -73,6 +74,19 @@ impl Signalled {
 }
 
 impl Broker {
+    /// A person's token, verified, and no approval from before a signal about them.
+    pub(super) fn verified<'a>(
+        &self,
+        token: &str,
+        signed: impl Into<Signable<'a>>,
+        directory: &Directory,
+        now: Timestamp,
+    ) -> Result<Approval, Refusal> {
+        let approval = Approval::verify(token, signed, directory, now).map_err(super::approve::refusal)?;
+        self.signalled.check(&approval)?;
+        Ok(approval)
+    }
+
     /// Acts on a signal. An error means that it must come again.
     pub async fn signal(self: &Arc<Self>, signal: &Signal) -> Result<(), Refusal> {
         let concerned = self.concerned(signal);
@@ -91,7 +105,7 @@ impl Broker {
                     tracing::warn!(agent = %agent, kind = signal.kind.name(), leases = stopped.leases.len(), "a security event stopped an agent");
                 }
                 match person {
-                    Some(person) => self.distrust(person, event(format!("person:{person}"))).await,
+                    Some(person) => self.end_word_of(person, event(format!("person:{person}"))).await,
                     None => Ok(()),
                 }
             }
@@ -162,7 +176,7 @@ impl Broker {
     }
 
     /// What rests on a person's word is over: unspent grants are cancelled, and leases of spent ones end.
-    async fn distrust(self: &Arc<Self>, person: &PersonSlug, event: Event) -> Result<(), Refusal> {
+    async fn end_word_of(self: &Arc<Self>, person: &PersonSlug, event: Event) -> Result<(), Refusal> {
         let now = self.gate.now();
         // Before anything is read: from here on, nothing that they signed earlier comes in.
         self.signalled.note(person, now);

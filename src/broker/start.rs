@@ -1,7 +1,9 @@
 //! Start-up: the head is compared with the one kept outside, leases of the former life are resolved, rules go in force.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
@@ -11,7 +13,7 @@ use super::frozen::Frozen;
 use super::gate::Gate;
 use super::live::LiveLeases;
 use super::ports::{
-    ChangeRefused, Head, HeadError, JournalError, LeaseChange, LeaseFilter, LeaseStep, RulesAuthors,
+    ChangeRefused, Damage, Head, HeadError, JournalError, LeaseChange, LeaseFilter, LeaseStep, RulesAuthors,
     StoreError,
 };
 use super::recall::HeldReplies;
@@ -23,9 +25,13 @@ use super::stop::UnfinishedStop;
 use super::waits::Waits;
 use super::{Broker, Parts};
 use crate::domain::canonical::MAX_SAFE_INTEGER;
+use crate::domain::digest::Digest;
 use crate::domain::event::{Event, EventKind};
 use crate::domain::lease::{EndReason, LeaseState, Revocation};
 use crate::domain::principal::Actor;
+
+/// How long a start waits for witnesses.
+const WITNESS_PATIENCE: Duration = Duration::from_secs(3);
 
 /// The broker cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -55,41 +61,68 @@ pub enum HeadCheck {
     NeedsFence,
 }
 
-/// INVARIANT: one-use, across restores. Compares a store's head with the one kept outside it.
-pub fn check_head(store: &Head, known: Option<&Head>) -> HeadCheck {
+/// INVARIANT: one-use, across restores. Compares a store's head with the one kept outside it; `past` is the root that
+/// the store's tree had when it was as large as that one.
+pub fn check_head(store: &Head, known: Option<&Head>, past: Option<Digest>) -> HeadCheck {
     match known {
         None if store.size == 0 => HeadCheck::Fresh,
         None => HeadCheck::NeedsFence,
         Some(known) if known.epoch != store.epoch || known.size > store.size => HeadCheck::NeedsFence,
-        Some(known) if known.size == store.size && known.root != store.root => HeadCheck::NeedsFence,
+        // A copy of the store that went on by itself has as many events, and others.
+        Some(known) if past != Some(known.root) => HeadCheck::NeedsFence,
         Some(_) => HeadCheck::Current,
     }
+}
+
+/// What is found at start: `damage` in the log itself, and what the outside head says.
+async fn inspect(
+    parts: &Parts,
+    head: &Head,
+) -> Result<(Option<Damage>, HeadCheck, Option<Head>), StartError> {
+    let damage = parts.store.damage().await?;
+    let known = parts.heads.known().await?;
+    let past = match known {
+        // The tree of a damaged log cannot be asked.
+        Some(known) if damage.is_none() => parts.store.root_at(known.size).await?,
+        _ => None,
+    };
+    let check = check_head(head, known.as_ref(), past);
+    Ok((damage, check, known))
 }
 
 impl Broker {
     /// Starts a broker over its parts. When the store is behind, it starts all the same, to end and revoke, and issues nothing.
     pub async fn start(parts: Parts) -> Result<Arc<Self>, StartError> {
         let head = parts.store.head().await?;
-        let known = parts.heads.known().await?;
-        let check = check_head(&head, known.as_ref());
+        let (damage, check, known) = inspect(&parts, &head).await?;
         let gate = Gate::new(parts.clock, head);
-        if check == HeadCheck::NeedsFence {
+        if let Some(damage) = &damage {
+            tracing::error!(
+                index = damage.index,
+                "the ledger was changed behind the broker's back: {damage}. Nothing is issued until a backup is restored (`phasebroker store restore`)"
+            );
+            gate.close(Refusal::new(
+                Code::LedgerDamaged,
+                format!("the broker's ledger is damaged ({damage}); an operator must restore a backup with `phasebroker store restore`"),
+            ));
+        } else if check == HeadCheck::NeedsFence {
             tracing::error!(
                 store.size = head.size,
                 store.epoch = head.epoch,
-                "the store is behind the head kept outside it, or that head is missing: nothing is issued until `phasebroker store fence`"
+                "the store is behind the head kept outside it, is not the one whose head that is, or that head is missing: nothing is issued until `phasebroker store fence`"
             );
             gate.close(Refusal::new(
                 Code::FenceNeeded,
                 "the broker's store is behind the head kept outside it (was a backup restored?); an operator must run `phasebroker store fence`",
             ));
         }
-        if let (HeadCheck::NeedsFence, Some(known)) = (check, known) {
+        if let (HeadCheck::NeedsFence, None, Some(known)) = (check, &damage, known) {
             // What this life records must not let the next one pass for current: only a fence brings this back.
             if let Err(error) = parts.heads.advance(Head { size: MAX_SAFE_INTEGER, ..known }).await {
                 tracing::error!(error = %error, "fence the store before the next restart, which might not ask for it");
             }
         }
+        let distrusted = damage.is_some() || check == HeadCheck::NeedsFence;
         let waits = Waits::new(parts.settings.waits_per_agent, parts.settings.waits_in_all);
         let broker = Arc::new(Self {
             settings: parts.settings,
@@ -117,15 +150,29 @@ impl Broker {
             polls: Polls::default(),
             signalled: Signalled::default(),
             reloading: tokio::sync::Mutex::new(()),
-            needs_fence: check == HeadCheck::NeedsFence,
+            distrusted: AtomicBool::new(distrusted),
+            ledger: parts.ledger,
             keeping: Arc::default(),
         });
-        broker.recover(head.size == 0).await?;
+        match broker.recover(head.size == 0).await {
+            // INVARIANT: stop-always-works. What a damaged store cannot resolve is left, and the rest can still be stopped.
+            Err(error) if damage.is_some() => {
+                tracing::error!(error = %error, "leases of the former life could not be resolved");
+            }
+            recovered => recovered?,
+        }
         broker.make_journal().await?;
         broker.load_reserved_keys().await?;
-        if check != HeadCheck::NeedsFence {
+        if !distrusted {
             let head = broker.announce().await?;
             broker.heads.advance(head).await?;
+            broker.take_up_checkpoints(head.at).await?;
+            broker.publish().await;
+            // Witnesses know the head, too: one that has seen more is heard before anything is issued.
+            let asked = tokio::time::timeout(WITNESS_PATIENCE, broker.ask_witnesses()).await;
+            if asked.is_err() {
+                tracing::warn!("a witness does not answer; it is asked again while the broker serves");
+            }
         }
         Ok(broker)
     }
@@ -223,19 +270,29 @@ mod tests {
         Head { epoch, size, at: Timestamp::from_seconds(1), root: Digest::of(&size.to_be_bytes()) }
     }
 
+    fn then(size: u64) -> Option<Digest> {
+        Some(head(1, size).root)
+    }
+
     #[test]
     fn a_store_behind_the_outside_head_needs_a_fence() {
-        assert_eq!(check_head(&head(1, 5), Some(&head(1, 5))), HeadCheck::Current);
-        assert_eq!(check_head(&head(1, 9), Some(&head(1, 5))), HeadCheck::Current);
-        assert_eq!(check_head(&head(1, 4), Some(&head(1, 5))), HeadCheck::NeedsFence);
-        assert_eq!(check_head(&head(1, 9), Some(&head(2, 5))), HeadCheck::NeedsFence);
-        let other = Head { root: Digest::of(b"other"), ..head(1, 5) };
-        assert_eq!(check_head(&head(1, 5), Some(&other)), HeadCheck::NeedsFence);
+        assert_eq!(check_head(&head(1, 5), Some(&head(1, 5)), then(5)), HeadCheck::Current);
+        assert_eq!(check_head(&head(1, 9), Some(&head(1, 5)), then(5)), HeadCheck::Current);
+        assert_eq!(check_head(&head(1, 4), Some(&head(1, 5)), None), HeadCheck::NeedsFence);
+        assert_eq!(check_head(&head(1, 9), Some(&head(2, 5)), then(5)), HeadCheck::NeedsFence);
+    }
+
+    #[test]
+    fn a_store_that_is_not_a_continuation_of_the_outside_head_needs_a_fence() {
+        let other = Some(Digest::of(b"other"));
+        assert_eq!(check_head(&head(1, 5), Some(&head(1, 5)), other), HeadCheck::NeedsFence);
+        assert_eq!(check_head(&head(1, 9), Some(&head(1, 5)), other), HeadCheck::NeedsFence);
+        assert_eq!(check_head(&head(1, 9), Some(&head(1, 5)), None), HeadCheck::NeedsFence);
     }
 
     #[test]
     fn a_missing_head_is_fresh_only_for_an_empty_store() {
-        assert_eq!(check_head(&head(1, 0), None), HeadCheck::Fresh);
-        assert_eq!(check_head(&head(1, 1), None), HeadCheck::NeedsFence);
+        assert_eq!(check_head(&head(1, 0), None, None), HeadCheck::Fresh);
+        assert_eq!(check_head(&head(1, 1), None, None), HeadCheck::NeedsFence);
     }
 }

@@ -11,6 +11,11 @@ use super::exit::Exit;
 use super::keys::agent_key::{generate_agent_key, read_agent_key};
 use crate::domain::key::SigningKey;
 
+/// File of the key that signs tokens, in the data folder.
+const TOKEN_KEY: &str = "token-key.pem";
+/// File of the key that signs checkpoints, in the data folder.
+const LOG_KEY: &str = "log-key.pem";
+
 /// Secrets live in memory only: it is not dumped, and no debugger of the same user reads it.
 pub fn harden() -> anyhow::Result<()> {
     setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })
@@ -51,12 +56,21 @@ fn private(path: &Path, owner: u32, mode: u32, user: u32) -> anyhow::Result<()> 
 
 /// The key that signs tokens: read from the data folder, made there at the first start.
 pub fn token_key(data_dir: &Path) -> anyhow::Result<SigningKey> {
-    let path = data_dir.join("token-key.pem");
+    own_key(&data_dir.join(TOKEN_KEY))
+}
+
+/// The key that signs checkpoints of the log, apart from the one that signs tokens.
+pub fn log_key(data_dir: &Path) -> anyhow::Result<SigningKey> {
+    own_key(&data_dir.join(LOG_KEY))
+}
+
+/// A key that only this process uses: read, or made when it is not there.
+pub fn own_key(path: &Path) -> anyhow::Result<SigningKey> {
     if !path.exists() {
-        let public = generate_agent_key(&path)?;
-        tracing::info!(key = %public.thumbprint(), "made a token key");
+        let public = generate_agent_key(path)?;
+        tracing::info!(key = %public.thumbprint(), file = %path.display(), "made a key");
     }
-    read_agent_key(&path)
+    read_agent_key(path)
 }
 
 #[cfg(test)]

@@ -15,14 +15,15 @@ use tokio::task::JoinHandle;
 
 use super::clock::SystemClock;
 use super::exit::Exit;
-use super::host::{harden, private_dir, token_key};
+use super::host::{harden, log_key, private_dir, token_key};
 use super::logs;
 use super::notify::{QueuedNotifier, Receiver, Silent};
 use super::sinks::Sinks;
 use super::terminal::Output;
 use crate::authn::{Authn, Settings as AuthnSettings};
 use crate::broker::metrics::Metrics;
-use crate::broker::ports::{Clock, CredentialProvider, Notifier, Store};
+use crate::broker::ports::{Clock, CredentialProvider, Notifier, Store, Witness};
+use crate::broker::publish::Ledger;
 use crate::broker::{Broker, Parts, Settings};
 use crate::config::{Aws, Config, LogFormat, OnEvent};
 use crate::domain::principal::Actor;
@@ -34,10 +35,13 @@ use crate::http::{App, router};
 use crate::providers::aws::{AwsProvider, AwsSettings, Identity, forbidden_endpoint_variables};
 use crate::providers::jwt::JwtProvider;
 use crate::providers::look::{AwsLook, Look, LookSettings};
+use crate::providers::witness::HttpWitness;
 use crate::store::{EndFile, HeadFile, SqliteStore};
 
 /// How often time is looked at.
 const SWEEP: Duration = Duration::from_millis(500);
+/// How often something new in the ledger is looked for and signed.
+const PUBLISH: Duration = Duration::from_millis(900);
 /// Requests of one agent that may wait for signatures at a time.
 const WAITS_PER_AGENT: usize = 16;
 /// How long a shutdown goes on revoking.
@@ -114,7 +118,8 @@ pub struct Running {
     tls: Option<Arc<ReloadableTls>>,
     stop: watch::Sender<bool>,
     server: JoinHandle<std::io::Result<()>>,
-    sweeper: JoinHandle<()>,
+    /// What runs beside the server until it stops: the sweep, the log's publisher, a task for each witness.
+    beside: Vec<JoinHandle<()>>,
     sinks: Sinks,
 }
 
@@ -154,10 +159,11 @@ pub async fn start(mut config: Config, listener: TcpListener) -> anyhow::Result<
         clock: clock.clone(),
         signer: signer.clone(),
         metrics,
+        ledger: ledger(&config)?,
         rules: config.rules.clone(),
     })
     .await?;
-    let caep = Caep { log: config.log_name(), receivers: config.caep.receivers.clone() };
+    let caep = Caep { receivers: config.caep.receivers.clone() };
     broker.begin_polls(&caep.receivers).await?;
     let sinks = Sinks::start(&config, &broker, &signer, &clock)?;
     let address = listener.local_addr()?;
@@ -172,9 +178,15 @@ pub async fn start(mut config: Config, listener: TcpListener) -> anyhow::Result<
         limits,
         until(stopped.clone()),
     ));
-    let sweeper = tokio::spawn(sweep(broker.clone(), database, stopped));
+    let mut beside = vec![
+        tokio::spawn(sweep(broker.clone(), database, stopped.clone())),
+        tokio::spawn(publish(broker.clone(), stopped.clone())),
+    ];
+    for at in 0..broker.ledger().witnesses() {
+        beside.push(tokio::spawn(broker.clone().keep_witnessed(at, stopped.clone())));
+    }
     tracing::info!(address = %address, issuer = %broker.settings().issuer, "serving");
-    Ok(Running { address, broker, app, tls, stop, server, sweeper, sinks })
+    Ok(Running { address, broker, app, tls, stop, server, beside, sinks })
 }
 
 impl Running {
@@ -197,12 +209,16 @@ impl Running {
         self.app.end_waits();
         self.stop.send_replace(true);
         self.server.await??;
-        self.sweeper.await?;
+        for task in self.beside {
+            task.await?;
+        }
         let patience = tokio::time::Instant::now() + REVOKE_PATIENCE;
         while tokio::time::Instant::now() < patience && self.broker.revocations_pending().await {
             self.broker.sweep().await;
             tokio::time::sleep(SWEEP).await;
         }
+        // What was recorded since the last second is published, too.
+        self.broker.publish().await;
         self.sinks.end().await;
         Ok(())
     }
@@ -237,6 +253,31 @@ async fn sweep(broker: Arc<Broker>, database: PathBuf, stopped: watch::Receiver<
             () = &mut stopped => return,
         }
     }
+}
+
+/// Signs what is new, at least once a second.
+async fn publish(broker: Arc<Broker>, stopped: watch::Receiver<bool>) {
+    let mut tick = tokio::time::interval(PUBLISH);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut stopped = std::pin::pin!(until(stopped));
+    loop {
+        tokio::select! {
+            _ = tick.tick() => broker.publish().await,
+            () = &mut stopped => return,
+        }
+    }
+}
+
+fn ledger(config: &Config) -> anyhow::Result<Ledger> {
+    let log = &config.ledger;
+    let witnesses = log
+        .witnesses
+        .iter()
+        .map(|(url, key)| Ok(Arc::new(HttpWitness::new(url, key.clone())?) as Arc<dyn Witness>));
+    let witnesses = witnesses.collect::<anyhow::Result<_>>()?;
+    let key = log_key(&config.data_dir)?;
+    let (needed, age) = (log.witnesses_needed, log.witness_max_age_seconds);
+    Ok(Ledger::new(&log.name, key, witnesses, needed, age, log.keep_days)?)
 }
 
 /// The journal of unrecorded ends lies beside the head file, outside the store.

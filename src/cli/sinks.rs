@@ -42,7 +42,7 @@ impl Sinks {
             let made = sink(config, export, signer, clock);
             let sink = made.with_context(|| format!("the sink `{}` cannot be made", export.name))?;
             let export = Export { sink, from_start: export.from_start };
-            tasks.push(tokio::spawn(broker.clone().export(export, config.log_name(), stopped.clone())));
+            tasks.push(tokio::spawn(broker.clone().export(export, stopped.clone())));
         }
         Ok(Self { stop, tasks })
     }
@@ -80,8 +80,8 @@ fn sink(
                 SyslogAddress::Tcp(to) => Address::Tcp(to.clone()),
                 SyslogAddress::Unix(path) => Address::Unix(path.clone()),
             };
-            let host = config.log_name();
-            Arc::new(Syslog::new(name, address, host.split(['/', ':']).next().unwrap_or_default()))
+            let issuer = reqwest::Url::parse(&config.issuer)?;
+            Arc::new(Syslog::new(name, address, issuer.host_str().unwrap_or_default()))
         }
         ExportTo::CaepPush { url, audience, secret } => {
             let post = post(url, secret)?;

@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use super::Config;
 use super::resolve::Resolver;
 use super::written::exports as written;
 use crate::authn::resource::ResourceServer;
@@ -78,13 +77,6 @@ pub struct CaepSettings {
     pub receivers: Vec<PollReceiver>,
     /// Whose events are acted upon.
     pub transmitters: Vec<TransmitterSettings>,
-}
-
-impl Config {
-    /// The log's base name: host and path of the issuer.
-    pub fn log_name(&self) -> String {
-        self.issuer.split_once("://").map_or(self.issuer.as_str(), |(_, rest)| rest).to_owned()
-    }
 }
 
 impl SyslogAddress {

@@ -3,6 +3,7 @@
 
 mod exports;
 mod issuers;
+mod ledger;
 mod locate;
 mod mistakes;
 mod resolve;
@@ -19,6 +20,7 @@ use std::time::Duration;
 use crate::authn::jwks::IssuerSettings;
 use crate::authn::resource::ResourceServer;
 use crate::broker::rules::Rules;
+use crate::ledger::verifier_key::VerifierKey;
 
 pub use exports::{CaepSettings, ExportSettings, ExportTo, SecretFile, SyslogAddress};
 pub use mistakes::{ConfigError, ConfigErrors};
@@ -45,6 +47,8 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// Where the ledger's head is kept, outside `data_dir`.
     pub head_file: PathBuf,
+    /// How the log is named, witnessed and kept.
+    pub ledger: Ledger,
     /// Where the rules are, to read them again.
     pub rule_files: RuleFiles,
     /// The rules as read.
@@ -100,6 +104,21 @@ pub struct Aws {
     pub sts_calls_per_second: u32,
     /// STS calls at once.
     pub sts_burst: u32,
+}
+
+/// How the log is named, witnessed and kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ledger {
+    /// The name in its origins, before the epoch.
+    pub name: String,
+    /// Days for which the bytes of entries are kept.
+    pub keep_days: u32,
+    /// Witnesses: where, and known by which key.
+    pub witnesses: Vec<(String, VerifierKey)>,
+    /// How many of them must have seen the newest state.
+    pub witnesses_needed: usize,
+    /// Within so many seconds, or nothing is issued.
+    pub witness_max_age_seconds: i64,
 }
 
 /// Lives of what the broker itself hands out.

@@ -14,8 +14,9 @@ use super::serving::{Serving, is_loopback, url};
 use super::{Aws, Config, Limits, Log, OnEvent, TlsFiles, Tokens, written};
 
 #[rustfmt::skip]
-const SECTIONS: [&str; 12] = [
-    "tls", "proxy", "store", "rules", "tokens", "limits", "issuers", "resources", "aws", "on_event", "exports", "caep",
+const SECTIONS: [&str; 13] = [
+    "tls", "proxy", "store", "ledger", "rules", "tokens", "limits", "issuers", "resources", "aws", "on_event",
+    "exports", "caep",
 ];
 
 pub(super) fn read(file: &Path) -> Result<Config, ConfigErrors> {
@@ -50,6 +51,7 @@ impl Resolver<'_> {
         let tokens: written::Tokens = self.optional("tokens").unwrap_or_default();
         let limits: written::Limits = self.optional("limits").unwrap_or_default();
         let on_event: Option<written::OnEvent> = self.optional("on_event");
+        let ledger: written::Ledger = self.optional("ledger").unwrap_or_default();
         let log: written::Log = self.optional("log").unwrap_or_default();
         let issuers: Vec<written::Issuer> = self.array("issuers");
         let resources: Vec<written::Resource> = self.array("resources");
@@ -69,6 +71,7 @@ impl Resolver<'_> {
         let exports = self.exports(exports);
         let caep = self.caep(caep, &resources, &broker, dev);
         let aws = aws.map(|aws| self.aws(aws, dev));
+        let ledger = self.ledger(ledger, &broker);
         let tokens = self.tokens(&tokens);
         let limits = self.limits(&limits);
         let on_event = on_event.and_then(|on_event| self.on_event(on_event));
@@ -92,6 +95,7 @@ impl Resolver<'_> {
             tls,
             data_dir,
             head_file,
+            ledger,
             rule_files: rule_files?,
             rules: rules?,
             issuers,
@@ -332,7 +336,13 @@ impl Resolver<'_> {
         }
     }
 
-    fn within<N: PartialOrd + std::fmt::Display>(&mut self, path: &str, number: N, least: N, most: N) {
+    pub(super) fn within<N: PartialOrd + std::fmt::Display>(
+        &mut self,
+        path: &str,
+        number: N,
+        least: N,
+        most: N,
+    ) {
         if number < least || number > most {
             self.errors.at(&self.source, path, format!("{number} is not within {least} to {most}"));
         }

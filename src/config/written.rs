@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
+use crate::broker::publish::DEFAULT_KEEP_DAYS;
 use crate::domain::key::PublicKey;
 
 /// How a log line looks.
@@ -119,6 +120,35 @@ fn twenty() -> u32 {
 
 fn forty() -> u32 {
     40
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Ledger {
+    pub(super) name: Option<String>,
+    pub(super) keep_days: u32,
+    pub(super) witnesses_needed: usize,
+    pub(super) witness_max_age_seconds: i64,
+    pub(super) witnesses: Vec<Witness>,
+}
+
+impl Default for Ledger {
+    fn default() -> Self {
+        Self {
+            name: None,
+            keep_days: DEFAULT_KEEP_DAYS,
+            witnesses_needed: 0,
+            witness_max_age_seconds: an_hour(),
+            witnesses: Vec::new(),
+        }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Witness {
+    pub(super) url: String,
+    pub(super) key: String,
 }
 
 #[derive(Debug, Deserialize)]

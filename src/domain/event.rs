@@ -30,6 +30,14 @@ macro_rules! kinds {
                     $(Self::$name => $text),+
                 }
             }
+
+            /// Reads [`EventKind::name`] back.
+            pub fn from_name(name: &str) -> Option<Self> {
+                match name {
+                    $($text => Some(Self::$name),)+
+                    _ => None,
+                }
+            }
         }
     };
 }
@@ -147,8 +155,13 @@ impl SaltedText {
 
     /// SHA-256(salt ‖ value).
     pub fn digest(&self) -> Digest {
-        Digest::of(&[&self.salt[..], self.value.as_bytes()].concat())
+        salted_digest(&self.salt, &self.value)
     }
+}
+
+/// SHA-256(salt ‖ value): what an event holds of a text that stands beside it.
+pub fn salted_digest(salt: &[u8; 16], value: &str) -> Digest {
+    Digest::of(&[&salt[..], value.as_bytes()].concat())
 }
 
 #[derive(Serialize)]

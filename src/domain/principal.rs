@@ -135,6 +135,24 @@ impl fmt::Display for Actor {
     }
 }
 
+/// Text that names no actor.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` names no actor: `broker`, `agent:SLUG` or `person:SLUG` is expected")]
+pub struct BadActor(pub String);
+
+impl FromStr for Actor {
+    type Err = BadActor;
+    fn from_str(text: &str) -> Result<Self, BadActor> {
+        let bad = |_| BadActor(text.chars().take(48).collect::<String>().escape_default().to_string());
+        match text.split_once(':') {
+            None if text == "broker" => Ok(Self::Broker),
+            Some(("agent", slug)) => slug.parse().map(Self::Agent).map_err(bad),
+            Some(("person", slug)) => slug.parse().map(Self::Person).map_err(bad),
+            _ => Err(bad(BadSlug(String::new()))),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

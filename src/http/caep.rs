@@ -26,11 +26,9 @@ use crate::domain::security_event::SET_MEDIA_TYPE;
 /// How long a receiver that does not want an answer at once is kept.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
-/// Who may poll, and what our log is called.
+/// Who may poll.
 #[derive(Debug, Clone, Default)]
 pub struct Caep {
-    /// The log's base name.
-    pub log: String,
     /// Resource servers that may poll.
     pub receivers: Vec<PollReceiver>,
 }
@@ -139,7 +137,7 @@ pub(super) async fn poll(
     };
     let mut closing = app.closing.subscribe();
     let polled = tokio::select! {
-        polled = app.broker.poll(receiver, &app.caep.log, poll) => polled?,
+        polled = app.broker.poll(receiver, poll) => polled?,
         // A shutdown answers whoever waits, with nothing; what was acknowledged is in memory, and comes again.
         _ = closing.wait_for(|closing| *closing) => Default::default(),
     };

@@ -10,6 +10,7 @@ mod grants;
 mod introspect;
 mod leases;
 pub mod listen;
+mod log;
 mod meta;
 pub mod openapi;
 mod patience;
@@ -43,6 +44,7 @@ use crate::broker::grants::{GrantDocument, GrantStatus};
 use crate::broker::observe::{ReadElsewhere, Recorded};
 use crate::broker::playbooks::PlaybookDraft;
 use crate::broker::propose::Proposed;
+use crate::broker::receipts::{Continuation, Receipt};
 use crate::broker::refusal::{Code, Refusal};
 use crate::broker::reload::Reloaded;
 use crate::broker::replay::Decisions;
@@ -68,6 +70,7 @@ fn table() -> Vec<Row> {
     let suggested = &[("suggested", "`true`: plans that a person may carry out, instead.")];
     let open = &[("open", "`true`: only what nobody has decided.")];
     let page = &[("since", "Seconds since the epoch."), ("skip", "So many are left out; a page holds 200.")];
+    let old = &[("old", "Number of entries of the older state.")];
     let ends = &[E::LeaseEnded];
     vec![
         Row::get("/healthz", Open, meta::healthz, "The process answers"),
@@ -76,6 +79,12 @@ fn table() -> Vec<Row> {
         Row::get("/openapi.json", Open, meta::openapi, "This document"),
         Row::get("/jwks.json", Open, meta::jwks, "The key that signs phase tokens (RFC 7517)"),
         Row::get("/.well-known/oauth-authorization-server", Open, meta::authorization_server, "Metadata (RFC 8414)"),
+
+        Row::get("/log/checkpoint", Open, log::checkpoint, "The newest signed checkpoint of the ledger (C2SP tlog-checkpoint)"),
+        Row::get("/log/tile/entries/{*place}", Person(ANYONE), log::entries, "A bundle of entries (C2SP tlog-tiles)"),
+        Row::get("/log/tile/{level}/{*place}", Open, log::hashes, "A tile of hashes (C2SP tlog-tiles)"),
+        Row::get("/log/consistency", Open, log::consistency, "That the newest checkpoint continues an older state").query(old).gives::<Continuation>(),
+        Row::get("/v1/receipts/{index}", AgentOrPerson(ANYONE), log::receipt, "Proof that an event is in the ledger").gives::<Receipt>(),
 
         Row::post("/v1/runs", Agent, &[E::RunOpened], runs::open, "Open a run").takes::<OpenRun>().creates::<OpenedRun>(),
         Row::get("/v1/runs/{run}", AgentOrPerson(ANYONE), runs::show, "A run with its grants and leases").gives::<RunView>(),
@@ -200,6 +209,9 @@ mod tests {
         "/openapi.json",
         "/jwks.json",
         "/.well-known/oauth-authorization-server",
+        "/log/checkpoint",
+        "/log/tile/{level}/{*place}",
+        "/log/consistency",
     ];
 
     #[test]

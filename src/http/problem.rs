@@ -243,6 +243,8 @@ pub fn status(code: Code) -> StatusCode {
         | Code::MintUnknown
         | Code::StoreUnavailable
         | Code::FenceNeeded
+        | Code::LedgerDamaged
+        | Code::WitnessesMissing
         | Code::ClockUntrusted
         | Code::CannotVerify
         | Code::ShuttingDown => StatusCode::SERVICE_UNAVAILABLE,

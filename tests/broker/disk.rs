@@ -88,6 +88,48 @@ impl Disk {
 }
 
 #[async_trait]
+impl Log for Disk {
+    async fn damage(&self) -> Result<Option<Damage>, StoreError> {
+        self.read()?.damage().await
+    }
+    async fn root_at(&self, size: u64) -> Result<Option<Digest>, StoreError> {
+        self.read()?.root_at(size).await
+    }
+    async fn inclusion(&self, index: u64, size: u64) -> Result<Option<Vec<Digest>>, StoreError> {
+        self.read()?.inclusion(index, size).await
+    }
+    async fn consistency(&self, old: u64, new: u64) -> Result<Option<Vec<Digest>>, StoreError> {
+        self.read()?.consistency(old, new).await
+    }
+    async fn row(&self, row: u8, first: u64, count: u64) -> Result<Vec<Digest>, StoreError> {
+        self.read()?.row(row, first, count).await
+    }
+    async fn entries(&self, first: u64, count: u64) -> Result<Vec<Vec<u8>>, StoreError> {
+        self.read()?.entries(first, count).await
+    }
+    async fn keep_checkpoint(&self, checkpoint: StoredCheckpoint) -> Result<(), StoreError> {
+        self.write()?.keep_checkpoint(checkpoint).await
+    }
+    async fn keep_cosignature(&self, size: u64, cosigned: Cosigned) -> Result<(), StoreError> {
+        self.write()?.keep_cosignature(size, cosigned).await
+    }
+    async fn checkpoints(&self) -> Result<Vec<StoredCheckpoint>, StoreError> {
+        self.read()?.checkpoints().await
+    }
+    async fn prune(
+        &self,
+        before: Timestamp,
+        limit: u64,
+        event: PruneEvent,
+    ) -> Result<Option<Pruned>, StoreError> {
+        self.write()?.prune(before, limit, event).await
+    }
+    async fn first_kept(&self) -> Result<u64, StoreError> {
+        self.read()?.first_kept().await
+    }
+}
+
+#[async_trait]
 impl Store for Disk {
     async fn head(&self) -> Result<Head, StoreError> {
         self.read()?.head().await

@@ -18,6 +18,7 @@ use phasebroker::authn::resource::ResourceServer;
 use phasebroker::authn::{Authn, Settings as AuthnSettings};
 use phasebroker::broker::metrics::Metrics;
 use phasebroker::broker::ports::{Clock, CredentialProvider, Notifier, Store};
+use phasebroker::broker::publish::Ledger;
 use phasebroker::broker::{Broker, Parts, Settings};
 use phasebroker::cli::agent::{AgentClient, AgentSettings, Login};
 use phasebroker::cli::notify::Silent;
@@ -222,6 +223,7 @@ impl TestBroker {
             looker: Arc::new(Look::new(LookSettings::default(), shared_clock).await.unwrap()),
             notifier: setup.notifier.clone(),
             metrics: Arc::new(Metrics::new()),
+            ledger: Ledger::unwitnessed("broker.test", keys.copy("log")).unwrap(),
             rules,
         })
         .await

@@ -21,7 +21,7 @@ impl Keys {
     pub fn generate() -> Self {
         let names = [
             "alice", "bob", "bob2", "erin", "sam", "dana", "rita", "olga", "audrey", "fixer", "twin",
-            "resource", "token", "stranger",
+            "resource", "token", "log", "stranger",
         ];
         let make = |name| match name {
             "erin" => SigningKey::generate_p256().unwrap(),

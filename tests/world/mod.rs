@@ -16,6 +16,7 @@ use phasebroker::authn::resource::ResourceServer;
 use phasebroker::authn::{Authn, Settings as AuthnSettings};
 use phasebroker::broker::metrics::Metrics;
 use phasebroker::broker::ports::{Clock, CredentialProvider, Store};
+use phasebroker::broker::publish::Ledger;
 use phasebroker::broker::rules::Rules;
 use phasebroker::broker::{Broker, Parts, Settings};
 use phasebroker::catalog::{Catalog, CatalogDocument, iam::ActionTable};
@@ -140,6 +141,7 @@ impl World {
             looker: Arc::new(Look::new(LookSettings::default(), clock.clone()).await.unwrap()),
             notifier: Arc::new(Silent),
             metrics: Arc::new(Metrics::new()),
+            ledger: Ledger::unwitnessed("broker.test", SigningKey::generate().unwrap()).unwrap(),
             rules: rules.clone(),
         })
         .await

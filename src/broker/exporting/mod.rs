@@ -1,6 +1,7 @@
 //! Copies of the log to sinks: each sink has a task, a cursor and a patience of its own, so that one that is slow or
 //! gone holds up neither issuance nor another. At least once, in order, resumed by index.
 
+pub(super) mod counts;
 pub mod polls;
 mod read;
 
@@ -38,8 +39,8 @@ struct Place {
 }
 
 impl Broker {
-    /// Copies the log `log` to one sink until `stopped`; then what is left, as far as the sink takes it.
-    pub async fn export(self: Arc<Self>, export: Export, log: String, mut stopped: watch::Receiver<bool>) {
+    /// Copies the log to one sink until `stopped`; then what is left, as far as the sink takes it.
+    pub async fn export(self: Arc<Self>, export: Export, mut stopped: watch::Receiver<bool>) {
         let name = format!("sink:{}", export.sink.name());
         let mut place: Option<Place> = None;
         let mut wait = BACKOFF.0;
@@ -52,7 +53,7 @@ impl Broker {
                     }
                     Err(why) => Err(why),
                 },
-                Some(place) => self.export_some(&export, &name, &log, place).await,
+                Some(place) => self.export_some(&export, &name, place).await,
             };
             let ending = *stopped.borrow();
             match moved {
@@ -89,13 +90,12 @@ impl Broker {
         &self,
         export: &Export,
         name: &str,
-        log: &str,
         place: &mut Place,
     ) -> Result<bool, String> {
         let head = self.store.head().await.map_err(|error| error.to_string())?;
         self.metrics.export_lag(export.sink.name(), head.size.saturating_sub(place.next));
         if place.next < head.size {
-            let (events, end) = self.logged(log, head.epoch, place.next).await?;
+            let (events, end) = self.logged(head.epoch, place.next).await?;
             let asked = tokio::time::timeout(PATIENCE, export.sink.deliver(&events)).await;
             let (taken, refused, failure) = match asked {
                 Ok(Ok(delivered)) => (end, delivered.refused, None),
@@ -117,7 +117,7 @@ impl Broker {
     }
 
     /// Events from `from` on, bounded in number and size, and the index after the last. What was pruned is not there.
-    async fn logged(&self, log: &str, epoch: u64, from: u64) -> Result<(Vec<LoggedEvent>, u64), String> {
+    async fn logged(&self, epoch: u64, from: u64) -> Result<(Vec<LoggedEvent>, u64), String> {
         let stored = self.store.events(None, from, BATCH).await.map_err(|error| error.to_string())?;
         let (mut events, mut bytes, mut end) = (Vec::with_capacity(stored.len()), 0, from);
         for one in stored {
@@ -126,7 +126,7 @@ impl Broker {
                 break;
             }
             end = one.index + 1;
-            events.push(self.logged_event(log, epoch, &one).await?);
+            events.push(self.logged_event(epoch, &one).await?);
         }
         match events.is_empty() {
             true => Err("the log ends before its head".into()),

@@ -72,7 +72,7 @@ impl Broker {
     }
 
     /// Takes acknowledgements and gives tokens, waiting for the first one as long as the receiver does.
-    pub async fn poll(&self, receiver: &PollReceiver, log: &str, asked: PollAsked) -> Result<Polled, Refusal> {
+    pub async fn poll(&self, receiver: &PollReceiver, asked: PollAsked) -> Result<Polled, Refusal> {
         // One at a time: two could move the cursor over one another, and a second one that waits would hold a connection.
         let turn = self.polls.turn(&receiver.audience);
         let Ok(_alone) = turn.try_lock() else {
@@ -82,7 +82,7 @@ impl Broker {
         self.polls.settle(&receiver.audience, asked.settled);
         let until = tokio::time::Instant::now() + asked.wait;
         loop {
-            let polled = self.poll_now(receiver, log, asked.most).await?;
+            let polled = self.poll_now(receiver, asked.most).await?;
             if !polled.sets.is_empty() || asked.most == 0 || tokio::time::Instant::now() >= until {
                 return Ok(polled);
             }
@@ -90,7 +90,7 @@ impl Broker {
         }
     }
 
-    async fn poll_now(&self, receiver: &PollReceiver, log: &str, most: usize) -> Result<Polled, Refusal> {
+    async fn poll_now(&self, receiver: &PollReceiver, most: usize) -> Result<Polled, Refusal> {
         let name = cursor(receiver);
         let failed = |error| self.gate.store_failed(&error);
         let head = self.store.head().await.map_err(failed)?;
@@ -108,7 +108,7 @@ impl Broker {
                     tracing::error!(index = one.index, why, "an event cannot be told to a receiver");
                     Refusal::new(Code::StoreUnavailable, "the log cannot be read right now; try again")
                 };
-                let event = self.logged_event(log, head.epoch, &one).await.map_err(unreadable)?;
+                let event = self.logged_event(head.epoch, &one).await.map_err(unreadable)?;
                 if let Some(set) = self.set_for(receiver, &event)? {
                     if !self.polls.is_settled(&receiver.audience, &set.jti) {
                         gap = true;

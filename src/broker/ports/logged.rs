@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use crate::domain::digest::Digest;
@@ -14,6 +13,7 @@ use crate::domain::principal::{Actor, AgentSlug};
 use crate::domain::security_event::{SessionChange, SetClaims, SignalKind, SubjectId};
 use crate::domain::time::Timestamp;
 use crate::domain::token::TokenSigner;
+use crate::ledger::events::{ReadEvent, ReadKind};
 use crate::ledger::hash::leaf_hash;
 
 /// An event of the log. A copy of it carries its place and its leaf; the copy is never the record.
@@ -66,45 +66,28 @@ pub struct UnreadableEvent {
     pub why: String,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Written {
-    version: u32,
-    #[serde(rename = "type")]
-    kind: String,
-    at: Timestamp,
-    actor: String,
-    run: Option<RunId>,
-    grant: Option<GrantId>,
-    lease: Option<LeaseId>,
-    #[serde(default, rename = "previous")]
-    _previous: Option<u64>,
-    facts: Map<String, Value>,
-    texts: BTreeMap<String, Digest>,
-}
-
 impl LoggedEvent {
     /// Reads an event's bytes, of the log `log` in `epoch`.
     pub fn read(log: &str, epoch: u64, index: u64, bytes: &[u8]) -> Result<Self, UnreadableEvent> {
         let wrong = |why: String| UnreadableEvent { index, why };
-        let written: Written = serde_json::from_slice(bytes).map_err(|error| wrong(error.to_string()))?;
-        if written.version != 1 {
-            return Err(wrong(format!("its version is {}", written.version)));
-        }
-        let kind = EventKind::ALL.iter().copied().find(|kind| kind.name() == written.kind);
+        let read = ReadEvent::parse(bytes).map_err(|error| wrong(error.to_string()))?;
+        let kind = match read.kind {
+            ReadKind::Known(kind) => kind,
+            ReadKind::Unknown(kind) => return Err(wrong(format!("`{kind}` is a kind of a newer build"))),
+        };
         Ok(Self {
             log: log.to_owned(),
             epoch,
             index,
             leaf: leaf_hash(bytes),
-            kind: kind.ok_or_else(|| wrong(format!("no kind `{}`", written.kind.escape_default())))?,
-            at: written.at,
-            actor: actor(&written.actor).ok_or_else(|| wrong("nobody known acts in it".into()))?,
-            run: written.run,
-            grant: written.grant,
-            lease: written.lease,
-            facts: written.facts,
-            texts: written.texts,
+            kind,
+            at: read.at,
+            actor: read.actor,
+            run: read.run,
+            grant: read.grant,
+            lease: read.lease,
+            facts: read.facts.into_iter().collect(),
+            texts: read.texts,
             about: None,
         })
     }
@@ -186,16 +169,6 @@ impl LoggedEvent {
             }
             _ => None,
         }
-    }
-}
-
-/// Reads the text of [`Actor`] back.
-fn actor(text: &str) -> Option<Actor> {
-    match text.split_once(':') {
-        None if text == "broker" => Some(Actor::Broker),
-        Some(("agent", slug)) => slug.parse().ok().map(Actor::Agent),
-        Some(("person", slug)) => slug.parse().ok().map(Actor::Person),
-        _ => None,
     }
 }
 

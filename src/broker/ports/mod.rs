@@ -10,6 +10,7 @@ mod provider;
 mod records;
 mod sink;
 mod store;
+mod witness;
 mod world;
 
 pub use changes::*;
@@ -22,4 +23,5 @@ pub use provider::*;
 pub use records::*;
 pub use sink::*;
 pub use store::*;
+pub use witness::*;
 pub use world::*;

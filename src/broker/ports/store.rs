@@ -7,6 +7,7 @@ use super::changes::{
     RulesDigests, RulesInForce, SealRefused, Sealing,
 };
 use super::filters::{Due, Inquiry, LeaseFilter, OpenCount, ReviewFilter, Stands};
+use super::log::Log;
 use super::opening::{Counted, OpenRefused, Opening};
 use super::records::{AdministrationRecord, DecisionEntry, GrantRecord, Head, PlaybookRecord, StoredEvent};
 use crate::domain::administration::SealedAdministration;
@@ -44,7 +45,7 @@ pub struct Committed<T> {
 
 /// The durable state. Cut by use case; every method is one transaction.
 #[async_trait]
-pub trait Store: Send + Sync {
+pub trait Store: Log {
     /// The newest head.
     async fn head(&self) -> Result<Head, StoreError>;
     /// Begins a new epoch: grants of older ones are dead, so that playbooks are suspended. The head's time is the event's

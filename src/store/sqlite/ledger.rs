@@ -107,13 +107,18 @@ pub(super) fn grow_over_events(conn: &Connection, last: Digest) -> Result<(), Fa
     while let Some(row) = events.next()? {
         let (place, bytes): (i64, Vec<u8>) = (row.get(0)?, row.get(1)?);
         if count(place)? != tx.tree.size() {
-            return Err(Fault::Unreadable(format!("event {} is missing; restore the file whole", tx.tree.size())));
+            return Err(Fault::Unreadable(format!(
+                "event {} is missing; restore the file whole",
+                tx.tree.size()
+            )));
         }
         chain = Digest::of_parts(&[chain.as_bytes(), &bytes]);
         tx.add_leaf(place, leaf_hash(&bytes))?;
     }
     if (tx.tree.size(), chain) != (tx.head.size, last) {
-        return Err(Fault::Unreadable("its events are not those that its head counts; restore the file whole".into()));
+        return Err(Fault::Unreadable(
+            "its events are not those that its head counts; restore the file whole".into(),
+        ));
     }
     tx.keep().map(|_| ())
 }

@@ -15,18 +15,14 @@ const TELL_EVERY: u64 = 1_000_000;
 
 /// The first thing that is wrong.
 pub(super) fn damage(conn: &Connection) -> Result<Option<Damage>, Fault> {
-    let (size, pruned, peaks, root) = conn.query_row(
-        "SELECT size, pruned, peaks, root FROM sequence",
-        [],
-        |row| Ok((row.get(0)?, row.get(1)?, row.get::<_, Vec<u8>>(2)?, row.get::<_, [u8; 32]>(3)?)),
-    )?;
+    let (size, pruned, peaks, root) =
+        conn.query_row("SELECT size, pruned, peaks, root FROM sequence", [], |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get::<_, Vec<u8>>(2)?, row.get::<_, [u8; 32]>(3)?))
+        })?;
     let (size, pruned) = (count(size)?, count(pruned)?);
-    let mut checkpoints = rows::all(
-        conn,
-        "SELECT size, root FROM checkpoints ORDER BY size",
-        [],
-        |row| Ok((count(row.get(0)?)?, Digest::from_bytes(row.get(1)?))),
-    )?
+    let mut checkpoints = rows::all(conn, "SELECT size, root FROM checkpoints ORDER BY size", [], |row| {
+        Ok((count(row.get(0)?)?, Digest::from_bytes(row.get(1)?)))
+    })?
     .into_iter()
     .peekable();
     let mut tree = Frontier::new();
@@ -58,7 +54,9 @@ pub(super) fn damage(conn: &Connection) -> Result<Option<Damage>, Fault> {
             if root != tree.root() {
                 return found(
                     index,
-                    &format!("the signed checkpoint of {at} entries has another root hash; one of them was changed"),
+                    &format!(
+                        "the signed checkpoint of {at} entries has another root hash; one of them was changed"
+                    ),
                 );
             }
         }

@@ -1,0 +1,288 @@
+//! Grants, of credentials and of administration: sealed, signed by different people, approved, spent once.
+
+use std::collections::BTreeMap;
+
+use super::Lives;
+use crate::domain::event::EventKind as E;
+use crate::domain::id::GrantId;
+use crate::ledger::events::ReadEvent;
+
+/// A grant that may still change.
+#[derive(Debug)]
+pub(super) struct Grant {
+    stands: Stands,
+    digest: Option<String>,
+    claiming_agent: Option<String>,
+    requester: Option<String>,
+    /// It lies inside a playbook that people signed.
+    covered: bool,
+    break_glass: bool,
+    administration: bool,
+    /// The grant that it takes back, and whether that was released.
+    takes_back: Option<(GrantId, bool)>,
+    claim_until: Option<i64>,
+    /// Who signed, and with which approval; those that still count.
+    signed: BTreeMap<String, String>,
+}
+
+/// Where a grant stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stands {
+    Pending,
+    Approved,
+    Claimed,
+    /// Of an older epoch: it only lapses.
+    Outlived,
+}
+
+impl Stands {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Pending => "not approved",
+            Self::Approved => "approved",
+            Self::Claimed => "spent",
+            Self::Outlived => "of an older epoch",
+        }
+    }
+}
+
+impl Grant {
+    /// Whether it waits for signatures or a claim.
+    pub(super) fn is_open(&self) -> bool {
+        matches!(self.stands, Stands::Pending | Stands::Approved)
+    }
+
+    /// A fence: it is dead.
+    pub(super) fn outlive_its_epoch(&mut self) {
+        if self.is_open() {
+            self.stands = Stands::Outlived;
+        }
+    }
+}
+
+impl Lives {
+    pub(super) fn sealed(&mut self, index: u64, kind: E, event: &ReadEvent) {
+        let Some(id) = event.grant else {
+            return self.found(index, "grant", format!("{} names no grant", kind.name()));
+        };
+        if let Some(run) = event.run {
+            self.must_be_open(index, run, kind.name());
+        }
+        let text = |name| event.fact_text(name).map(str::to_owned);
+        let forward: Option<GrantId> = event.fact_text("inverse_of").and_then(|id| id.parse().ok());
+        // INVARIANT: signed-before-minted. Under a playbook, and there alone, nobody signs the grant itself, nor its way back.
+        let forward_covered = forward.and_then(|id| self.grants.get(&id)).is_some_and(|grant| grant.covered);
+        let covered = event.facts.contains_key("playbook") || forward_covered;
+        let administration = kind == E::AdministrationSealed;
+        let requester = match administration {
+            true => event.person().map(ToString::to_string),
+            false => event.run.and_then(|run| self.requester(run)),
+        };
+        let grant = Grant {
+            stands: if covered { Stands::Approved } else { Stands::Pending },
+            digest: text("digest"),
+            claiming_agent: text("claiming_agent"),
+            requester,
+            covered,
+            break_glass: false,
+            administration,
+            takes_back: forward.map(|forward| (forward, false)),
+            claim_until: event.fact_number("claim_until"),
+            signed: BTreeMap::new(),
+        };
+        if let Some(forward) = forward {
+            self.ways_back.insert(forward, id);
+        }
+        if self.grants.insert(id, grant).is_some() {
+            self.found(index, "grant", format!("grant {id} is sealed twice"));
+        }
+    }
+
+    /// A person's signed answer.
+    pub(super) fn answered(&mut self, index: u64, kind: E, event: &ReadEvent) {
+        let (Some(id), Some(person)) = (event.grant, event.person().map(ToString::to_string)) else {
+            return self.found(index, "approval", format!("{} names no grant or no person", kind.name()));
+        };
+        let jti = event.fact_text("jti").unwrap_or_default().to_owned();
+        if !self.approvals.insert(jti.clone()) {
+            let text = format!("grant {id}: the answer `{jti}` of {person} was counted before");
+            self.found(index, "approval", text);
+        }
+        let Some(grant) = self.grants.get_mut(&id) else {
+            return self.not_open(index, id, kind.name());
+        };
+        let mut wrong = Vec::new();
+        if event.facts.contains_key("digest") && event.fact_text("digest") != grant.digest.as_deref() {
+            wrong.push(("approval", format!("grant {id}: {person} signed other bytes than were sealed")));
+        }
+        if !grant.is_open() {
+            wrong.push((
+                "approval",
+                format!("{} of grant {id}, which is {}", kind.name(), grant.stands.name()),
+            ));
+        }
+        match kind {
+            E::ApprovalReceived => {
+                if grant.stands == Stands::Approved {
+                    wrong.push(("approval", format!("grant {id} is signed on, though it was approved")));
+                }
+                // INVARIANT: no-self-approval.
+                if grant.requester.as_ref() == Some(&person) {
+                    wrong.push((
+                        "approval",
+                        format!("grant {id}: {person} signed what was asked for {person}"),
+                    ));
+                }
+                if grant.signed.insert(person.clone(), jti).is_some() {
+                    wrong.push(("approval", format!("grant {id}: {person} signed twice")));
+                }
+            }
+            E::ApprovalWithdrawn => {
+                if grant.signed.remove(&person).is_none() && self.first == 0 {
+                    wrong.push(("approval", format!("grant {id}: {person} takes back what was not signed")));
+                }
+                // One ceremony signs a grant and its way back: half of it is not signed on.
+                if grant.stands == Stands::Approved || self.ways_back.contains_key(&id) {
+                    self.forget(id);
+                }
+            }
+            _ => self.forget(id),
+        }
+        wrong.into_iter().for_each(|(rule, text)| self.found(index, rule, text));
+    }
+
+    /// Approved, cancelled or lapsed.
+    pub(super) fn moved(&mut self, index: u64, kind: E, event: &ReadEvent) {
+        let Some(id) = event.grant else {
+            return self.found(index, "grant", format!("{} names no grant", kind.name()));
+        };
+        let Some(grant) = self.grants.get_mut(&id) else {
+            return self.not_open(index, id, kind.name());
+        };
+        let stands = grant.stands;
+        if kind != E::GrantApproved {
+            if stands == Stands::Claimed {
+                self.found(index, "grant", format!("{} of grant {id}, which is spent", kind.name()));
+            }
+            return self.forget(id);
+        }
+        let unsigned = grant.signed.is_empty();
+        let other =
+            event.facts.contains_key("digest") && event.fact_text("digest") != grant.digest.as_deref();
+        grant.claim_until = event.fact_number("claim_until").or(grant.claim_until);
+        if stands == Stands::Pending {
+            grant.stands = Stands::Approved;
+        } else {
+            self.found(
+                index,
+                "grant",
+                format!("grant {id} becomes approved, though it is {}", stands.name()),
+            );
+        }
+        if unsigned {
+            self.found(index, "grant", format!("grant {id} becomes approved, and nobody signed it"));
+        }
+        if other {
+            self.found(index, "grant", format!("grant {id}: other bytes were approved than were sealed"));
+        }
+    }
+
+    pub(super) fn break_glass(&mut self, index: u64, kind: E, event: &ReadEvent) {
+        let Some(id) = event.grant else {
+            return self.found(index, "grant", format!("{} names no grant", kind.name()));
+        };
+        let whole = self.is_whole();
+        match (kind, self.grants.get_mut(&id)) {
+            (E::BreakGlassAsked, Some(grant)) => grant.break_glass = true,
+            (_, Some(grant)) if grant.break_glass => {}
+            (_, None) if !whole => {}
+            _ => self.found(index, "grant", format!("{}: grant {id} did not ask for that", kind.name())),
+        }
+    }
+
+    /// What an administration grant did, once people had signed it.
+    pub(super) fn took_effect(&mut self, index: u64, event: &ReadEvent) {
+        let Some(id) = event.grant else {
+            return self.found(index, "grant", format!("{} names no grant", event.kind));
+        };
+        match self.grants.get(&id).map(|grant| (grant.administration, grant.stands)) {
+            Some((true, Stands::Approved)) => self.forget(id),
+            Some(_) => {
+                let text = format!("{}: grant {id} is no approved administration grant", event.kind);
+                self.found(index, "grant", text);
+            }
+            None => self.not_open(index, id, event.kind.name()),
+        }
+    }
+
+    /// INVARIANT: one-use. The claim of a grant: approved, not spent, by whom and with what it names.
+    pub(super) fn spend(&mut self, index: u64, id: GrantId, event: &ReadEvent) {
+        let whole = self.is_whole();
+        let Some(grant) = self.grants.get_mut(&id) else {
+            return self.not_open(index, id, "a claim");
+        };
+        let mut wrong = Vec::new();
+        if grant.stands != Stands::Approved || grant.administration {
+            wrong.push(format!("a credential is opened, but grant {id} is {}", grant.stands.name()));
+        }
+        if event.facts.contains_key("grant_digest")
+            && event.fact_text("grant_digest") != grant.digest.as_deref()
+        {
+            wrong.push(format!("grant {id}: other bytes were claimed than were sealed"));
+        }
+        let claims = event.agent().map(ToString::to_string);
+        if grant.claiming_agent.is_some() && grant.claiming_agent != claims {
+            wrong.push(format!("grant {id} is claimed by another agent than it names"));
+        }
+        let counted = |jti: &str| grant.signed.values().any(|known| known == jti);
+        if let Some(jti) = event.fact_list("approvals").into_iter().find(|jti| whole && !counted(jti)) {
+            wrong.push(format!(
+                "grant {id} is claimed with the approval `{jti}`, which does not count for it"
+            ));
+        }
+        if grant.claim_until.is_some_and(|until| event.at.seconds() >= until) {
+            wrong.push(format!("grant {id} is claimed after its time to claim"));
+        }
+        if let (Some((forward, false)), true) = (grant.takes_back, whole) {
+            wrong.push(format!("grant {id} takes back {forward}, which was never released"));
+        }
+        grant.stands = Stands::Claimed;
+        wrong.into_iter().for_each(|text| self.found(index, "grant", text));
+    }
+
+    /// Certainly nothing was minted: the grant can be claimed again, unless its run was closed meanwhile.
+    pub(super) fn give_back(&mut self, id: GrantId, run_is_closed: bool) {
+        match self.grants.get_mut(&id) {
+            Some(grant) if grant.stands == Stands::Claimed && !run_is_closed => {
+                grant.stands = Stands::Approved
+            }
+            _ => self.forget(id),
+        }
+    }
+
+    /// Something was minted, or may have been: the grant is spent for good.
+    pub(super) fn spent(&mut self, id: GrantId) {
+        self.forget(id);
+    }
+
+    /// What a grant gave left: from now on it can be taken back.
+    pub(super) fn released(&mut self, forward: GrantId) {
+        let Some(back) = self.ways_back.get(&forward) else { return };
+        if let Some(Grant { takes_back: Some((_, released)), .. }) = self.grants.get_mut(back) {
+            *released = true;
+        }
+    }
+
+    fn forget(&mut self, id: GrantId) {
+        if let Some((forward, _)) = self.grants.remove(&id).and_then(|grant| grant.takes_back) {
+            self.ways_back.remove(&forward);
+        }
+    }
+
+    fn not_open(&mut self, index: u64, id: GrantId, what: &str) {
+        if self.is_whole() {
+            let text = format!("{what} of grant {id}, which was never sealed, or is spent or dead");
+            self.found(index, "grant", text);
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! Leases: INTENT, then REFUSED or UNKNOWN, ENDED or MINTED, ENDED or MINTED, RELEASED, ENDED, and nothing else.
+
+use super::{Lives, OpenLease};
+use crate::domain::event::EventKind as E;
+use crate::domain::id::{GrantId, LeaseId, RunId};
+use crate::domain::lease::LeaseState;
+use crate::domain::time::Timestamp;
+use crate::ledger::events::ReadEvent;
+
+/// A lease without an end.
+#[derive(Debug)]
+pub(super) struct Lease {
+    state: LeaseState,
+    index: u64,
+    since: Timestamp,
+    not_after: Option<Timestamp>,
+    run: Option<RunId>,
+    grant: Option<GrantId>,
+}
+
+impl Lease {
+    /// As people see it, in a log that has come to `at`.
+    pub(super) fn open(&self, lease: LeaseId, at: Timestamp) -> OpenLease {
+        OpenLease {
+            lease,
+            state: self.state.name(),
+            index: self.index,
+            since: self.since,
+            not_after: self.not_after,
+            overdue: self.not_after.is_some_and(|end| end.has_passed(at)),
+        }
+    }
+}
+
+impl Lives {
+    pub(super) fn intent(&mut self, index: u64, event: &ReadEvent) {
+        let (Some(id), Some(run)) = (event.lease, event.run) else {
+            return self.found(index, "lease", "lease.intent names no lease or no run".into());
+        };
+        self.must_be_open(index, run, "lease.intent");
+        let executes = event.fact_text("phase") == Some("execute");
+        match (executes, event.grant) {
+            (true, Some(grant)) => self.spend(index, grant, event),
+            (false, None) => {}
+            (true, None) => self.found(index, "grant", format!("lease {id} executes without a grant")),
+            (false, Some(grant)) => {
+                self.found(index, "grant", format!("lease {id} spends grant {grant}, but does not execute"));
+            }
+        }
+        let says = event.fact_number("epoch").and_then(|epoch| u64::try_from(epoch).ok());
+        if let (Some(epoch), Some(says)) = (self.epoch, says)
+            && says != epoch
+        {
+            self.found(index, "epoch", format!("lease {id} spends a grant of epoch {says} in epoch {epoch}"));
+        }
+        let lease = Lease {
+            state: LeaseState::Intent,
+            index,
+            since: event.at,
+            not_after: event.fact_number("not_after").map(Timestamp::from_seconds),
+            run: Some(run),
+            grant: event.grant,
+        };
+        if self.leases.insert(id, lease).is_some() {
+            self.found(index, "lease", format!("lease {id} is opened again, though it had not ended"));
+        }
+    }
+
+    pub(super) fn step(&mut self, index: u64, kind: E, event: &ReadEvent) {
+        let Some(id) = event.lease else {
+            return self.found(index, "lease", format!("{} names no lease", kind.name()));
+        };
+        let next = match kind {
+            E::LeaseRefused => LeaseState::Refused,
+            E::LeaseUnknown => LeaseState::Unknown,
+            E::LeaseMinted => LeaseState::Minted,
+            E::LeaseReleased => LeaseState::Released,
+            _ => LeaseState::Ended,
+        };
+        let Some(lease) = self.leases.get_mut(&id) else {
+            if self.is_whole() {
+                let text = format!("{} of lease {id}, which was never opened, or is over", kind.name());
+                self.found(index, "lease", text);
+            }
+            return;
+        };
+        let (stood, run, grant) = (lease.state, lease.run, lease.grant);
+        lease.state = next;
+        if !stood.may_become(next) {
+            self.found(index, "lease", format!("lease {id} goes from {stood} to {next}"));
+        }
+        if event.run != run || (event.grant.is_some() && event.grant != grant) {
+            let text =
+                format!("{}: lease {id} is of another run or grant than it was opened for", kind.name());
+            self.found(index, "lease", text);
+        }
+        match (next, grant) {
+            (LeaseState::Refused, _) => {
+                self.leases.remove(&id);
+                self.reviews.retain(|_, review| review.lease != Some(id));
+                if let Some(grant) = grant {
+                    let closed = run.is_some_and(|run| self.is_closed(run));
+                    self.give_back(grant, closed);
+                }
+            }
+            (LeaseState::Ended, _) => {
+                self.leases.remove(&id);
+            }
+            (LeaseState::Released, Some(grant)) => self.released(grant),
+            (LeaseState::Minted | LeaseState::Unknown, Some(grant)) => self.spent(grant),
+            _ => {}
+        }
+    }
+}

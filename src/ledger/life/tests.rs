@@ -1,0 +1,361 @@
+//! A log that tells one whole life, and the same log with one thing wrong in it.
+
+use super::*;
+use crate::domain::event::Event;
+use crate::domain::principal::Actor;
+
+fn agent() -> Actor {
+    Actor::Agent("fixer".parse().unwrap())
+}
+
+fn person(name: &str) -> Actor {
+    Actor::Person(name.parse().unwrap())
+}
+
+/// The ids of one story.
+struct Story {
+    run: RunId,
+    grant: GrantId,
+    lease: LeaseId,
+    other: GrantId,
+}
+
+impl Story {
+    fn new() -> Self {
+        let now = Timestamp::from_seconds(1_000);
+        Self {
+            run: RunId::generate(now),
+            grant: GrantId::generate(now),
+            lease: LeaseId::generate(now),
+            other: GrantId::generate(now),
+        }
+    }
+
+    fn event(&self, kind: E, actor: Actor, at: i64) -> Event {
+        Event::new(kind, actor, Timestamp::from_seconds(1_000 + at)).run(self.run)
+    }
+
+    fn opened(&self) -> Event {
+        self.event(E::RunOpened, agent(), 0).fact("requester", "alice").fact("environment", "demo")
+    }
+
+    fn sealed(&self, grant: GrantId, digest: &str) -> Event {
+        let event = self.event(E::GrantSealed, agent(), 1).grant(grant).fact("digest", digest);
+        event.fact("claiming_agent", "fixer").fact("tier", "needs_approval")
+    }
+
+    fn signed(&self, who: &str, jti: &str) -> Event {
+        let event = self.event(E::ApprovalReceived, person(who), 20).grant(self.grant).fact("jti", jti);
+        event.fact("digest", "d").fact("seconds_to_sign", 19)
+    }
+
+    fn approved(&self) -> Event {
+        let event = self.event(E::GrantApproved, Actor::Broker, 20).grant(self.grant).fact("digest", "d");
+        event.fact("claim_until", 1_100)
+    }
+
+    fn intent(&self) -> Event {
+        let event = self.event(E::LeaseIntent, agent(), 30).grant(self.grant).lease(self.lease);
+        let event = event.fact("phase", "execute").fact("grant_digest", "d").fact("epoch", 1);
+        event.fact("approvals", vec!["j1"]).fact("not_after", 1_090)
+    }
+
+    fn step(&self, kind: E) -> Event {
+        self.event(kind, Actor::Broker, 31).grant(self.grant).lease(self.lease)
+    }
+
+    fn whole(&self) -> Vec<Event> {
+        vec![
+            self.opened(),
+            self.sealed(self.grant, "d"),
+            self.signed("bob", "j1"),
+            self.approved(),
+            self.intent(),
+            self.step(E::LeaseMinted),
+            self.step(E::LeaseReleased),
+            self.step(E::LeaseEnded),
+            self.event(E::RunClosed, agent(), 60),
+        ]
+    }
+}
+
+/// Events as they are read back, each with the one before it in its run.
+fn read(events: &[Event]) -> Vec<ReadEvent> {
+    let mut before: HashMap<RunId, u64> = HashMap::new();
+    let mut all = Vec::new();
+    for (index, event) in events.iter().enumerate() {
+        let mut event = ReadEvent::parse(&event.bytes().unwrap()).unwrap();
+        if let Some(run) = event.run {
+            event.previous = before.insert(run, index as u64);
+        }
+        all.push(event);
+    }
+    all
+}
+
+fn followed(events: &[ReadEvent]) -> Followed {
+    let mut lives = Lives::from(0);
+    events.iter().enumerate().for_each(|(index, event)| lives.follow(index as u64, event));
+    lives.finish()
+}
+
+/// The one finding there is.
+fn finding(events: Vec<Event>) -> Finding {
+    let mut found = followed(&read(&events)).findings;
+    assert_eq!(found.len(), 1, "{found:?}");
+    found.remove(0)
+}
+
+fn without(mut events: Vec<Event>, kind: E) -> Vec<Event> {
+    events.retain(|event| event.kind() != kind);
+    events
+}
+
+fn with(mut events: Vec<Event>, at: usize, event: Event) -> Vec<Event> {
+    events.insert(at, event);
+    events
+}
+
+#[test]
+fn a_whole_life_has_no_finding_and_leaves_nothing_open() {
+    let all = followed(&read(&Story::new().whole()));
+    assert_eq!(all.findings, []);
+    assert_eq!((all.events, all.epoch, all.open_grants), (9, Some(1), 0));
+    assert!(all.open_leases.is_empty() && all.open_reviews.is_empty() && all.newer_kinds.is_empty());
+}
+
+#[test]
+fn a_credential_without_an_approved_grant_is_found() {
+    let story = Story::new();
+    let unsigned = without(without(story.whole(), E::ApprovalReceived), E::GrantApproved);
+    let found = followed(&read(&unsigned)).findings;
+    assert_eq!((found[0].index, found[0].rule), (2, "grant"));
+    assert!(found[0].text.contains("not approved"), "{found:?}");
+    let never_sealed = without(unsigned, E::GrantSealed);
+    assert!(finding(never_sealed).text.contains("never sealed"));
+    let nobody = without(story.whole(), E::ApprovalReceived);
+    assert!(followed(&read(&nobody)).findings[0].text.contains("nobody signed it"));
+}
+
+#[test]
+fn a_grant_inside_a_playbook_needs_no_signature_of_its_own() {
+    let story = Story::new();
+    let mut events = without(without(story.whole(), E::ApprovalReceived), E::GrantApproved);
+    events[1] = story.sealed(story.grant, "d").fact("playbook", "p");
+    events[2] = story.intent().fact("approvals", Vec::<String>::new());
+    assert_eq!(followed(&read(&events)).findings, []);
+}
+
+#[test]
+fn a_dead_grant_is_never_claimed() {
+    for kind in [E::GrantDenied, E::GrantCancelled, E::GrantLapsed, E::ApprovalWithdrawn] {
+        let story = Story::new();
+        let answered = matches!(kind, E::GrantDenied | E::ApprovalWithdrawn);
+        let actor = if answered { person("bob") } else { Actor::Broker };
+        let dead = story.event(kind, actor, 25).grant(story.grant).fact("jti", "j2");
+        let found = finding(with(story.whole(), 4, dead));
+        assert_eq!((found.index, found.rule), (5, "grant"), "{}", kind.name());
+    }
+    let story = Story::new();
+    let fence = Event::new(E::StoreFenced, Actor::Broker, Timestamp::from_seconds(1_025));
+    let fence = fence.fact("old_epoch", 1).fact("old_size", 4);
+    let found = followed(&read(&with(story.whole(), 4, fence))).findings;
+    assert!(found[0].text.contains("of an older epoch"), "{found:?}");
+    assert_eq!(found[1].rule, "epoch");
+}
+
+#[test]
+fn a_grant_is_spent_once_and_again_only_after_the_provider_refused() {
+    let story = Story::new();
+    let refused = with(story.whole(), 5, story.step(E::LeaseRefused));
+    let again = with(refused, 6, story.intent());
+    assert_eq!(followed(&read(&again)).findings, []);
+    let twice = with(story.whole(), 8, story.intent());
+    let found = followed(&read(&twice)).findings;
+    assert!(found[0].text.contains("is spent or dead"), "{found:?}");
+}
+
+#[test]
+fn a_lease_skips_no_step() {
+    let story = Story::new();
+    let found = finding(without(story.whole(), E::LeaseMinted));
+    assert_eq!((found.rule, found.index), ("lease", 5));
+    assert!(found.text.contains("from intent to released"));
+    assert!(finding(with(story.whole(), 8, story.step(E::LeaseReleased))).text.contains("is over"));
+    let swapped = {
+        let mut events = story.whole();
+        events.swap(5, 6);
+        events
+    };
+    assert!(!followed(&read(&swapped)).findings.is_empty());
+}
+
+#[test]
+fn an_approval_counts_once_and_is_never_ones_own() {
+    let story = Story::new();
+    let again = story.signed("carol", "j1");
+    assert!(finding(with(story.whole(), 3, again)).text.contains("was counted before"));
+    assert_eq!(followed(&read(&with(story.whole(), 3, story.signed("carol", "j3")))).findings, []);
+    let own = with(story.whole(), 3, story.signed("alice", "j3"));
+    assert!(finding(own).text.contains("asked for alice"));
+    let other = with(story.whole(), 3, story.signed("carol", "j3").fact("digest", "e"));
+    assert!(finding(other).text.contains("other bytes"));
+    let foreign = {
+        let mut events = story.whole();
+        events[4] = story.intent().fact("approvals", vec!["j1", "j9"]);
+        events
+    };
+    assert!(finding(foreign).text.contains("`j9`"));
+    let late = with(story.whole(), 8, story.signed("carol", "j3"));
+    assert!(finding(late).text.contains("is spent or dead"));
+}
+
+#[test]
+fn what_is_claimed_is_what_was_sealed_by_whom_it_names_and_in_time() {
+    let story = Story::new();
+    let claimed = |intent: Event| {
+        let mut events = story.whole();
+        events[4] = intent;
+        finding(events).text
+    };
+    assert!(claimed(story.intent().fact("grant_digest", "e")).contains("other bytes were claimed"));
+    assert!(claimed(story.intent().fact("epoch", 2)).contains("epoch 2"));
+    let other =
+        Event::new(E::LeaseIntent, Actor::Agent("other".parse().unwrap()), Timestamp::from_seconds(1_030));
+    let other = other.run(story.run).grant(story.grant).lease(story.lease).fact("phase", "execute");
+    assert!(claimed(other).contains("another agent"));
+    let late = story.event(E::LeaseIntent, agent(), 100).grant(story.grant).lease(story.lease);
+    assert!(claimed(late.fact("phase", "execute")).contains("after its time to claim"));
+}
+
+#[test]
+fn a_way_back_waits_until_there_is_something_to_take_back() {
+    let story = Story::new();
+    let back =
+        story.sealed(story.other, "b").fact("inverse_of", story.grant.to_string()).fact("playbook", "p");
+    let take_back = |at: i64| {
+        let lease = LeaseId::generate(Timestamp::from_seconds(1));
+        let event = story.event(E::LeaseIntent, agent(), at).grant(story.other).lease(lease);
+        vec![event.fact("phase", "execute"), story.event(E::LeaseRefused, Actor::Broker, at).lease(lease)]
+    };
+    let mut after = with(story.whole(), 2, back.clone());
+    after.splice(8..8, take_back(40));
+    assert_eq!(followed(&read(&after)).findings, []);
+    let mut before = with(story.whole(), 2, back);
+    before.splice(3..3, take_back(10));
+    assert!(finding(before).text.contains("never released"));
+}
+
+#[test]
+fn a_missing_event_leaves_a_gap_in_its_run() {
+    let story = Story::new();
+    let mut events = read(&story.whole());
+    let gone = events.remove(6);
+    let found = followed(&events).findings;
+    assert!(found.iter().any(|f| f.rule == "chain" && f.index == 6), "{found:?}");
+    // Put back elsewhere, it names another one before it.
+    events.insert(8, gone);
+    assert!(followed(&events).findings.iter().any(|f| f.rule == "chain" && f.index == 8));
+    let mut lives = Lives::from(0);
+    let whole = read(&story.whole());
+    lives.follow(0, &whole[0]);
+    lives.follow(2, &whole[2]);
+    assert_eq!(lives.finish().findings[0].rule, "order");
+}
+
+#[test]
+fn events_of_before_the_chain_need_no_name_of_the_one_before() {
+    let mut old = read(&Story::new().whole());
+    old.iter_mut().for_each(|event| event.previous = None);
+    assert_eq!(followed(&old).findings, []);
+    old[5].previous = Some(4);
+    assert!(!followed(&old).findings.is_empty(), "once it began, no event is without");
+}
+
+#[test]
+fn nothing_is_asked_for_in_a_run_that_is_over_or_never_began() {
+    let story = Story::new();
+    assert!(finding(with(story.whole(), 9, story.sealed(story.other, "b"))).text.contains("is closed"));
+    let found = followed(&read(&without(story.whole(), E::RunOpened))).findings;
+    assert!(found.iter().all(|f| f.rule == "run" && f.text.contains("never opened")), "{found:?}");
+    assert!(!found.is_empty());
+    assert!(
+        followed(&read(&with(story.whole(), 9, story.opened()))).findings[0].text.contains("there before")
+    );
+}
+
+#[test]
+fn what_issues_is_not_of_before_the_log_but_an_end_may_be_told_late() {
+    let story = Story::new();
+    let late = Event::new(E::LeaseEnded, Actor::Broker, Timestamp::from_seconds(1));
+    let mut events = story.whole();
+    events[7] = late.run(story.run).lease(story.lease);
+    assert_eq!(followed(&read(&events)).findings, []);
+    let back = Event::new(E::RunOpened, agent(), Timestamp::from_seconds(1));
+    assert_eq!(finding(with(story.whole(), 9, back.run(RunId::nil()))).rule, "time");
+    let back = Event::new(E::RunOpened, agent(), Timestamp::from_seconds(1)).run(RunId::nil());
+    let fence = Event::new(E::StoreFenced, Actor::Broker, Timestamp::from_seconds(1));
+    let fenced = with(with(story.whole(), 9, fence.fact("old_epoch", 1).fact("old_size", 9)), 10, back);
+    assert_eq!(followed(&read(&fenced)).findings, [], "an operator looked at the clock");
+}
+
+#[test]
+fn what_is_open_is_listed_and_is_no_finding() {
+    let story = Story::new();
+    let review = story.event(E::ReviewOpened, Actor::Broker, 30).lease(story.lease).fact("review", "r");
+    let mut events = with(story.whole(), 5, review.fact("due_at", 2_000));
+    events.truncate(8);
+    events.push(story.event(E::PhaseEntered, agent(), 200));
+    events.push(story.sealed(story.other, "b"));
+    let all = followed(&read(&events));
+    assert_eq!(all.findings, []);
+    assert_eq!((all.open_leases.len(), all.open_reviews.len(), all.open_grants), (1, 1, 1));
+    let open = &all.open_leases[0];
+    assert_eq!((open.lease, open.state, open.index, open.overdue), (story.lease, "released", 4, true));
+    let decided = story.event(E::ReviewAccepted, person("dana"), 300).fact("review", "r");
+    events.push(decided.clone());
+    assert!(followed(&read(&events)).open_reviews.is_empty());
+    events.push(decided);
+    assert_eq!(finding(events).rule, "review");
+}
+
+#[test]
+fn an_administration_grant_takes_effect_only_when_people_signed_it() {
+    let id = GrantId::generate(Timestamp::from_seconds(1));
+    let event = |kind, actor, at| Event::new(kind, actor, Timestamp::from_seconds(at)).grant(id);
+    let mut events = vec![
+        event(E::AdministrationSealed, person("alice"), 1).fact("digest", "d"),
+        event(E::ApprovalReceived, person("bob"), 2).fact("digest", "d").fact("jti", "j"),
+        event(E::GrantApproved, Actor::Broker, 2).fact("digest", "d"),
+        event(E::Unfrozen, Actor::Broker, 2).fact("digest", "d"),
+    ];
+    assert_eq!(followed(&read(&events)).findings, []);
+    events.remove(2);
+    assert!(finding(events).text.contains("no approved administration grant"));
+}
+
+#[test]
+fn of_a_pruned_log_only_what_it_shows_is_judged() {
+    let whole = read(&Story::new().whole());
+    let mut lives = Lives::from(5);
+    whole.iter().enumerate().skip(5).for_each(|(index, event)| lives.follow(index as u64, event));
+    let all = lives.finish();
+    assert_eq!((all.findings, all.events, all.epoch), (vec![], 4, None));
+}
+
+#[test]
+fn a_kind_of_a_newer_version_is_named_and_not_judged() {
+    let mut events = read(&Story::new().whole());
+    events[8].kind = ReadKind::Unknown("moon.risen".into());
+    let all = followed(&events);
+    assert_eq!(all.newer_kinds, BTreeMap::from([("moon.risen".to_owned(), 1)]));
+    assert_eq!(all.findings, []);
+}
+
+#[test]
+fn findings_are_bounded_and_counted() {
+    let mut lives = Lives::from(0);
+    (0..1_500).for_each(|index| lives.unreadable(index, "rubbish"));
+    let all = lives.finish();
+    assert_eq!((all.findings.len(), all.more_findings), (1_000, 500));
+}
