@@ -216,3 +216,125 @@ fn operation(event: &LoggedEvent, row: &Row) -> &'static str {
         _ => "request",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::event::{Event, EventKind, SaltedText};
+    use crate::domain::id::{LeaseId, RunId};
+
+    const NOW: Timestamp = Timestamp::from_seconds(1_790_000_000);
+
+    /// What OCSF 1.8 requires of each class, beside what it requires of all: members, and the at-least-one constraints.
+    const REQUIRED: [(u64, u64, &[&str], &[&str]); 6] = [
+        (3002, 3, &["user"], &["service", "dst_endpoint"]),
+        (3003, 3, &["user"], &["privileges", "groups", "iam_roles"]),
+        (3004, 3, &["entity"], &[]),
+        (3005, 3, &["user", "privileges"], &[]),
+        (6002, 6, &["app"], &[]),
+        (6003, 6, &["actor", "api", "src_endpoint"], &[]),
+    ];
+    const OF_ALL: [&str; 7] =
+        ["activity_id", "category_uid", "class_uid", "metadata", "severity_id", "time", "type_uid"];
+    /// The same of the objects in them.
+    const OBJECTS: [(&str, &[&str], &[&str]); 8] = [
+        ("metadata", &["product", "version"], &[]),
+        ("user", &[], &["account", "name", "uid"]),
+        ("actor", &[], &["user", "app_name", "session", "app_uid"]),
+        ("entity", &[], &["name", "uid"]),
+        ("api", &["operation"], &[]),
+        ("app", &[], &["name", "uid"]),
+        ("service", &[], &["name", "uid"]),
+        ("src_endpoint", &[], &["ip", "name", "svc_name", "uid"]),
+    ];
+
+    fn logged(event: &Event) -> LoggedEvent {
+        LoggedEvent::read("broker.test", 2, 7, &event.bytes(None).unwrap()).unwrap()
+    }
+
+    fn of(kind: EventKind) -> LoggedEvent {
+        let event = Event::new(kind, Actor::Agent("pay-bot".parse().unwrap()), NOW).lease(LeaseId::generate(NOW));
+        logged(&event.run(RunId::generate(NOW)).fact("code", "unauthenticated"))
+    }
+
+    fn has_what_is_required(object: &Value) {
+        let class = object["class_uid"].as_u64().unwrap();
+        let (_, category, members, one_of) = REQUIRED.iter().find(|row| row.0 == class).unwrap();
+        for member in OF_ALL.iter().chain(*members) {
+            assert!(!object[member].is_null(), "{member} is missing: {object}");
+        }
+        assert!(one_of.is_empty() || one_of.iter().any(|name| !object[name].is_null()), "{one_of:?}: {object}");
+        assert_eq!(object["category_uid"].as_u64(), Some(*category));
+        let activity = object["activity_id"].as_u64().unwrap();
+        assert_eq!(object["type_uid"].as_u64(), Some(class * 100 + activity));
+        assert!(activity == 99 || object["activity_name"] != "Other", "{object}");
+        assert!((1..=5).contains(&object["severity_id"].as_u64().unwrap()));
+        for (name, members, one_of) in OBJECTS {
+            let Value::Object(inner) = &object[name] else { continue };
+            assert!(members.iter().all(|member| inner.contains_key(*member)), "{name}: {object}");
+            assert!(one_of.is_empty() || one_of.iter().any(|member| inner.contains_key(*member)), "{name}: {object}");
+        }
+    }
+
+    #[test]
+    fn every_kind_of_event_is_an_object_with_what_its_class_requires() {
+        for kind in EventKind::ALL {
+            let object = object(&of(*kind));
+            has_what_is_required(&object);
+            assert_eq!(object["metadata"]["event_code"], kind.name());
+            assert_eq!(object["metadata"]["version"], OCSF_VERSION);
+            assert_eq!(object["time"], 1_790_000_000_000_i64);
+        }
+    }
+
+    #[test]
+    fn what_a_security_team_looks_for_is_in_its_class() {
+        for (kind, class, activity, status) in [
+            (EventKind::LeaseReleased, 3003, 1, 1),
+            (EventKind::LeaseMinted, 6003, 1, 1),
+            (EventKind::LeaseRefused, 6003, 1, 2),
+            (EventKind::RevocationFailed, 6003, 4, 2),
+            (EventKind::LeaseEnded, 3005, 2, 1),
+            (EventKind::ApprovalReceived, 3004, 1, 1),
+            (EventKind::Refused, 3002, 1, 2),
+        ] {
+            let object = object(&of(kind));
+            let found = (&object["class_uid"], &object["activity_id"], &object["status_id"]);
+            assert_eq!(found, (&json!(class), &json!(activity), &json!(status)), "{}", kind.name());
+        }
+        let forbidden = Event::new(EventKind::Refused, Actor::Broker, NOW).fact("code", "policy_denied");
+        let object = object(&logged(&forbidden));
+        has_what_is_required(&object);
+        assert_eq!((&object["class_uid"], &object["status_code"]), (&json!(6003), &json!("policy_denied")));
+    }
+
+    #[test]
+    fn a_copy_names_its_place_and_holds_texts_by_digest_only() {
+        let text = SaltedText::new("reason", "a secret thought".into());
+        let event = Event::new(EventKind::Frozen, Actor::Person("olga".parse().unwrap()), NOW)
+            .fact("key", "everything")
+            .text(text.clone());
+        let object = object(&logged(&event));
+        assert!(!object.to_string().contains("thought"));
+        let place = &object["unmapped"];
+        assert_eq!((&place["origin"], &place["index"]), (&json!("broker.test/2"), &json!(7)));
+        let leaf = crate::ledger::hash::leaf_hash(&event.bytes(None).unwrap());
+        assert_eq!(place["leaf"], json!(leaf));
+        assert_eq!(place["texts"]["reason"], json!(text.digest()));
+        assert_eq!(object["metadata"]["sequence"], 7);
+        assert_eq!(object["actor"]["user"]["name"], "olga");
+    }
+
+    #[test]
+    fn what_is_too_long_is_shortened_and_says_so() {
+        let event = Event::new(EventKind::GrantSealed, Actor::Broker, NOW).fact("reasons", "x".repeat(60_000));
+        let event = logged(&event);
+        let whole = line(&event).len();
+        let short = shortened(&event, whole);
+        let object: Value = serde_json::from_str(&short).unwrap();
+        has_what_is_required(&object);
+        assert!(whole > 60_000 && short.len() < 2_000);
+        assert_eq!((&object["metadata"]["is_truncated"], &object["metadata"]["untruncated_size"]), (&json!(true), &json!(whole)));
+        assert_eq!(object["unmapped"]["index"], 7);
+    }
+}

@@ -279,6 +279,12 @@ impl Store for Disk {
     ) -> Result<Vec<StoredEvent>, StoreError> {
         self.read()?.events(run, from, limit).await
     }
+    async fn cursor(&self, name: &str) -> Result<Option<u64>, StoreError> {
+        self.read()?.cursor(name).await
+    }
+    async fn keep_cursor(&self, name: &str, place: u64) -> Result<(), StoreError> {
+        self.write()?.keep_cursor(name, place).await
+    }
     async fn hold_writer(
         &self,
         name: &str,
