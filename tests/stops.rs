@@ -310,6 +310,6 @@ async fn a_clock_that_ran_ahead_and_was_set_back_issues_nothing_until_a_fence() 
     world.clock.advance(-3_600);
     assert_eq!(world.broker.gate().may_issue().unwrap_err().code, Code::ClockUntrusted);
     let now = world.clock.at();
-    let head = world.store.fence(Event::new(EventKind::StoreFenced, Actor::Broker, now)).await.unwrap();
+    let head = world.store.fence(Event::new(EventKind::StoreFenced, Actor::Broker, now), 0).await.unwrap();
     assert_eq!(head.at, now, "time goes on from the fence");
 }

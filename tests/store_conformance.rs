@@ -128,7 +128,7 @@ async fn a_run_that_moved_or_is_missing_opens_nothing() {
 async fn grants_of_an_older_epoch_are_dead() {
     for scene in scenes().await {
         let grant = scene.approved_grant().await;
-        let head = scene.store.fence(scene.event()).await.unwrap();
+        let head = scene.store.fence(scene.event(), 0).await.unwrap();
         assert_eq!(head.epoch, 2);
         fails_whole(&scene, Opening { epoch: 2, ..scene.claim(&grant) }, OpenRefused::EpochMoved).await;
         scene.chain_holds().await;

@@ -58,7 +58,8 @@ impl Authn {
         let kid = parsed.kid().parse::<Thumbprint>().ok();
         match kid.and_then(|kid| Some((kid, directory.agent_by_key(&kid)?))) {
             Some((kid, (agent, key))) => {
-                parsed.verify_registered(key)?;
+                let forged = |error: AuthnError| error.naming(Actor::Agent(agent.clone()));
+                parsed.verify_registered(key).map_err(forged)?;
                 let caller = |error: AuthnError| error.of(Actor::Agent(agent.clone()));
                 let audiences = [self.issuer.clone(), format!("{}/token", self.issuer)];
                 let claims = parsed.client_claims(agent.as_str(), &audiences, now).map_err(caller)?;

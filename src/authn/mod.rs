@@ -47,6 +47,8 @@ pub enum AuthnError {
         why: String,
         /// Who it was, when a signature of theirs verified.
         caller: Option<Actor>,
+        /// Whose enrolled key was named, when the signature did not verify: proves nothing about the sender.
+        named: Option<Actor>,
     },
     /// The DPoP proof is missing or wrong (RFC 9449 section 5: `invalid_dpop_proof`).
     #[error("the DPoP proof is refused: {why}")]
@@ -96,8 +98,16 @@ impl AuthnError {
         self
     }
 
+    /// The same error, of somebody who named this caller's key and did not prove to hold it.
+    fn naming(mut self, actor: Actor) -> Self {
+        if let Self::Unauthenticated { named, .. } = &mut self {
+            *named = Some(actor);
+        }
+        self
+    }
+
     fn refused(why: impl Into<String>) -> Self {
-        Self::Unauthenticated { why: why.into(), caller: None }
+        Self::Unauthenticated { why: why.into(), caller: None, named: None }
     }
 
     fn proof(why: impl Into<String>) -> Self {

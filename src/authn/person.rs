@@ -60,7 +60,8 @@ impl Authn {
         let (person, key) = enrolled.ok_or_else(|| {
             AuthnError::refused("`kid` is no enrolled key of a person; ask an operator to enrol it")
         })?;
-        let verified = unverified.verify::<PersonClaims>(&key.jwk).map_err(refused)?;
+        let forged = |error| refused(error).naming(Actor::Person(person.clone()));
+        let verified = unverified.verify::<PersonClaims>(&key.jwk).map_err(forged)?;
         let caller = |error: AuthnError| error.of(Actor::Person(person.clone()));
         let claims = verified.claims;
         let why = if claims.iss != *person {

@@ -13,6 +13,12 @@ use crate::domain::time::Timestamp;
 pub const PER_GRANT: i64 = 30;
 /// Refusals, and denied decisions, of one known caller that are written down in a minute.
 pub const PER_CALLER: i64 = 240;
+/// Failed logins in the name of one agent or person, whose senders nobody knows, that are written down in a minute.
+pub const PER_NAMED: i64 = 30;
+/// Failed logins in anybody's name that are written down in a minute.
+pub const FAILED_LOGINS: i64 = 120;
+/// Steps of its runs that one agent may tell in an hour.
+pub const STEPS_PER_HOUR: i64 = 3_600;
 /// Suggestions of one agent in an hour: more than one a minute no person reads.
 pub const SUGGESTIONS_PER_HOUR: i64 = 60;
 /// Reports of one agent in an hour of what it read elsewhere: one taints it already, the rest only tell people more.
@@ -79,6 +85,7 @@ pub(super) struct AgentAllowances {
     suggestions: Allowance,
     observations: Allowance,
     looks: Allowance,
+    steps: Allowance,
 }
 
 impl Default for AgentAllowances {
@@ -87,6 +94,7 @@ impl Default for AgentAllowances {
             suggestions: Allowance::per_hour(SUGGESTIONS_PER_HOUR),
             observations: Allowance::per_hour(OBSERVATIONS_PER_HOUR),
             looks: Allowance::per_hour(LOOKS_PER_HOUR),
+            steps: Allowance::per_hour(STEPS_PER_HOUR),
         }
     }
 }
@@ -100,6 +108,11 @@ impl AgentAllowances {
     /// Room for one more report of what was read elsewhere.
     pub(super) fn observation(&self, agent: &AgentSlug, now: Timestamp) -> Result<(), Refusal> {
         self.observations.take_or_refuse(agent, "your reports of what you read", now)
+    }
+
+    /// Room for one more step of a run.
+    pub(super) fn step(&self, agent: &AgentSlug, now: Timestamp) -> Result<(), Refusal> {
+        self.steps.take_or_refuse(agent, "the steps you record", now)
     }
 
     /// Room for one more look at a condition.

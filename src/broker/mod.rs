@@ -34,12 +34,14 @@ pub mod publish;
 pub mod recall;
 pub mod receipts;
 pub mod record;
+pub mod redact;
 mod redecide;
 pub mod refusal;
 mod refused;
 pub mod reload;
 pub mod replay;
 pub mod reserved;
+pub mod retain;
 pub mod reviews;
 pub mod revoke;
 pub mod rules;
@@ -48,6 +50,7 @@ mod seal;
 pub mod signals;
 mod signers;
 pub mod start;
+pub mod steps;
 pub mod stop;
 pub mod sweep;
 mod unchanged;
@@ -151,6 +154,7 @@ pub struct Broker {
     reserved: ReservedKeys,
     refused_answers: Allowance,
     refused_callers: Allowance,
+    failed_logins: [Allowance; 2],
     allowances: AgentAllowances,
     waits: Waits,
     polls: Polls,

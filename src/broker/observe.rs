@@ -13,7 +13,7 @@ use crate::domain::principal::{Actor, AgentSlug};
 use crate::domain::time::Timestamp;
 
 /// Longest name of a source, in bytes.
-const MAX_SOURCE_BYTES: usize = 256;
+pub(super) const MAX_SOURCE_BYTES: usize = 256;
 
 /// Something an agent read without the broker.
 #[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
@@ -65,9 +65,21 @@ impl Broker {
         if let Some(digest) = read.digest {
             event = event.fact("digest", digest.to_string());
         }
+        let tainted_until = self.taint(agent, run.id, event, now).await?;
+        Ok(Recorded { trust: Trust::Untrusted, tainted_until })
+    }
+
+    /// The agent read something that anyone may have written; until when that taints it.
+    pub(super) async fn taint(
+        &self,
+        agent: &AgentSlug,
+        run: RunId,
+        event: Event,
+        now: Timestamp,
+    ) -> Result<Timestamp, Refusal> {
         let observation = Observation {
             agent: agent.clone(),
-            run: run.id,
+            run,
             at: now,
             source: ELSEWHERE.into(),
             trust: Trust::Untrusted,
@@ -75,6 +87,6 @@ impl Broker {
         let head = self.store.observed(observation, event).await.map_err(|e| self.gate.store_failed(&e))?;
         self.gate.committed(head);
         let window = self.rules().guardrails.document().taint.window_seconds;
-        Ok(Recorded { trust: Trust::Untrusted, tainted_until: now.plus(i64::from(window)) })
+        Ok(now.plus(i64::from(window)))
     }
 }

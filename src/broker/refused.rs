@@ -42,12 +42,34 @@ impl Broker {
         if let Some(grant) = grant {
             event = event.grant(grant);
         }
+        self.record_alone(event).await;
+        true
+    }
+
+    /// Records that a login in the name of somebody known failed, whoever sent it. Nothing was proved, so the broker
+    /// itself is the one that tells.
+    pub async fn record_failed_login(&self, named: &Actor, refusal: &Refusal) {
+        self.metrics.unauthenticated();
+        let now = self.gate.now();
+        let [of_one, of_all] = &self.failed_logins;
+        // SECURITY: whoever knows the name of a key can send this. One name, and all together, have their bounds.
+        if !of_one.take(&named.to_string(), now) || !of_all.take("all", now) {
+            self.metrics.refusal_not_recorded();
+            return;
+        }
+        let event = Event::new(EventKind::LoginFailed, Actor::Broker, now)
+            .fact("claimed", named.to_string())
+            .fact("code", refusal.code.name())
+            .text(SaltedText::new("why", ascii(&refusal.message)));
+        self.record_alone(event).await;
+    }
+
+    async fn record_alone(&self, event: Event) {
         match self.store.record(vec![event]).await {
             Ok(head) => self.gate.committed(head),
             Err(error) => {
                 self.gate.store_failed(&error);
             }
         }
-        true
     }
 }

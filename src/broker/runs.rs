@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Broker;
 use super::freeze::keys_of;
-use super::ports::{ChangeRefused, GrantChange, LeaseFilter, StoredEvent};
+use super::ports::{ChangeRefused, GrantChange, LeaseFilter};
 use super::refusal::{Code, Refusal};
 use super::views::{EndView, LeaseView};
 use crate::domain::digest::Digest;
@@ -219,16 +219,6 @@ impl Broker {
         open.iter().for_each(|record| self.waits.wake(record.sealed.grant().id));
         let ended = self.after_ends(leases, EndReason::PhaseLeft, now).await;
         Ok(ClosedRun { run: id, phase: RunPhase::Closed, ended })
-    }
-
-    /// Events, for people: of one run, or from an index on.
-    pub async fn events(
-        &self,
-        run: Option<RunId>,
-        from: u64,
-        limit: u32,
-    ) -> Result<Vec<StoredEvent>, Refusal> {
-        self.store.events(run, from, limit.min(1000)).await.map_err(|e| self.gate.store_failed(&e))
     }
 
     pub(super) async fn run_of(&self, id: RunId, agent: Option<&AgentSlug>) -> Result<Run, Refusal> {

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
+use super::allowance::{AgentAllowances, Allowance, FAILED_LOGINS, PER_CALLER, PER_GRANT, PER_NAMED};
 use super::exporting::polls::Polls;
-use super::allowance::{AgentAllowances, Allowance, PER_CALLER, PER_GRANT};
 use super::frozen::Frozen;
 use super::gate::Gate;
 use super::live::LiveLeases;
@@ -145,6 +145,7 @@ impl Broker {
             reserved: ReservedKeys::default(),
             refused_answers: Allowance::new(PER_GRANT),
             refused_callers: Allowance::new(PER_CALLER),
+            failed_logins: [Allowance::new(PER_NAMED), Allowance::new(FAILED_LOGINS)],
             allowances: AgentAllowances::default(),
             waits,
             polls: Polls::default(),

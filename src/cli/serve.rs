@@ -42,6 +42,8 @@ use crate::store::{EndFile, HeadFile, SqliteStore};
 const SWEEP: Duration = Duration::from_millis(500);
 /// How often something new in the ledger is looked for and signed.
 const PUBLISH: Duration = Duration::from_millis(900);
+/// How often entries older than is kept are looked for.
+const RETAIN: Duration = Duration::from_secs(3_600);
 /// Requests of one agent that may wait for signatures at a time.
 const WAITS_PER_AGENT: usize = 16;
 /// How long a shutdown goes on revoking.
@@ -181,6 +183,7 @@ pub async fn start(mut config: Config, listener: TcpListener) -> anyhow::Result<
     let mut beside = vec![
         tokio::spawn(sweep(broker.clone(), database, stopped.clone())),
         tokio::spawn(publish(broker.clone(), stopped.clone())),
+        tokio::spawn(retain(broker.clone(), stopped.clone())),
     ];
     for at in 0..broker.ledger().witnesses() {
         beside.push(tokio::spawn(broker.clone().keep_witnessed(at, stopped.clone())));
@@ -263,6 +266,18 @@ async fn publish(broker: Arc<Broker>, stopped: watch::Receiver<bool>) {
     loop {
         tokio::select! {
             _ = tick.tick() => broker.publish().await,
+            () = &mut stopped => return,
+        }
+    }
+}
+
+/// Prunes what is older than is kept.
+async fn retain(broker: Arc<Broker>, stopped: watch::Receiver<bool>) {
+    let mut tick = tokio::time::interval(RETAIN);
+    let mut stopped = std::pin::pin!(until(stopped));
+    loop {
+        tokio::select! {
+            _ = tick.tick() => broker.retain().await,
             () = &mut stopped => return,
         }
     }

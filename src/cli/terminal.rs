@@ -43,6 +43,11 @@ fn ascii_json(text: &str) -> String {
     out
 }
 
+/// Says on standard error how far long work has come.
+pub fn say_progress(text: &str) {
+    eprintln!("{text} …");
+}
+
 /// Writes to standard output; a reader that went away is no error.
 pub fn say(text: &str) -> anyhow::Result<()> {
     match std::io::stdout().lock().write_all(text.as_bytes()) {

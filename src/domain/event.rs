@@ -47,6 +47,8 @@ kinds! {
     BrokerStarted = "broker.started",
     /// A new epoch began; grants of older epochs are dead.
     StoreFenced = "store.fenced",
+    /// The bytes of old entries went; their leaves, and every proof, stay.
+    LogPruned = "log.pruned",
     /// Policy, catalog or directory changed; old and new digest.
     RulesChanged = "rules.changed",
     /// A run was opened.
@@ -113,6 +115,12 @@ kinds! {
     ReviewRejected = "review.rejected",
     /// Nobody looked in time.
     ReviewOverdue = "review.overdue",
+    /// A login in the name of a known agent or person failed, and whoever sent it proved nothing.
+    LoginFailed = "login.failed",
+    /// An agent told of one step of its run.
+    StepRecorded = "step.recorded",
+    /// A text beside an event was erased; its digest stays.
+    TextRedacted = "text.redacted",
     /// An agent told what it read elsewhere.
     ObservationRecorded = "observation.recorded",
     /// A plan was rendered for a person to carry out.

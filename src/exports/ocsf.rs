@@ -173,7 +173,16 @@ fn service_user(slug: &str) -> Value {
 
 /// Whose session or login it is.
 fn user(event: &LoggedEvent) -> Value {
+    let claimed = event.fact("claimed").and_then(|claimed| claimed.split_once(':'));
     match (event.agent(), &event.actor) {
+        // Nobody proved it: the name is only what the login claimed.
+        (None, Actor::Broker) if claimed.is_some() => match claimed {
+            Some(("agent", slug)) => service_user(slug),
+            other => {
+                let (_, slug) = other.unwrap_or_default();
+                json!({"name": slug, "uid": event.fact("claimed"), "type_id": 1, "type": "User"})
+            }
+        },
         (Some(agent), _) => service_user(agent.as_str()),
         (None, Actor::Person(slug)) => {
             json!({"name": slug, "uid": event.actor.to_string(), "type_id": 1, "type": "User"})

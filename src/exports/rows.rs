@@ -176,6 +176,9 @@ pub(super) fn row(event: &LoggedEvent) -> Row {
     match event.kind {
         K::BrokerStarted => Row::new(Class::ApplicationLifecycle, 3, "broker", Fact("version")),
         K::StoreFenced => Row::entity(UPDATE, "store", Fact("old_epoch")).at(High),
+        K::LogPruned => Row::entity(DELETE, "log entries", Fact("entries")).at(Medium),
+        K::TextRedacted => Row::entity(DELETE, "text", Fact("name")).at(Medium),
+        K::StepRecorded => Row::entity(CREATE, "step", Run),
         K::RulesChanged => Row::entity(UPDATE, "rules", Fact("policy")).at(Medium),
         K::RunOpened => Row::entity(CREATE, "run", Run),
         K::RunClosed => Row::entity(DEACTIVATE, "run", Run),
@@ -197,6 +200,7 @@ pub(super) fn row(event: &LoggedEvent) -> Row {
         K::RevocationDone => Row::api(DELETE),
         K::RevocationFailed => Row::api(DELETE).with(Failure).at(High),
         K::RevocationOutlived => Row::api(DELETE).with(Failure).at(Medium),
+        K::LoginFailed => Row::new(Class::Authentication, 1, "login", Fact("code")).with(Failure).at(Medium),
         // Who proved nothing failed to log in; who is known asked for what is not theirs.
         K::Refused if matches!(event.fact("code"), Some("unauthenticated" | "invalid_dpop_proof")) => {
             Row::new(Class::Authentication, 1, "login", Fact("code")).with(Failure).at(Medium)

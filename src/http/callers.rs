@@ -31,6 +31,8 @@ use crate::domain::token::TokenClaims;
 pub(super) const ANYONE: &[Role] = &[Role::Approver, Role::Auditor, Role::Operator];
 /// Who may stop things.
 pub(super) const STOPPERS: &[Role] = &[Role::Approver, Role::Operator];
+/// Who may erase a text beside an event: those who sign nothing.
+pub(super) const KEEPERS: &[Role] = &[Role::Auditor, Role::Operator];
 /// Who runs the broker.
 pub(super) const OPERATORS: &[Role] = &[Role::Operator];
 
@@ -305,14 +307,17 @@ impl App {
 
     /// Writes down a refusal that no use case has: an event for a known caller, a count for nobody.
     async fn settle(&self, unrecorded: Unrecorded, caller: Option<Actor>, about: &About) {
-        let Unrecorded { refusal, actor, run } = unrecorded;
+        let Unrecorded { refusal, actor, named, run } = unrecorded;
         match (actor.or(caller), refusal.code) {
             // The first half of every recall: an answer, and no fault of the caller's.
             (_, Code::UseDpopNonce) => {}
             (Some(actor), _) => {
                 self.broker.record_refusal(actor, run.or(about.run), about.grant, &refusal).await;
             }
-            (None, Code::Unauthenticated | Code::InvalidDpopProof) => self.broker.metrics().unauthenticated(),
+            (None, Code::Unauthenticated | Code::InvalidDpopProof) => match named {
+                Some(named) => self.broker.record_failed_login(&named, &refusal).await,
+                None => self.broker.metrics().unauthenticated(),
+            },
             (None, code) => self.broker.metrics().refused(code),
         }
     }
@@ -370,7 +375,10 @@ pub(super) fn unauthenticated(why: impl Into<String>) -> Problem {
 pub(super) fn refused(error: AuthnError) -> Problem {
     let text = error.to_string();
     match error {
-        AuthnError::Unauthenticated { caller, .. } => of(Refusal::new(Code::Unauthenticated, text), caller),
+        AuthnError::Unauthenticated { caller, named, .. } => {
+            let problem = of(Refusal::new(Code::Unauthenticated, text), caller);
+            named.into_iter().fold(problem, Problem::naming)
+        }
         AuthnError::InvalidDpopProof { caller, .. } => of(Refusal::new(Code::InvalidDpopProof, text), caller),
         AuthnError::UseDpopNonce { nonce } => {
             Problem::from(Refusal::new(Code::UseDpopNonce, text)).nonce(nonce)

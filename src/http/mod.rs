@@ -5,6 +5,7 @@ mod about;
 mod body;
 pub mod caep;
 mod callers;
+mod events;
 mod freezes;
 mod grants;
 mod introspect;
@@ -45,19 +46,21 @@ use crate::broker::observe::{ReadElsewhere, Recorded};
 use crate::broker::playbooks::PlaybookDraft;
 use crate::broker::propose::Proposed;
 use crate::broker::receipts::{Continuation, Receipt};
+use crate::broker::redact::{Redact, Redacted};
 use crate::broker::refusal::{Code, Refusal};
 use crate::broker::reload::Reloaded;
 use crate::broker::replay::Decisions;
 use crate::broker::reviews::{ReviewView, Reviewed};
 use crate::broker::rules::Rules;
 use crate::broker::runs::{ClosedRun, OpenRun, OpenedRun, RunView};
+use crate::broker::steps::{Step, StepTaken};
 use crate::broker::stop::Stopped;
 use crate::broker::views::EndView;
 use crate::domain::event::EventKind as E;
 use crate::domain::phase::Phase;
 use crate::domain::security_event::SET_MEDIA_TYPE;
 use caep::Caep;
-use callers::{ANYONE, Access, OPERATORS, STOPPERS, authorize};
+use callers::{ANYONE, Access, KEEPERS, OPERATORS, STOPPERS, authorize};
 use problem::Problem;
 use route::Row;
 
@@ -65,7 +68,6 @@ use route::Row;
 fn table() -> Vec<Row> {
     use Access::*;
     let wait = &[("wait", "Seconds to wait for a change, at most 60.")];
-    let range = &[("from", "Index of the first event."), ("limit", "At most so many, and at most 200.")];
     let which = &[("open", "`true`: only what exists or may exist."), ("run", "Of this run.")];
     let suggested = &[("suggested", "`true`: plans that a person may carry out, instead.")];
     let open = &[("open", "`true`: only what nobody has decided.")];
@@ -89,9 +91,11 @@ fn table() -> Vec<Row> {
         Row::post("/v1/runs", Agent, &[E::RunOpened], runs::open, "Open a run").takes::<OpenRun>().creates::<OpenedRun>(),
         Row::get("/v1/runs/{run}", AgentOrPerson(ANYONE), runs::show, "A run with its grants and leases").gives::<RunView>(),
         Row::post("/v1/runs/{run}/observations", Agent, &[E::ObservationRecorded], runs::read_elsewhere, "Tell what was read without the broker; it counts as untrusted").takes::<ReadElsewhere>().creates::<Recorded>(),
+        Row::post("/v1/runs/{run}/steps", Agent, &[E::StepRecorded], runs::step, "Tell of one step of a run: a prompt, model output, a tool call, an observation").takes::<Step>().creates::<StepTaken>(),
         Row::post("/v1/runs/{run}/close", Agent, &[E::RunClosed], runs::close, "Close a run; its leases end").gives::<ClosedRun>(),
-        Row::get("/v1/runs/{run}/events", Person(ANYONE), runs::events_of_run, "What happened in a run").query(range).gives::<runs::Events>(),
-        Row::get("/v1/events", Person(ANYONE), runs::events, "What happened").query(range).gives::<runs::Events>(),
+        Row::get("/v1/runs/{run}/events", Person(ANYONE), events::of_run, "What happened in a run").query(events::QUERY).gives::<events::Events>(),
+        Row::get("/v1/events", Person(ANYONE), events::list, "What happened").query(events::QUERY).gives::<events::Events>(),
+        Row::post("/v1/events/{index}/redact", Person(KEEPERS), &[E::TextRedacted], events::redact, "Erase a text beside an event; its digest stays, and every proof").takes::<Redact>().gives::<Redacted>(),
 
         Row::post("/token", ClientAssertion, &[E::LeaseIntent], token::token, "Enter or renew observe or decide").form::<token::TokenRequest>().gives::<token::TokenReply>(),
         Row::post("/revoke", ClientAssertion, ends, token::revoke, "End the lease of one's own token (RFC 7009)").form::<token::RevokeRequest>(),

@@ -50,6 +50,8 @@ pub(super) struct Unrecorded {
     pub(super) refusal: Refusal,
     /// Who was refused, where the handler found out.
     pub(super) actor: Option<Actor>,
+    /// Whose login it was said to be, when nothing proved it.
+    pub(super) named: Option<Actor>,
     /// The run, where the handler found out.
     pub(super) run: Option<RunId>,
 }
@@ -86,6 +88,14 @@ impl Problem {
     pub fn of(mut self, actor: Actor) -> Self {
         if let Some(unrecorded) = &mut self.unrecorded {
             unrecorded.actor = Some(actor);
+        }
+        self
+    }
+
+    /// It was said to be this one's login, and nothing proved it.
+    pub(super) fn naming(mut self, actor: Actor) -> Self {
+        if let Some(unrecorded) = &mut self.unrecorded {
+            unrecorded.named = Some(actor);
         }
         self
     }
@@ -136,7 +146,7 @@ impl From<Refusal> for Problem {
             retry_after: refusal.retry_after,
             nonce: None,
             oauth: None,
-            unrecorded: Some(Box::new(Unrecorded { refusal, actor: None, run: None })),
+            unrecorded: Some(Box::new(Unrecorded { refusal, actor: None, named: None, run: None })),
         }
     }
 }

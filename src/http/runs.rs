@@ -1,52 +1,20 @@
-//! `/v1/runs`: opening, reading and closing a run; `/v1/events`: what happened.
+//! `/v1/runs`: opening, reading and closing a run, and what its agent tells of its way.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::extract::State;
 use axum::response::Response;
 use hyper::StatusCode;
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use super::App;
-use super::body::{Id, Json, Query, ok, reply};
+use super::body::{Id, Json, ok, reply};
 use super::callers::{AgentCaller, Caller, refused};
 use super::problem::Problem;
 use crate::broker::observe::ReadElsewhere;
-use crate::broker::ports::StoredEvent;
 use crate::broker::runs::OpenRun;
+use crate::broker::steps::Step;
 use crate::domain::id::RunId;
 use crate::domain::principal::Actor;
-
-/// Most events of one answer.
-const MOST_EVENTS: u32 = 200;
-
-/// Events in order.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-pub struct Events {
-    events: Vec<EventEntry>,
-}
-
-/// One event.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-pub struct EventEntry {
-    /// Its place in the ledger.
-    index: u64,
-    /// The immutable bytes, parsed.
-    #[schema(value_type = Object)]
-    event: Value,
-    /// Texts beside it that were not erased.
-    texts: BTreeMap<String, String>,
-}
-
-/// Which events.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Range {
-    from: Option<u64>,
-    limit: Option<u32>,
-}
 
 /// POST /v1/runs
 pub(super) async fn open(
@@ -103,35 +71,12 @@ pub(super) async fn read_elsewhere(
     Ok(reply(StatusCode::CREATED, &app.broker.read_elsewhere(run, &caller.agent, read).await?))
 }
 
-/// GET /v1/runs/{run}/events
-pub(super) async fn events_of_run(
+/// POST /v1/runs/{run}/steps
+pub(super) async fn step(
     State(app): State<Arc<App>>,
+    caller: AgentCaller,
     Id(run): Id<RunId>,
-    Query(range): Query<Range>,
+    Json(step): Json<Step>,
 ) -> Result<Response, Problem> {
-    events_in(&app, Some(run), range).await
-}
-
-/// GET /v1/events
-pub(super) async fn events(
-    State(app): State<Arc<App>>,
-    Query(range): Query<Range>,
-) -> Result<Response, Problem> {
-    events_in(&app, None, range).await
-}
-
-async fn events_in(app: &App, run: Option<RunId>, range: Range) -> Result<Response, Problem> {
-    let limit = range.limit.unwrap_or(MOST_EVENTS).min(MOST_EVENTS);
-    let events = app.broker.events(run, range.from.unwrap_or(0), limit).await?;
-    Ok(ok(&Events { events: events.into_iter().map(EventEntry::from).collect() }))
-}
-
-impl From<StoredEvent> for EventEntry {
-    fn from(stored: StoredEvent) -> Self {
-        Self {
-            index: stored.index,
-            event: serde_json::from_slice(&stored.bytes).unwrap_or(Value::Null),
-            texts: stored.texts.into_iter().collect(),
-        }
-    }
+    Ok(reply(StatusCode::CREATED, &app.broker.record_step(run, &caller.agent, step).await?))
 }

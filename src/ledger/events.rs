@@ -219,7 +219,7 @@ mod tests {
             let run = RunId::generate(Timestamp::from_seconds(7));
             let text = SaltedText::new("note", "as said".into());
             let event = written(*kind).run(run).fact("count", 3).fact("why", "because").text(text.clone());
-            let read = ReadEvent::parse(&event.bytes().unwrap()).unwrap();
+            let read = ReadEvent::parse(&event.bytes(None).unwrap()).unwrap();
             assert!(read.is(*kind));
             assert_eq!((read.run, read.grant, read.lease), (Some(run), None, None));
             assert_eq!(read.agent().unwrap().as_str(), "bot-one");

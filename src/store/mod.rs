@@ -2,6 +2,7 @@
 //! and the ends that it could not take.
 //! Nothing here decides anything; every method is one transaction that holds whole or not at all.
 
+pub mod copy;
 pub mod end_journal;
 pub mod head_file;
 pub mod sqlite;

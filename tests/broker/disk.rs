@@ -134,8 +134,8 @@ impl Store for Disk {
     async fn head(&self) -> Result<Head, StoreError> {
         self.read()?.head().await
     }
-    async fn fence(&self, event: Event) -> Result<Head, StoreError> {
-        self.write()?.fence(event).await
+    async fn fence(&self, event: Event, known: u64) -> Result<Head, StoreError> {
+        self.write()?.fence(event, known).await
     }
     async fn record(&self, events: Vec<Event>) -> Result<Head, StoreError> {
         self.write()?.record(events).await
@@ -278,6 +278,12 @@ impl Store for Disk {
         limit: u32,
     ) -> Result<Vec<StoredEvent>, StoreError> {
         self.read()?.events(run, from, limit).await
+    }
+    async fn find_events(&self, filter: EventFilter, from: u64, limit: u32) -> Result<EventPage, StoreError> {
+        self.read()?.find_events(filter, from, limit).await
+    }
+    async fn erase_text(&self, index: u64, name: String, event: Event) -> Result<Head, ChangeRefused> {
+        self.write()?.erase_text(index, name, event).await
     }
     async fn cursor(&self, name: &str) -> Result<Option<u64>, StoreError> {
         self.read()?.cursor(name).await

@@ -201,7 +201,7 @@ async fn an_older_epoch_puts_nothing_in_force_and_its_playbooks_are_over() {
         let waiting = asked(&scene, administration(subject())).await;
         scene.store.change_administration(signed(&active, 0, GrantState::Approved)).await.unwrap();
         assert_eq!(scene.store.playbooks(at(100)).await.unwrap()[0].state, PlaybookState::Active);
-        scene.store.fence(scene.event()).await.unwrap();
+        scene.store.fence(scene.event(), 0).await.unwrap();
         assert_eq!(scene.store.playbooks(at(100)).await.unwrap()[0].state, PlaybookState::Suspended);
         moved(&scene, signed(&waiting, 0, GrantState::Approved)).await;
         scene.store.change_administration(signed(&waiting, 0, GrantState::Lapsed)).await.unwrap();

@@ -10,6 +10,7 @@ use super::filters::{Due, Inquiry, LeaseFilter, OpenCount, ReviewFilter, Stands}
 use super::log::Log;
 use super::opening::{Counted, OpenRefused, Opening};
 use super::records::{AdministrationRecord, DecisionEntry, GrantRecord, Head, PlaybookRecord, StoredEvent};
+use super::search::{EventFilter, EventPage};
 use crate::domain::administration::SealedAdministration;
 use crate::domain::digest::Digest;
 use crate::domain::event::Event;
@@ -49,8 +50,8 @@ pub trait Store: Log {
     /// The newest head.
     async fn head(&self) -> Result<Head, StoreError>;
     /// Begins a new epoch: grants of older ones are dead, so that playbooks are suspended. The head's time is the event's
-    /// own, even when the former head's was later.
-    async fn fence(&self, event: Event) -> Result<Head, StoreError>;
+    /// own, even when the former head's was later. The epoch is above the store's and above `known`, whatever was lost.
+    async fn fence(&self, event: Event, known: u64) -> Result<Head, StoreError>;
     /// Records events that change no state.
     async fn record(&self, events: Vec<Event>) -> Result<Head, StoreError>;
     /// Puts rules in force: their digests, the directory's document and the authors, with the event.
@@ -156,6 +157,12 @@ pub trait Store: Log {
     /// Events from `from` on, at most `limit`; of one run when given.
     async fn events(&self, run: Option<RunId>, from: u64, limit: u32)
     -> Result<Vec<StoredEvent>, StoreError>;
+
+    /// Events that `filter` lets through, from `from` on, at most `limit`; looks at a bounded number of events.
+    async fn find_events(&self, filter: EventFilter, from: u64, limit: u32) -> Result<EventPage, StoreError>;
+    /// Erases a text beside an event (`evidence`: the agent's words beside the grant it sealed), with the event that
+    /// says so. Missing when the event has no such text, moved when it is erased already.
+    async fn erase_text(&self, index: u64, name: String, event: Event) -> Result<Head, ChangeRefused>;
 
     /// Where a copier of the log stands; `None` when it never stood anywhere.
     async fn cursor(&self, name: &str) -> Result<Option<u64>, StoreError>;

@@ -17,6 +17,7 @@ use crate::broker::grants::GrantStatus;
 use crate::broker::ports::Clock;
 use crate::broker::propose::Proposed;
 use crate::broker::runs::{ClosedRun, OpenRun, OpenedRun, RunView};
+use crate::broker::steps::{Step, StepTaken};
 use crate::broker::views::EndView;
 use crate::domain::digest::Digest;
 use crate::domain::id::{GrantId, LeaseId, RunId};
@@ -107,6 +108,13 @@ impl AgentClient {
     pub async fn run(&self, run: RunId) -> Result<RunView, AgentError> {
         let path = format!("/v1/runs/{run}");
         self.call(self.transport.get(&path), "GET", &path, Proves::Login(&self.desk)).await?.read()
+    }
+
+    /// Tells of one step of a run.
+    pub async fn record_step(&self, run: RunId, step: &Step) -> Result<StepTaken, AgentError> {
+        let path = format!("/v1/runs/{run}/steps");
+        let request = self.transport.post(&path).json(step);
+        self.call(request, "POST", &path, Proves::Login(&self.desk)).await?.read()
     }
 
     /// Closes a run; what it still holds is ended.

@@ -84,7 +84,7 @@ fn read(events: &[Event]) -> Vec<ReadEvent> {
     let mut before: HashMap<RunId, u64> = HashMap::new();
     let mut all = Vec::new();
     for (index, event) in events.iter().enumerate() {
-        let mut event = ReadEvent::parse(&event.bytes().unwrap()).unwrap();
+        let mut event = ReadEvent::parse(&event.bytes(None).unwrap()).unwrap();
         if let Some(run) = event.run {
             event.previous = before.insert(run, index as u64);
         }

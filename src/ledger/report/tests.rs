@@ -22,7 +22,7 @@ fn grant() -> GrantId {
 }
 
 fn read(event: Event) -> ReadEvent {
-    ReadEvent::parse(&event.bytes().unwrap()).unwrap()
+    ReadEvent::parse(&event.bytes(None).unwrap()).unwrap()
 }
 
 fn report(before: Vec<Event>, events: Vec<Event>, now: i64) -> Report {

@@ -174,13 +174,14 @@ pub(super) fn events(
     found
         .into_iter()
         .map(|(place, bytes)| {
-            let texts = rows::all(
-                conn,
-                "SELECT name, value FROM texts WHERE place = ?1 ORDER BY name",
-                params![place],
-                |row| Ok((row.get("name")?, row.get("value")?)),
-            )?;
-            Ok(StoredEvent { index: count(place)?, bytes, texts })
+            let index = count(place)?;
+            Ok(StoredEvent { index, bytes, texts: texts(conn, index)? })
         })
         .collect()
+}
+
+/// Texts beside an event that were not erased.
+pub(super) fn texts(conn: &Connection, index: u64) -> Result<Vec<(String, String)>, Fault> {
+    let sql = "SELECT name, value FROM texts WHERE place = ?1 ORDER BY name";
+    rows::all(conn, sql, [number(index)?], |row| Ok((row.get("name")?, row.get("value")?)))
 }

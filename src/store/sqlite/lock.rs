@@ -8,13 +8,20 @@ use std::path::{Path, PathBuf};
 
 use super::OpenError;
 
-/// The lock; released when dropped.
+/// The lock of one store; released when dropped.
 #[derive(Debug)]
-pub(super) struct ProcessLock(#[expect(dead_code, reason = "held for its lock")] File);
+pub struct ProcessLock {
+    /// The file it locks, by its one name.
+    path: PathBuf,
+    #[expect(dead_code, reason = "held for its lock")]
+    file: File,
+}
 
 impl ProcessLock {
     /// Locks `<path>.lock`, or names the process that holds it.
-    pub(super) fn take(path: &Path) -> Result<Self, OpenError> {
+    pub(in crate::store) fn take(path: &Path) -> Result<Self, OpenError> {
+        let path = one_name(path)?;
+        let path = path.as_path();
         let mut name = path.as_os_str().to_owned();
         name.push(".lock");
         let beside = PathBuf::from(name);
@@ -43,12 +50,17 @@ impl ProcessLock {
         file.set_len(0).map_err(unusable)?;
         file.seek(SeekFrom::Start(0)).map_err(unusable)?;
         writeln!(file, "{}", std::process::id()).map_err(unusable)?;
-        Ok(Self(file))
+        Ok(Self { path: path.to_owned(), file })
+    }
+
+    /// The store it is the lock of.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
     }
 }
 
 /// The file's one name, so that a symbolic link does not lead around the lock.
-pub(super) fn one_name(path: &Path) -> Result<PathBuf, OpenError> {
+fn one_name(path: &Path) -> Result<PathBuf, OpenError> {
     let unusable = |error: std::io::Error| OpenError::Unusable {
         path: path.display().to_string(),
         why: error.to_string(),

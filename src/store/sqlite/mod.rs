@@ -6,6 +6,7 @@ mod changes;
 mod checkpoints;
 mod cursors;
 mod decisions;
+mod erasing;
 mod fault;
 mod freezes;
 mod ledger;
@@ -24,6 +25,7 @@ mod rows;
 mod rules;
 mod schema;
 mod sealing;
+mod search;
 mod tables;
 mod tree;
 mod verify;
@@ -31,9 +33,11 @@ mod writer;
 
 use std::path::Path;
 
+pub use lock::ProcessLock;
+pub(super) use schema::{copy_to, inspect};
+
 use crate::broker::ports::{Committed, StoreError};
 use fault::{Abort, Fault};
-use lock::ProcessLock;
 use readers::Readers;
 use writer::Writer;
 
@@ -82,8 +86,16 @@ impl SqliteStore {
 
     /// Opens the store with `options`.
     pub fn open_with(path: &Path, options: Options) -> Result<Self, OpenError> {
-        let path = lock::one_name(path)?;
-        let lock = ProcessLock::take(&path)?;
+        Self::open_locked_with(ProcessLock::take(path)?, options)
+    }
+
+    /// Opens the store whose lock is held.
+    pub fn open_locked(lock: ProcessLock) -> Result<Self, OpenError> {
+        Self::open_locked_with(lock, Options::default())
+    }
+
+    fn open_locked_with(lock: ProcessLock, options: Options) -> Result<Self, OpenError> {
+        let path = lock.path().to_owned();
         lock::create(&path)?;
         let unusable = |fault: Fault| OpenError::Unusable {
             path: path.display().to_string(),

@@ -3,14 +3,14 @@
 use async_trait::async_trait;
 
 use super::{
-    SqliteStore, administrations, changes, cursors, decisions, freezes, ledger, listing, observations, opening,
-    playbooks, reservations, reviews, rows, rules, sealing,
+    SqliteStore, administrations, changes, cursors, decisions, erasing, freezes, ledger, listing, observations,
+    opening, playbooks, reservations, reviews, rows, rules, sealing, search,
 };
 use crate::broker::ports::{
     AdministrationChange, AdministrationRecord, ChangeRefused, Committed, Counted, DecisionEntry, Due,
-    GrantChange, GrantRecord, Head, Inquiry, LeaseChange, LeaseFilter, OpenCount, OpenRefused, Opening,
-    PlaybookRecord, ReviewDecision, ReviewFilter, RulesAuthors, RulesDigests, RulesInForce, SealRefused,
-    Sealing, Stands, Store, StoreError, StoredEvent,
+    EventFilter, EventPage, GrantChange, GrantRecord, Head, Inquiry, LeaseChange, LeaseFilter, OpenCount,
+    OpenRefused, Opening, PlaybookRecord, ReviewDecision, ReviewFilter, RulesAuthors, RulesDigests,
+    RulesInForce, SealRefused, Sealing, Stands, Store, StoreError, StoredEvent,
 };
 use crate::domain::administration::SealedAdministration;
 use crate::domain::digest::Digest;
@@ -31,10 +31,10 @@ impl Store for SqliteStore {
         self.readers.read(ledger::head).await
     }
 
-    async fn fence(&self, event: Event) -> Result<Head, StoreError> {
+    async fn fence(&self, event: Event, known: u64) -> Result<Head, StoreError> {
         let committed = self.put(move |tx| {
             let at = event.at();
-            tx.head.epoch += 1;
+            tx.head.epoch = tx.head.epoch.max(known) + 1;
             tx.append(&[event])?;
             playbooks::suspend_all(tx)?;
             // An operator has looked at the clock: time goes on from here, even when it had run ahead.
@@ -243,6 +243,14 @@ impl Store for SqliteStore {
         limit: u32,
     ) -> Result<Vec<StoredEvent>, StoreError> {
         self.readers.read(move |conn| ledger::events(conn, run, from, limit)).await
+    }
+
+    async fn find_events(&self, filter: EventFilter, from: u64, limit: u32) -> Result<EventPage, StoreError> {
+        self.readers.read(move |conn| search::find(conn, &filter, from, limit)).await
+    }
+
+    async fn erase_text(&self, index: u64, name: String, event: Event) -> Result<Head, ChangeRefused> {
+        Ok(self.writer.write(move |tx| erasing::erase(tx, index, &name, event)).await?.head)
     }
 
     async fn cursor(&self, name: &str) -> Result<Option<u64>, StoreError> {

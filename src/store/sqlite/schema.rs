@@ -9,6 +9,8 @@ use super::fault::Fault;
 use super::ledger::{self, Tx};
 use super::rows;
 use super::tables::{STEPS, VERSION};
+use super::verify;
+use crate::broker::ports::{Damage, Head, StoreError};
 use crate::domain::digest::Digest;
 use crate::domain::event::{Event, EventKind};
 use crate::domain::grant::GrantState;
@@ -87,6 +89,31 @@ pub(super) fn reader(path: &Path) -> Result<Connection, Fault> {
     let conn = connect(path)?;
     conn.pragma_update(None, "query_only", true)?;
     Ok(conn)
+}
+
+/// Writes what the store holds at one moment into the empty file `out`.
+pub(in crate::store) fn copy_to(database: &Path, out: &Path) -> Result<(), StoreError> {
+    let copied = || -> Result<(), Fault> {
+        let conn = connect(database)?;
+        conn.execute("VACUUM INTO ?1", [out.to_string_lossy()])?;
+        Ok(())
+    };
+    copied().map_err(Fault::on_read)
+}
+
+/// The head of a store at rest, and the first thing that is wrong with its log.
+pub(in crate::store) fn inspect(path: &Path) -> Result<(Head, Option<Damage>), StoreError> {
+    let inspected = || -> Result<(Head, Option<Damage>), Fault> {
+        let conn = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        let version: i64 = conn.pragma_query_value(None, "user_version", |row| row.get(0))?;
+        if version != VERSION {
+            return Err(Fault::Unreadable(format!(
+                "its schema has version {version}, and only a copy of version {VERSION} can be checked"
+            )));
+        }
+        Ok((ledger::head(&conn)?, verify::damage(&conn)?))
+    };
+    inspected().map_err(Fault::on_read)
 }
 
 /// Opens a connection; never creates the file.
