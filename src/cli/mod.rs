@@ -24,6 +24,7 @@ pub mod render;
 pub mod requester;
 pub mod reviews;
 pub mod serve;
+mod sinks;
 pub mod stop;
 pub mod store;
 pub mod terminal;

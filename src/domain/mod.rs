@@ -27,6 +27,7 @@ pub mod rule;
 pub mod run;
 pub mod secret;
 pub mod sent;
+pub mod security_event;
 pub mod stop;
 pub mod time;
 pub mod token;

@@ -5,6 +5,7 @@ mod administrations;
 pub mod audit;
 mod changes;
 mod checkpoints;
+mod cursors;
 mod decisions;
 mod erasing;
 mod fault;
