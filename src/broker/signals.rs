@@ -90,7 +90,8 @@ impl Broker {
     /// Acts on a signal. An error means that it must come again.
     pub async fn signal(self: &Arc<Self>, signal: &Signal) -> Result<(), Refusal> {
         let concerned = self.concerned(signal);
-        let (now, event) = (self.gate.now(), |subject: String| self.signal_event(signal, &concerned, subject));
+        let (now, event) =
+            (self.gate.now(), |subject: String| self.signal_event(signal, &concerned, subject));
         match (&concerned.agent, &concerned.person) {
             (None, None) => self.nobody(signal, event("nobody".into()), now).await,
             _ if signal.harmless => {
@@ -204,8 +205,11 @@ impl Broker {
             record.sealed.grant().who.requester == *person || signed_by(&record.approvals, person)
         };
         let open = in_time(self.store.open_grants(None)).await.map_err(failed)?;
-        let mut leases: BTreeSet<LeaseId> =
-            open.iter().filter(|record| rests(record)).map(|record| record.sealed.grant().time.lease).collect();
+        let mut leases: BTreeSet<LeaseId> = open
+            .iter()
+            .filter(|record| rests(record))
+            .map(|record| record.sealed.grant().time.lease)
+            .collect();
         let live = LeaseFilter { open: true, ..LeaseFilter::default() };
         for lease in in_time(self.store.leases(live)).await.map_err(failed)? {
             let Some(grant) = lease.grant.filter(|_| lease.state.is_live()) else { continue };
