@@ -14,6 +14,7 @@ mod consider;
 mod covering;
 mod drafts;
 pub mod end;
+mod evidence;
 pub mod exporting;
 pub mod freeze;
 pub mod frozen;

@@ -9,7 +9,7 @@ use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior,
 
 use super::exit::Exit;
 use super::keys::agent_key::{generate_agent_key, read_agent_key};
-use crate::domain::key::SigningKey;
+use crate::domain::key::{PublicKey, SigningKey};
 
 /// File of the key that signs tokens, in the data folder.
 const TOKEN_KEY: &str = "token-key.pem";
@@ -62,6 +62,18 @@ pub fn token_key(data_dir: &Path) -> anyhow::Result<SigningKey> {
 /// The key that signs checkpoints of the log, apart from the one that signs tokens.
 pub fn log_key(data_dir: &Path) -> anyhow::Result<SigningKey> {
     own_key(&data_dir.join(LOG_KEY))
+}
+
+/// The public half of the log's key; never makes one.
+pub fn log_public_key(data_dir: &Path) -> anyhow::Result<PublicKey> {
+    let path = data_dir.join(LOG_KEY);
+    match path.exists() {
+        true => Ok(read_agent_key(&path)?.public().clone()),
+        false => Err(Exit::Usage.because(format!(
+            "{} is not there: start the broker once, it makes the log's key",
+            path.display()
+        ))),
+    }
 }
 
 /// A key that only this process uses: read, or made when it is not there.

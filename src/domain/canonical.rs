@@ -16,9 +16,9 @@ pub const MAX_SAFE_INTEGER: u64 = 9_007_199_254_740_991;
 /// Why bytes are not a canonical document.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CanonicalError {
-    /// Over [`MAX_DOCUMENT_BYTES`].
-    #[error("the document has {0} bytes; at most {MAX_DOCUMENT_BYTES} are accepted")]
-    TooLarge(usize),
+    /// So many bytes, over so many.
+    #[error("the document has {0} bytes; at most {1} are accepted")]
+    TooLarge(usize, usize),
     /// Not JSON at all.
     #[error("not JSON: {0}")]
     NotJson(String),
@@ -43,24 +43,38 @@ pub enum CanonicalError {
 
 /// Canonical bytes of `document`; fails when it holds what a signed document may not.
 pub fn to_bytes<T: Serialize>(document: &T) -> Result<Vec<u8>, CanonicalError> {
+    to_bytes_within(document, MAX_DOCUMENT_BYTES)
+}
+
+/// The same for what is no signed document itself but holds some: at most `most` bytes.
+pub fn to_bytes_within<T: Serialize>(document: &T, most: usize) -> Result<Vec<u8>, CanonicalError> {
     let value = serde_json::to_value(document).map_err(|e| CanonicalError::NotJson(e.to_string()))?;
     check(&value, 0)?;
     let (_, bytes) = write(value)?;
-    if bytes.len() > MAX_DOCUMENT_BYTES {
-        return Err(CanonicalError::TooLarge(bytes.len()));
+    match bytes.len() > most {
+        true => Err(CanonicalError::TooLarge(bytes.len(), most)),
+        false => Ok(bytes),
     }
-    Ok(bytes)
 }
 
 /// Parses canonical bytes into a closed schema.
 pub fn from_bytes<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CanonicalError> {
-    serde_json::from_value(value(bytes)?).map_err(|e| CanonicalError::Schema(e.to_string()))
+    from_bytes_within(bytes, MAX_DOCUMENT_BYTES)
+}
+
+/// The same of what is no signed document itself but holds some: at most `most` bytes.
+pub fn from_bytes_within<T: DeserializeOwned>(bytes: &[u8], most: usize) -> Result<T, CanonicalError> {
+    serde_json::from_value(value_within(bytes, most)?).map_err(|e| CanonicalError::Schema(e.to_string()))
 }
 
 /// Parses canonical bytes without a schema.
 pub fn value(bytes: &[u8]) -> Result<Value, CanonicalError> {
-    if bytes.len() > MAX_DOCUMENT_BYTES {
-        return Err(CanonicalError::TooLarge(bytes.len()));
+    value_within(bytes, MAX_DOCUMENT_BYTES)
+}
+
+fn value_within(bytes: &[u8], most: usize) -> Result<Value, CanonicalError> {
+    if bytes.len() > most {
+        return Err(CanonicalError::TooLarge(bytes.len(), most));
     }
     let value: Value = serde_json::from_slice(bytes).map_err(|e| CanonicalError::NotJson(e.to_string()))?;
     check(&value, 0)?;
@@ -143,7 +157,7 @@ mod tests {
     #[test]
     fn depth_and_size_are_bounded() {
         assert_eq!(refused(&format!("{}{}", "[".repeat(20), "]".repeat(20))), CanonicalError::TooDeep);
-        assert!(matches!(refused(&"1".repeat(70_000)), CanonicalError::TooLarge(_)));
+        assert!(matches!(refused(&"1".repeat(70_000)), CanonicalError::TooLarge(..)));
     }
 
     fn documents() -> impl Strategy<Value = Value> {

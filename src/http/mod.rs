@@ -6,6 +6,7 @@ mod body;
 pub mod caep;
 mod callers;
 mod events;
+mod evidence;
 mod freezes;
 mod grants;
 mod introspect;
@@ -94,6 +95,7 @@ fn table() -> Vec<Row> {
         Row::post("/v1/runs/{run}/steps", Agent, &[E::StepRecorded], runs::step, "Tell of one step of a run: a prompt, model output, a tool call, an observation").takes::<Step>().creates::<StepTaken>(),
         Row::post("/v1/runs/{run}/close", Agent, &[E::RunClosed], runs::close, "Close a run; its leases end").gives::<ClosedRun>(),
         Row::get("/v1/runs/{run}/events", Person(ANYONE), events::of_run, "What happened in a run").query(events::QUERY).gives::<events::Events>(),
+        Row::get("/v1/runs/{run}/evidence", Person(ANYONE), evidence::of_run, "Everything about a run in one file, to be checked offline").gives::<evidence::Evidence>(),
         Row::get("/v1/events", Person(ANYONE), events::list, "What happened").query(events::QUERY).gives::<events::Events>(),
         Row::post("/v1/events/{index}/redact", Person(KEEPERS), &[E::TextRedacted], events::redact, "Erase a text beside an event; its digest stays, and every proof").takes::<Redact>().gives::<Redacted>(),
 

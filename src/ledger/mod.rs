@@ -5,15 +5,17 @@
 pub mod checkpoint;
 pub mod cosignature;
 pub mod events;
+pub mod evidence;
 pub mod hash;
 pub mod life;
 pub mod note;
 pub mod proof;
 pub mod quorum;
 pub mod report;
-mod spelling;
+pub mod spelling;
 pub mod tile;
 pub mod tlog_proof;
 pub mod tree;
+pub mod trust;
 pub mod verifier_key;
 pub mod witness;

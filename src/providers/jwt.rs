@@ -9,10 +9,10 @@ use crate::broker::ports::{
     Revoked,
 };
 use crate::domain::authority::Authority;
-use crate::domain::canonical;
 use crate::domain::id::LeaseId;
 use crate::domain::lease::{Lease, OpenedLease, Prepared};
 use crate::domain::plan::{AuthorizationDetail, Credential, JwtCredential, ProviderKind, Revocability};
+use crate::domain::sent;
 use crate::domain::time::Timestamp;
 use crate::domain::token::{Confirmation, TokenClaims, TokenSigner};
 
@@ -79,9 +79,7 @@ impl CredentialProvider for JwtProvider {
         now: Timestamp,
     ) -> Result<Prepared, NotReady> {
         let not_after = now.plus(i64::from(work_seconds));
-        let sent = serde_json::json!({ "lease": lease, "credential": credential, "not_after": not_after });
-        let document = canonical::to_bytes(&sent).map_err(|e| NotReady(e.to_string()))?;
-        let document = String::from_utf8(document).map_err(|e| NotReady(e.to_string()))?;
+        let document = sent::token_text(lease, credential, not_after).map_err(|e| NotReady(e.to_string()))?;
         Ok(Prepared { document, not_after, hard_end: not_after })
     }
 

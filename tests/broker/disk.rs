@@ -107,6 +107,9 @@ impl Log for Disk {
     async fn entries(&self, first: u64, count: u64) -> Result<Vec<Vec<u8>>, StoreError> {
         self.read()?.entries(first, count).await
     }
+    async fn recorded(&self, of: RecordedOf, limit: u32) -> Result<Vec<RecordedEvent>, StoreError> {
+        self.read()?.recorded(of, limit).await
+    }
     async fn keep_checkpoint(&self, checkpoint: StoredCheckpoint) -> Result<(), StoreError> {
         self.write()?.keep_checkpoint(checkpoint).await
     }

@@ -7,7 +7,9 @@ use async_trait::async_trait;
 use super::store::StoreError;
 use crate::domain::digest::Digest;
 use crate::domain::event::Event;
+use crate::domain::id::{GrantId, RunId};
 use crate::domain::time::Timestamp;
+use crate::ledger::evidence::build::RecordedText;
 
 /// Something in the recorded log is not what was recorded.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,6 +71,26 @@ pub struct Pruned {
     pub entries: u64,
 }
 
+/// Of what everything recorded is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RecordedOf {
+    /// A run.
+    Run(RunId),
+    /// An administration grant, whose events belong to no run.
+    Administration(GrantId),
+}
+
+/// An event with everything beside it.
+#[derive(Debug, Clone)]
+pub struct RecordedEvent {
+    /// Its place in the ledger.
+    pub index: u64,
+    /// Its immutable bytes.
+    pub bytes: Vec<u8>,
+    /// Texts that were not erased, with their salts.
+    pub texts: Vec<RecordedText>,
+}
+
 /// The recorded log. Every method is one transaction.
 #[async_trait]
 pub trait Log: Send + Sync {
@@ -84,6 +106,9 @@ pub trait Log: Send + Sync {
     async fn row(&self, row: u8, first: u64, count: u64) -> Result<Vec<Digest>, StoreError>;
     /// Bytes of `count` entries from `first`; fewer when there are no more. Nothing of them when any was pruned.
     async fn entries(&self, first: u64, count: u64) -> Result<Vec<Vec<u8>>, StoreError>;
+
+    /// Events of one thing in order, at most `limit`.
+    async fn recorded(&self, of: RecordedOf, limit: u32) -> Result<Vec<RecordedEvent>, StoreError>;
 
     /// Keeps a signed checkpoint. Older ones go, except the newest few that witnesses cosigned.
     async fn keep_checkpoint(&self, checkpoint: StoredCheckpoint) -> Result<(), StoreError>;

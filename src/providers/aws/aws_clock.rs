@@ -13,8 +13,6 @@ use crate::domain::time::Timestamp;
 
 /// Seconds for which one answer's `Date` counts.
 pub(super) const KNOWN_FOR_SECONDS: i64 = 300;
-/// Seconds by which AWS's clock may differ from the broker's; beyond, issuance stops.
-pub(super) const MAX_OFFSET_SECONDS: i64 = 120;
 
 /// What is known of AWS's clock.
 pub(super) struct AwsClock {

@@ -31,9 +31,10 @@ use crate::domain::lease::{Lease, OpenedLease, Prepared};
 use crate::domain::phase::Phase;
 use crate::domain::plan::{ASSUME_ROLE_SECONDS, AwsCredential, Credential, ProviderKind};
 use crate::domain::secret::Secret;
+use crate::domain::sent::{MAX_CLOCK_OFFSET_SECONDS, session_policy_text};
 use crate::domain::time::Timestamp;
 
-use aws_clock::{AwsClock, MAX_OFFSET_SECONDS};
+use aws_clock::AwsClock;
 use bucket::Bucket;
 pub use deny::{
     DenyDocument, DenyEntry, ISSUE_TIME_SLACK_SECONDS, Level, LiveEntry, MAX_DENY_CHARS, deny_document,
@@ -165,14 +166,14 @@ impl CredentialProvider for AwsProvider {
         let aws_now = answered.plus(asked_at - self.clock.since_boot());
         let offset = aws_now.since(now);
         // INVARIANT: time-never-runs-back. Issuance stops; revocation never asks for the offset.
-        if offset.abs() > MAX_OFFSET_SECONDS {
+        if offset.abs() > MAX_CLOCK_OFFSET_SECONDS {
             return Err(NotReady(format!(
                 "the broker's clock differs from AWS's by {offset} s; correct it, then claim again"
             )));
         }
         let work = i64::from(work_seconds);
         let document =
-            request::with_deadline(aws, aws_now.plus(work)).map_err(|why| NotReady(why.to_owned()))?;
+            session_policy_text(aws, aws_now.plus(work)).map_err(|why| NotReady(why.to_owned()))?;
         // INVARIANT: self-ending.
         let hard_end = now.plus(i64::from(ASSUME_ROLE_SECONDS) + HARD_END_MARGIN_SECONDS);
         Ok(Prepared { document, not_after: now.plus(work), hard_end })

@@ -1,35 +1,14 @@
-//! The AssumeRole request of a credential, checked against the lease it is for, and its session policy's deadline.
+//! The AssumeRole request of a credential, checked against the lease it is for.
 
 use crate::domain::id::LeaseId;
 use crate::domain::lease::OpenedLease;
-use crate::domain::plan::{
-    ASSUME_ROLE_SECONDS, AwsCredential, MAX_SESSION_POLICY_CHARS, NOT_AFTER_PLACEHOLDER, ProviderKind,
-};
+use crate::domain::plan::{ASSUME_ROLE_SECONDS, AwsCredential, NOT_AFTER_PLACEHOLDER, ProviderKind};
 use crate::domain::time::Timestamp;
 
 /// The tags a session may carry.
 const TAGS: [&str; 4] = ["agent", "grant", "lease", "phase"];
 /// Seconds by which the deadline of a prepared text may lie beyond a fresh one: clocks tick in whole seconds.
 const DEADLINE_SLACK_SECONDS: i64 = 2;
-
-/// The session policy with its deadline in AWS's clock, or why there is none.
-pub(super) fn with_deadline(
-    credential: &AwsCredential,
-    not_after_at_aws: Timestamp,
-) -> Result<String, &'static str> {
-    if credential.session_policy.matches(NOT_AFTER_PLACEHOLDER).count() != 1 {
-        return Err(
-            "the session policy must contain `{{not_after}}` exactly once; compile it from the catalog",
-        );
-    }
-    let text = credential.session_policy.replace(NOT_AFTER_PLACEHOLDER, &not_after_at_aws.rfc3339());
-    if text.chars().count() > MAX_SESSION_POLICY_CHARS {
-        return Err(
-            "the session policy is longer than the 2,048 characters STS takes; name fewer resources in the action type",
-        );
-    }
-    Ok(text)
-}
 
 /// INVARIANT: exact-scope. Whether this opened lease may be minted as exactly this credential.
 pub(super) fn check(
@@ -102,6 +81,7 @@ mod tests {
     use crate::domain::lease::{Lease, LeaseState, Prepared, Revocation};
     use crate::domain::phase::Phase;
     use crate::domain::plan::Revocability;
+    use crate::domain::sent::session_policy_text;
 
     const NOW: Timestamp = Timestamp::from_seconds(1_700_000_000);
 
@@ -153,7 +133,7 @@ mod tests {
     fn verdict(change: impl FnOnce(&mut AwsCredential), until: Timestamp) -> Result<(), &'static str> {
         let lease = LeaseId::generate(NOW);
         let mut credential = credential(lease);
-        let document = with_deadline(&credential, until).unwrap();
+        let document = session_policy_text(&credential, until).unwrap();
         let opened = opened(&credential, lease, document);
         change(&mut credential);
         check(&opened, &credential, NOW)
@@ -188,10 +168,10 @@ mod tests {
     #[test]
     fn a_policy_without_its_one_placeholder_gets_no_deadline() {
         let mut credential = credential(LeaseId::generate(NOW));
-        assert!(with_deadline(&credential, NOW).unwrap().contains("2023-11-14T22:13:20Z"));
+        assert!(session_policy_text(&credential, NOW).unwrap().contains("2023-11-14T22:13:20Z"));
         for bad in ["{}", "{{not_after}}{{not_after}}"] {
             credential.session_policy = bad.into();
-            assert!(with_deadline(&credential, NOW).is_err(), "{bad}");
+            assert!(session_policy_text(&credential, NOW).is_err(), "{bad}");
         }
     }
 

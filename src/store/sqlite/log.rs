@@ -2,8 +2,8 @@
 
 use async_trait::async_trait;
 
-use super::{SqliteStore, checkpoints, prune, tree, verify};
-use crate::broker::ports::{Cosigned, Damage, Log, PruneEvent, Pruned, StoreError, StoredCheckpoint};
+use super::{SqliteStore, checkpoints, prune, recorded, tree, verify};
+use crate::broker::ports::{Cosigned, Damage, Log, PruneEvent, Pruned, RecordedEvent, RecordedOf, StoreError, StoredCheckpoint};
 use crate::domain::digest::Digest;
 use crate::domain::time::Timestamp;
 
@@ -31,6 +31,10 @@ impl Log for SqliteStore {
 
     async fn entries(&self, first: u64, count: u64) -> Result<Vec<Vec<u8>>, StoreError> {
         self.readers.read(move |conn| tree::entries(conn, first, count)).await
+    }
+
+    async fn recorded(&self, of: RecordedOf, limit: u32) -> Result<Vec<RecordedEvent>, StoreError> {
+        self.readers.read(move |conn| recorded::recorded(conn, of, limit)).await
     }
 
     async fn keep_checkpoint(&self, checkpoint: StoredCheckpoint) -> Result<(), StoreError> {

@@ -2,6 +2,7 @@
 //! A second process is refused by a lock. What cannot be read is an error, never "absent".
 
 mod administrations;
+pub mod audit;
 mod changes;
 mod checkpoints;
 mod cursors;
@@ -19,6 +20,7 @@ mod playbooks;
 mod port;
 mod prune;
 mod readers;
+mod recorded;
 mod reservations;
 mod reviews;
 mod rows;

@@ -276,6 +276,9 @@ INSERT INTO sequence_3 SELECT one, epoch, size, at, x'', zeroblob(32), 0 FROM se
 DROP TABLE sequence;
 ALTER TABLE sequence_3 RENAME TO sequence;
 
+-- Events of what people sign about the broker itself belong to no run.
+CREATE INDEX events_of_administration ON events (json_extract(CAST(bytes AS TEXT), '$.grant'), place)
+  WHERE run IS NULL AND json_extract(CAST(bytes AS TEXT), '$.grant') IS NOT NULL;
 DROP TRIGGER events_never_go;
 CREATE TRIGGER events_never_go BEFORE DELETE ON events WHEN OLD.place >= (SELECT pruned FROM sequence)
   BEGIN SELECT RAISE(ABORT, 'an event is immutable'); END;

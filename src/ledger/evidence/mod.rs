@@ -1,0 +1,201 @@
+//! The evidence pack: everything about one run in one file, checked offline with the organisation's trust file alone.
+//!
+//! # The format
+//!
+//! A pack is one JSON object in the form of RFC 8785, at most 16 MiB, optionally followed by one line feed. All members
+//! are required, no other is allowed; every number is an integer within 2^53-1 and every text printable ASCII. `b64` is
+//! base64url without padding and with zero trailing bits; `digest` is the `b64` of a SHA-256.
+//!
+//! | member | value |
+//! |---|---|
+//! | `version` | 1 |
+//! | `run` | the run's id (ULID) |
+//! | `issuer` | the broker's issuer URL |
+//! | `checkpoint` | `b64` of a C2SP signed note: the checkpoint of the log, with its cosignatures |
+//! | `entries` | `[{"index", "event", "path"}]`, ascending: place in the log, `b64` of the event's bytes, and its inclusion proof (RFC 9162 section 2.1.3, digests, lowest first) in the checkpoint's tree |
+//! | `texts` | `[{"index", "name", "salt", "value"}]`: texts beside an event that were not erased, salt (16 bytes) and UTF-8 value as `b64` |
+//! | `grants` | `{grant id: b64 of its bytes}`: every grant of the run |
+//! | `administrations` | the same of the playbooks that autonomous grants of the run rest on |
+//! | `approvals` | `{grant id: [token]}`: every token received (compact JWS), in order of receipt |
+//!
+//! `trust.json` is of the same form: `version` 1, `issuer`, `log` `{name, key}` (raw Ed25519, `b64`), `witnesses` `[vkey]`
+//! (C2SP verifier keys, `name+id+base64`, of type 4), `witnesses_needed`, `people` `{slug: {name?, groups, keys: [{jwk, custody}]}}` (those who may approve, with
+//! every group they count for), `agents` `{slug: owner}`.
+//!
+//! An event is a JSON object of the same form: `version` 1, `type`, `at` (seconds since 1970), `actor` (`agent:…`,
+//! `person:…` or `broker`), `facts`, `texts` `{name: digest of salt ‖ value}`, and where they apply `run`, `grant`,
+//! `lease`, and `previous`: the index of the run's event before this one, absent for its first. Its leaf hash is
+//! SHA-256(0x00 ‖ bytes); a node's is SHA-256(0x01 ‖ left ‖ right).
+//!
+//! # What is checked
+//!
+//! `form`: the above. `checkpoint`: its origin is `<log name>/<epoch>`, and the log's key of that name signed it.
+//! `witnesses`: so many of the trust file's witnesses as it asks for cosigned it (C2SP tlog-cosignature, v1).
+//! `inclusion`: each path leads from its entry to the checkpoint's root. `events`: each event reads, and
+//! is of a known type where that begins with `grant.`, `approval.`, `lease.` or `playbook.`. `chain`: the run's
+//! events begin with `run.opened` and each names the one before it, so that none is missing between.
+//! `texts`: each has the digest that its event names. `grants`: each has the digest that its `grant.sealed` (or
+//! `grant.suggested`) event names, is of this issuer and run, and none that was sealed is missing. `approvals`: tokens
+//! and events of receipt (`approval.received`, `grant.denied`, `approval.withdrawn`) belong together one to one by
+//! `jti`; the token's SHA-256 is the event's `token`; it verifies under a key of the trust file; `iss` is the key's
+//! owner and the event's actor; `aud`, `sub`, `grant_id` and `grant` are those of the grant; `exp` is its `claim_by`
+//! (for an administration grant its `approve_by`); `iat` lies within 60 s of the event's `at`, which lies before
+//! `approve_by`; the person is neither requester nor owner of an agent of the grant nor one of its `authors`, and in a
+//! group of its rule; the key's custody is one the rule accepts.
+//!
+//! For every `lease.intent` of phase `execute`: `authority`: it names a grant of the pack by id and digest, with its
+//! lease, key, claiming agent and epoch; the approvals it lists were received before it, were not withdrawn before it,
+//! and fill the places of the rule, one person each; `grant.approved` came before it and nothing ended the grant
+//! meanwhile; it lies within `claim_seconds` of that and before `claim_by`. `playbooks`: an autonomous grant names a
+//! playbook by digest whose signatures fill its own rule, and lies inside it. `sent`: the text made from the signed
+//! credential has the digest `sent` (for a token: canonical JSON of `credential`, `lease`, `not_after`; for AWS: the
+//! session policy with `{{not_after}}` replaced by an instant within 120 s of `not_after`). `deadline`: `not_after` is
+//! at most `work_seconds` and 2 s after the intent. `one_use`: no other intent of the grant, but those that were refused.
+//! `life`: every lease of the run takes only the steps intent, then refused, unknown or minted; minted, then released or
+//! ended; released or unknown, then ended. `end`: how each credential that existed ended.
+
+pub mod build;
+mod case;
+mod leases;
+mod log;
+mod playbooks;
+mod signatures;
+mod story;
+pub mod verdict;
+pub mod verify;
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::domain::canonical::{self, CanonicalError};
+use crate::domain::digest::{Digest, decode, encode};
+use crate::domain::id::{GrantId, RunId};
+
+/// The version every pack carries.
+pub const VERSION: u32 = 1;
+/// Largest pack, in bytes.
+pub const MAX_PACK_BYTES: usize = 16 * 1024 * 1024;
+/// Most entries of a pack.
+pub const MAX_ENTRIES: usize = 10_000;
+/// Most hashes of a path: a log never has more than 2^63 entries.
+pub const MAX_PATH: usize = 63;
+
+/// A pack, of the right form; nothing in it is verified.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pack {
+    /// Always [`VERSION`].
+    pub version: u32,
+    /// The run.
+    pub run: RunId,
+    /// The broker's issuer URL.
+    pub issuer: String,
+    /// The checkpoint's note, with its cosignatures.
+    pub checkpoint: Bytes,
+    /// Events with their proofs, ascending.
+    pub entries: Vec<Entry>,
+    /// Texts that were not erased.
+    pub texts: Vec<Text>,
+    /// Every grant of the run.
+    pub grants: BTreeMap<GrantId, Bytes>,
+    /// Every playbook that a grant of the run rests on.
+    pub administrations: BTreeMap<GrantId, Bytes>,
+    /// Every token received, by grant.
+    pub approvals: BTreeMap<GrantId, Vec<String>>,
+}
+
+/// One event with its proof.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Entry {
+    /// Its place in the log.
+    pub index: u64,
+    /// Its bytes.
+    pub event: Bytes,
+    /// Its inclusion proof, lowest first.
+    pub path: Vec<Digest>,
+}
+
+/// A text beside an event.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Text {
+    /// The event's place.
+    pub index: u64,
+    /// What it is.
+    pub name: String,
+    /// 16 bytes.
+    pub salt: Bytes,
+    /// The text, UTF-8.
+    pub value: Bytes,
+}
+
+/// Bytes that JSON carries as base64url.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Bytes(pub Vec<u8>);
+
+impl TryFrom<String> for Bytes {
+    type Error = crate::domain::digest::BadBase64;
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        decode(&text).map(Self)
+    }
+}
+
+impl From<Bytes> for String {
+    fn from(bytes: Bytes) -> String {
+        encode(&bytes.0)
+    }
+}
+
+/// Why a file is no pack.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BadPack {
+    /// Not canonical, or not of the schema.
+    #[error("{0}")]
+    Form(#[from] CanonicalError),
+    /// Its members do not fit together.
+    #[error("{0}")]
+    Mistake(String),
+}
+
+impl Pack {
+    /// Reads a pack: canonical JSON, with or without one line feed at its end.
+    pub fn parse(bytes: &[u8]) -> Result<Self, BadPack> {
+        let bytes = bytes.strip_suffix(b"\n").unwrap_or(bytes);
+        let pack: Self = canonical::from_bytes_within(bytes, MAX_PACK_BYTES)?;
+        pack.check()?;
+        Ok(pack)
+    }
+
+    /// Its canonical bytes.
+    pub fn to_bytes(&self) -> Result<Vec<u8>, BadPack> {
+        self.check()?;
+        Ok(canonical::to_bytes_within(self, MAX_PACK_BYTES)?)
+    }
+
+    fn check(&self) -> Result<(), BadPack> {
+        let wrong = |what: String| Err(BadPack::Mistake(what));
+        if self.version != VERSION {
+            return wrong(format!("version {} is not {VERSION}", self.version));
+        }
+        if self.entries.len() > MAX_ENTRIES {
+            return wrong(format!("more than {MAX_ENTRIES} entries"));
+        }
+        for pair in self.entries.windows(2) {
+            if let [before, after] = pair
+                && before.index >= after.index
+            {
+                return wrong(format!(
+                    "entry {} stands after entry {}; entries ascend, each once",
+                    after.index, before.index
+                ));
+            }
+        }
+        if let Some(entry) = self.entries.iter().find(|entry| entry.path.len() > MAX_PATH) {
+            return wrong(format!("the proof of entry {} has more than {MAX_PATH} hashes", entry.index));
+        }
+        Ok(())
+    }
+}

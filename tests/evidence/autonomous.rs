@@ -1,0 +1,203 @@
+//! Packs of grants that nobody signed themselves, of ways back, of break-glass work and of AWS sessions.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use phasebroker::broker::ports::{
+    CredentialProvider, CredentialSecret, MintOutcome, Minted, NotReady, PhaseCredential, RevokeFailed,
+    Revoked,
+};
+use phasebroker::domain::authority::Authority;
+use phasebroker::domain::canonical;
+use phasebroker::domain::digest::{Digest, decode, encode};
+use phasebroker::domain::id::LeaseId;
+use phasebroker::domain::lease::{Lease, OpenedLease, Prepared};
+use phasebroker::domain::plan::{Credential, ProviderKind};
+use phasebroker::domain::secret::Secret;
+use phasebroker::domain::sent::session_policy_text;
+use phasebroker::domain::time::Timestamp;
+use serde_json::{Value, json};
+
+use super::packed::Packed;
+use crate::autonomy::ways_back;
+use crate::autonomy::world::World;
+use crate::broker::{Setup, TestBroker};
+
+async fn used_playbook() -> Packed {
+    let world = World::start().await;
+    world.in_force().await;
+    let it = world.ask().await;
+    world.run(&it).await;
+    Packed::of(&world.b, it.deciding.run).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_use_of_a_playbook_holds_by_the_signatures_under_the_playbook() {
+    let it = used_playbook().await;
+    assert_eq!(it.pack["administrations"].as_object().unwrap().len(), 1);
+    let verdict = it.holds();
+    assert!(verdict.to_string().contains("a playbook that it lies inside"), "{verdict}");
+    assert!(verdict.does_not_prove.iter().any(|line| line.starts_with("How often the playbook")), "{verdict}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_lies_outside_of_its_playbook_is_noticed() {
+    let it = used_playbook().await;
+    // Nobody signs an autonomous grant, so that a lying broker can seal whatever it likes.
+    for (pointer, other) in [
+        ("/action/parameters/service", json!("billing")),
+        ("/action/parameters/service", json!(3)),
+        ("/action/reversible", json!(false)),
+        ("/environment", json!("stage")),
+        ("/time/work_seconds", json!(61)),
+        ("/who/proposing_agent", json!("twin")),
+        ("/action/type", json!("scale-service")),
+    ] {
+        let outside = it.with_grant(|grant| *grant.pointer_mut(pointer).unwrap() = other);
+        outside.refused_only("playbooks");
+    }
+    it.with_grant(|grant| {
+        grant["action"]["parameters"]["more"] = json!("x");
+    })
+    .refused_only("playbooks");
+    it.with_grant(|grant| grant["decision"]["playbook"] = Digest::of(b"another").to_string().into())
+        .refused("playbooks");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_playbook_that_is_missing_changed_or_signed_by_too_few_is_noticed() {
+    let it = used_playbook().await;
+    let sheet = it.pack["administrations"].as_object().unwrap().keys().next().unwrap().clone();
+    it.with(|pack| drop(pack["administrations"].as_object_mut().unwrap().remove(&sheet))).refused("playbooks");
+    it.with(|pack| drop(pack["approvals"][&sheet].as_array_mut().unwrap().pop())).refused("approvals");
+    let bytes = decode(it.pack["administrations"][&sheet].as_str().unwrap()).unwrap();
+    let mut document: Value = serde_json::from_slice(&bytes).unwrap();
+    document["subject"]["playbook"]["max_uses"] = json!(1000);
+    let other = encode(&canonical::to_bytes(&document).unwrap());
+    it.with(|pack| pack["administrations"][&sheet] = other.into()).refused("grants");
+    let intent = it.intent();
+    let listed = it.events()[&intent]["facts"]["approvals"].clone();
+    it.forged(|events| events.get_mut(&intent).unwrap()["facts"]["approvals"] = json!([]))
+        .refused_only("authority");
+    assert_eq!(listed.as_array().unwrap().len(), 2);
+    let signed = it.place("playbook.signed");
+    it.forged(|events| events.get_mut(&signed).unwrap()["type"] = "refused".into()).refused_only("playbooks");
+    let until = document["subject"]["playbook"]["not_after"].as_i64().unwrap();
+    let over = it.forged(|events| events.get_mut(&intent).unwrap()["at"] = json!(until));
+    over.refused("playbooks");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_grant_with_its_way_back_holds_and_a_way_back_from_what_was_not_done_is_noticed() {
+    let world = ways_back::start().await;
+    let pair = world.signed_pair().await;
+    world.go_forward(&pair).await;
+    world.look_again(&pair).await;
+    world.claim_back(&pair).await.good();
+    let it = Packed::of(&world.b, pair.forward.deciding.run).await;
+    it.holds();
+    let released = it.place("lease.released");
+    let forward = pair.forward.sealed.grant().time.lease.to_string();
+    let places: Vec<u64> = it
+        .events()
+        .into_iter()
+        .filter(|(_, event)| event["type"] == "lease.released" && event["lease"] == forward)
+        .map(|(place, _)| place)
+        .collect();
+    assert!(released <= places[0]);
+    // The log of a credential that never left.
+    it.forged(|events| events.get_mut(&places[0]).unwrap()["type"] = "refused".into()).refused("authority");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn denied_withdrawn_and_suggested_grants_hold_and_prove_no_credential() {
+    use phasebroker::domain::approval::Answer;
+    let b = TestBroker::start().await;
+    let pending = b.run_to_pending().await;
+    let token = b.signed("bob", &b.claims("bob", &pending.sealed, Answer::Deny));
+    b.answer_with_reason(&pending, &token).await.good();
+    let verdict = Packed::of(&b, pending.deciding.run).await.holds();
+    assert!(verdict.to_string().contains("DENIED"), "{verdict}");
+    let approved = b.run_to_approved().await;
+    let token = b.signed("bob", &b.claims("bob", &approved.sealed, Answer::Withdraw));
+    b.answer_with_reason(&approved, &token).await.good();
+    let it = Packed::of(&b, approved.deciding.run).await;
+    let verdict = it.holds();
+    assert!(verdict.to_string().contains("took the signature back"), "{verdict}");
+    assert!(!verdict.proves.iter().any(|line| line.contains("signed exactly it")), "{verdict}");
+}
+
+/// AWS's answer without AWS: its clock is seven seconds ahead.
+struct Cloud;
+
+const AHEAD: i64 = 7;
+
+#[async_trait]
+impl CredentialProvider for Cloud {
+    fn kind(&self) -> ProviderKind {
+        ProviderKind::Aws
+    }
+
+    async fn prepare(
+        &self,
+        _: LeaseId,
+        credential: &Credential,
+        work_seconds: u32,
+        now: Timestamp,
+    ) -> Result<Prepared, NotReady> {
+        let Credential::Aws(aws) = credential else { panic!("not for AWS") };
+        let not_after = now.plus(i64::from(work_seconds));
+        let document = session_policy_text(aws, not_after.plus(AHEAD)).unwrap();
+        Ok(Prepared { document, not_after, hard_end: now.plus(930) })
+    }
+
+    async fn mint_execute(&self, _: &OpenedLease, _: &Authority) -> MintOutcome {
+        MintOutcome::Minted(Minted {
+            reference: "AKIAEXAMPLE".into(),
+            secret: CredentialSecret::Aws {
+                access_key_id: "AKIAEXAMPLE".into(),
+                secret_access_key: Secret::new("secret".into()),
+                session_token: Secret::new("token".into()),
+            },
+            packed_policy_percent: Some(10),
+        })
+    }
+
+    async fn mint_phase(&self, _: &OpenedLease, _: &PhaseCredential) -> MintOutcome {
+        panic!("nobody observes here")
+    }
+
+    async fn revoke(&self, _: &Lease, now: Timestamp) -> Result<Revoked, RevokeFailed> {
+        Ok(Revoked { at: now, effective_by: now.plus(5) })
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_aws_session_holds_with_its_deadline_in_the_clock_of_aws_and_no_wider_policy_does() {
+    let b = TestBroker::with(Setup { providers: vec![Arc::new(Cloud)], ..Setup::default() }).await;
+    let approved = b.run_to_approved_on_aws().await;
+    let claimed = b.claim(&approved).await.unwrap();
+    b.clock.pass(2);
+    let done = serde_json::from_value(json!({"outcome": "succeeded"})).unwrap();
+    b.agent("fixer").complete(&claimed, &approved.claim_key, &done).await.unwrap();
+    b.sweep().await;
+    let it = Packed::of(&b, approved.deciding.run).await;
+    let verdict = it.holds();
+    assert!(verdict.to_string().contains("by AWS's clock"), "{verdict}");
+    assert!(verdict.to_string().contains("the provider took the early end"), "{verdict}");
+    let (_, grant) = it.grant();
+    let until = it.events()[&it.intent()]["facts"]["not_after"].as_i64().unwrap();
+    let sent = |change: &dyn Fn(&mut String), shift: i64| {
+        let mut credential = grant["credential"].clone();
+        credential.as_object_mut().unwrap().remove("provider");
+        let mut aws: phasebroker::domain::plan::AwsCredential = serde_json::from_value(credential).unwrap();
+        change(&mut aws.session_policy);
+        let text = session_policy_text(&aws, Timestamp::from_seconds(until + shift)).unwrap();
+        let digest = Digest::of(text.as_bytes()).to_string();
+        it.forged(|events| events.get_mut(&it.intent()).unwrap()["facts"]["sent"] = digest.into())
+    };
+    sent(&|_| (), AHEAD).holds();
+    sent(&|_| (), -120).holds();
+    sent(&|_| (), 121).refused_only("sent");
+    sent(&|policy| *policy = policy.replace("ec2:RebootInstances", "ec2:*"), AHEAD).refused_only("sent");
+}
