@@ -111,7 +111,13 @@ fn only_serve_names_concrete_adapters() {
     for adapter in ["crate::store::", "crate::providers::", "crate::exports::"] {
         // The sinks that serve starts have a file of their own; a witness and a check of a file at rest are no broker.
         let allowed = [
-            "store", "providers", "exports", "cli/serve.rs", "cli/sinks.rs", "cli/store", "cli/witness",
+            "store",
+            "providers",
+            "exports",
+            "cli/serve.rs",
+            "cli/sinks.rs",
+            "cli/store",
+            "cli/witness",
             "cli/audit/check.rs",
         ];
         assert_eq!(strays(adapter, &allowed), Vec::<String>::new(), "{adapter}");

@@ -18,7 +18,7 @@ use phasebroker::broker::exporting::Export;
 use phasebroker::broker::exporting::polls::PollReceiver;
 use phasebroker::broker::ports::{LeaseFilter, Store};
 use phasebroker::domain::approval::Answer;
-use phasebroker::domain::digest::encode;
+use phasebroker::domain::digest::{Digest, encode};
 use phasebroker::domain::key::SigningKey;
 use phasebroker::domain::lease::{Lease, LeaseState};
 use phasebroker::domain::phase::Phase;
@@ -138,8 +138,11 @@ async fn sessions_are_pushed_as_tokens_that_the_key_set_verifies() {
     assert_eq!(all[0].1, refused["jti"], "the id of a token that is sent again");
     let (observe, decide) = (&leases(&world).await[1], &leases(&world).await[0]);
     let row = |kind: &str, lease: &Lease| (kind.to_owned(), lease.id.to_string(), "pay-bot".to_owned());
-    let expected =
-        [row("session-established", observe), row("session-revoked", observe), row("session-established", decide)];
+    let expected = [
+        row("session-established", observe),
+        row("session-revoked", observe),
+        row("session-established", decide),
+    ];
     assert_eq!(all.into_iter().map(|(row, _)| row).collect::<Vec<_>>(), expected);
 }
 
@@ -155,7 +158,10 @@ async fn a_token_that_its_receiver_refuses_is_counted_and_not_sent_again() {
     let export = Export { sink: Arc::new(push), from_start: true };
     let task = tokio::spawn(world.broker.clone().export(export, stopped));
     let counted = "phasebroker_export_refused_total{sink=\"push\"} 3";
-    until("three refusals", async || world.call("GET", "/metrics", &[], None).await.text.contains(counted).then_some(())).await;
+    until("three refusals", async || {
+        world.call("GET", "/metrics", &[], None).await.text.contains(counted).then_some(())
+    })
+    .await;
     stop.send_replace(true);
     task.await.unwrap();
     assert_eq!(receiver.posted().len(), 3);
@@ -221,7 +227,11 @@ async fn a_resource_hears_of_sessions_for_itself_only_unless_it_may_hear_of_all(
     let own = leases(&world).await.into_iter().filter(|lease| lease.target == RESOURCE).count();
     let polled = poll(&world, json!({"returnImmediately": true})).await.good();
     let expected = if own == 0 { 0 } else { 2 };
-    assert_eq!(sets(&polled).len(), expected, "the observe session began and ended; decide is for the broker");
+    assert_eq!(
+        sets(&polled).len(),
+        expected,
+        "the observe session began and ended; decide is for the broker"
+    );
     assert!(own == 1);
     let grant = approved(&world, "bob").await;
     claim(&world, &grant).await.good();
@@ -273,7 +283,11 @@ impl Listening {
                 ttl_seconds: 300,
                 max_age_seconds: 3_600,
             };
-            TransmitterSettings { issuer, people, subjects_of: subjects.iter().map(|s| (*s).to_owned()).collect() }
+            TransmitterSettings {
+                issuer,
+                people,
+                subjects_of: subjects.iter().map(|s| (*s).to_owned()).collect(),
+            }
         };
         let transmitters = vec![
             transmitter("idp", IDP, &idp, true, &[IDP]),
@@ -329,7 +343,10 @@ async fn a_revoked_session_of_an_agent_ends_its_leases_and_cancels_its_grants() 
         assert_eq!(state(&it.world, &waiting.path).await, "cancelled");
         claim(&it.world, &waiting).await.refused(409, "grant_not_open");
         let (count, facts) = it.signals().await;
-        assert_eq!((count, &facts["subject"], &facts["effect"]), (1, &json!("agent:pay-bot"), &json!("stopped")));
+        assert_eq!(
+            (count, &facts["subject"], &facts["effect"]),
+            (1, &json!("agent:pay-bot"), &json!("stopped"))
+        );
         assert_eq!((&facts["transmitter"], &facts["signal"]), (&json!(PLATFORM), &json!("session-revoked")));
     }
 }
@@ -339,10 +356,9 @@ async fn a_changed_credential_of_an_approver_ends_what_rests_on_their_word_and_n
     let it = Listening::start().await;
     let (bobs, alices) = (approved(&it.world, "bob").await, approved(&it.world, "alice").await);
     let used = approved(&it.world, "bob").await;
-    claim(&it.world, &used).await.good();
     // Signed before the event, and still on its way when it comes.
-    let claim_key = key();
-    let (path, document) = sealed(&it.world, &claim_key).await;
+    let (path, document) = sealed(&it.world, &key()).await;
+    claim(&it.world, &used).await.good();
     let late = it.world.approval("bob", &document, Answer::Approve, None);
     it.taken(&it.idp, &it.claims(IDP, "credential-change", IDP, "bob")).await;
     assert_eq!(state(&it.world, &bobs.path).await, "cancelled");
@@ -398,6 +414,21 @@ async fn a_repeated_event_is_taken_and_does_nothing() {
 }
 
 #[tokio::test]
+async fn what_a_former_life_of_the_broker_heard_is_known_from_the_ledger() {
+    let it = Listening::start().await;
+    let mut claims = it.claims(PLATFORM, "session-revoked", ISSUER, "pay-bot");
+    let made = it.world.clock.at().plus(-1_500);
+    // Older than the process: it may come for the first time all the same, and counts.
+    claims["iat"] = json!(made);
+    it.taken(&it.platform, &claims).await;
+    let (count, facts) = it.signals().await;
+    assert_eq!((count, &facts["effect"]), (1, &json!("stopped")));
+    let set = facts["set"].as_str().unwrap().parse().unwrap();
+    assert!(it.world.broker.has_heard(&set, made).await.unwrap());
+    assert!(!it.world.broker.has_heard(&Digest::of(b"another"), made).await.unwrap());
+}
+
+#[tokio::test]
 async fn what_is_forged_foreign_or_stale_does_nothing() {
     let it = Listening::start().await;
     let grant = approved(&it.world, "bob").await;
@@ -420,7 +451,12 @@ async fn what_is_forged_foreign_or_stale_does_nothing() {
         (&it.idp, other_platform, "access_denied"),
     ] {
         let answer = it.push(key, &claims).await;
-        assert_eq!((answer.status, answer.body["err"].as_str()), (400, Some(err)), "{claims}: {}", answer.text);
+        assert_eq!(
+            (answer.status, answer.body["err"].as_str()),
+            (400, Some(err)),
+            "{claims}: {}",
+            answer.text
+        );
         assert!(answer.body["description"].is_string());
     }
     let answer = it.push_as("application/jwt", &it.platform, &good).await;

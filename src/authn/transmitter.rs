@@ -47,6 +47,8 @@ pub struct SecurityEvent {
     pub harmless: bool,
     /// Names this token among all of all transmitters.
     pub id: Digest,
+    /// When its transmitter made it.
+    pub issued_at: Timestamp,
     /// From when on it would be refused for its age alone.
     until: Timestamp,
 }
@@ -82,7 +84,9 @@ impl EventRefused {
 
     fn by(self, signer: &str) -> Self {
         match self {
-            Self::Refused { err, why, .. } => Self::Refused { err, why, transmitter: Some(signer.to_owned()) },
+            Self::Refused { err, why, .. } => {
+                Self::Refused { err, why, transmitter: Some(signer.to_owned()) }
+            }
             other => other,
         }
     }
@@ -178,8 +182,15 @@ impl Authn {
         match self.transmitters.used.insert(event.id, event.until, now) {
             Inserted::New => Ok(true),
             Inserted::Present => Ok(false),
-            Inserted::Full => Err(EventRefused::Unavailable { why: "too many events at once; try again".into() }),
+            Inserted::Full => {
+                Err(EventRefused::Unavailable { why: "too many events at once; try again".into() })
+            }
         }
+    }
+
+    /// Whether a former life of this process may have acted upon it: only the ledger knows.
+    pub fn may_be_known(&self, event: &SecurityEvent) -> bool {
+        event.issued_at < self.guard.started_at()
     }
 
     /// It could not be acted upon: it may come again.
@@ -223,13 +234,28 @@ impl Transmitter {
                     let why = "this transmitter is not configured for subjects of that issuer";
                     return Err(EventRefused::new("access_denied", why));
                 }
-                None => return invalid("`sub_id` must have the format `iss_sub`, or `complex` with such a `user`".into()),
+                None => {
+                    return invalid(
+                        "`sub_id` must have the format `iss_sub`, or `complex` with such a `user`".into(),
+                    );
+                }
             },
             (Some(_), None) => return invalid("`sub_id` is missing".into()),
         };
+        let issued_at = claims.iat;
         let id = Digest::tagged("phasebroker-set-v1", format!("{}\0{}", claims.iss, claims.jti).as_bytes());
         let harmless = kind.is_none_or(|kind| is_harmless(kind, &said));
-        Ok(SecurityEvent { transmitter: claims.iss, people: self.people, kind, issuer, subject, harmless, id, until })
+        Ok(SecurityEvent {
+            transmitter: claims.iss,
+            people: self.people,
+            kind,
+            issuer,
+            subject,
+            harmless,
+            id,
+            issued_at,
+            until,
+        })
     }
 }
 
@@ -280,7 +306,12 @@ mod tests {
             "events": {SignalKind::SessionRevoked.uri(): {"event_timestamp": NOW.seconds()}}})
     }
 
-    async fn read(f: &Fixture, header: &Value, claims: &Value, key: &SigningKey) -> Result<SecurityEvent, EventRefused> {
+    async fn read(
+        f: &Fixture,
+        header: &Value,
+        claims: &Value,
+        key: &SigningKey,
+    ) -> Result<SecurityEvent, EventRefused> {
         f.authn.security_event(&token(&header.to_string(), &claims.to_string(), key), NOW).await
     }
 
@@ -319,7 +350,8 @@ mod tests {
         }
         let unknown_key = with(header.clone(), json!({"kid": "k2"}));
         assert_eq!(err(read(&f, &unknown_key, &claims(), &key).await), "invalid_key");
-        let two = json!({"events": {SignalKind::SessionRevoked.uri(): {}, SignalKind::CredentialChange.uri(): {}}});
+        let two =
+            json!({"events": {SignalKind::SessionRevoked.uri(): {}, SignalKind::CredentialChange.uri(): {}}});
         for (change, expected) in [
             (json!({"iss": "https://other.test"}), "unknown"),
             (json!({"aud": "https://other.test"}), "invalid_audience"),
@@ -333,12 +365,21 @@ mod tests {
             (json!({"events": {}}), "invalid_request"),
             (json!({"events": {"https://other.test/event": {}}}), "invalid_request"),
             (json!({"sub_id": {"format": "email", "email": "alice@idp.test"}}), "invalid_request"),
-            (json!({"sub_id": {"format": "iss_sub", "iss": "https://other.test", "sub": "alice"}}), "access_denied"),
+            (
+                json!({"sub_id": {"format": "iss_sub", "iss": "https://other.test", "sub": "alice"}}),
+                "access_denied",
+            ),
             (json!({"sub_id": null}), "invalid_request"),
         ] {
-            assert_eq!(err(read(&f, &header, &with(claims(), change.clone()), &key).await), expected, "{change}");
+            assert_eq!(
+                err(read(&f, &header, &with(claims(), change.clone()), &key).await),
+                expected,
+                "{change}"
+            );
         }
-        assert!(read(&f, &header, &with(claims(), json!({"iat": NOW.plus(-3599).seconds()})), &key).await.is_ok());
+        assert!(
+            read(&f, &header, &with(claims(), json!({"iat": NOW.plus(-3599).seconds()})), &key).await.is_ok()
+        );
     }
 
     #[test]

@@ -7,9 +7,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::Broker;
-use super::approve::{
-    AnswerTaken, Answered, RETRIES, check_reason, next_state, received, received_event,
-};
+use super::approve::{AnswerTaken, Answered, RETRIES, check_reason, next_state, received, received_event};
 use super::grants::{ApprovalLine, GrantDocument, active, line_of, view};
 use super::ports::{AdministrationChange, AdministrationRecord, ChangeRefused, SealRefused};
 use super::refusal::{Code, Refusal};

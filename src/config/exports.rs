@@ -173,7 +173,10 @@ impl Resolver<'_> {
             CaepPush => {
                 let (url, audience) = (self.post_url(path, export.url?), export.audience?);
                 if audience.is_empty() {
-                    self.mistake(&format!("{path}.audience"), "is empty; write what the receiver calls itself");
+                    self.mistake(
+                        &format!("{path}.audience"),
+                        "is empty; write what the receiver calls itself",
+                    );
                 }
                 ExportTo::CaepPush { url, audience, secret }
             }
@@ -232,20 +235,24 @@ impl Resolver<'_> {
         });
         let issuers = issuers.collect();
         let issuers = self.issuers("caep.transmitters", issuers, broker, dev);
-        let transmitters = issuers.into_iter().zip(people).enumerate().map(|(at, (issuer, (people, subjects)))| {
-            let path = format!("caep.transmitters[{at}]");
-            if issuer.issuer == broker {
-                self.mistake(&format!("{path}.issuer"), "is this broker's own");
-            }
-            let subjects_of: BTreeSet<String> = match subjects {
-                Some(all) => all,
-                None => [issuer.issuer.clone()].into(),
-            };
-            if subjects_of.is_empty() {
-                self.mistake(&format!("{path}.subjects_of"), "names no issuer, so nothing it says would count");
-            }
-            TransmitterSettings { issuer, people, subjects_of }
-        });
+        let transmitters =
+            issuers.into_iter().zip(people).enumerate().map(|(at, (issuer, (people, subjects)))| {
+                let path = format!("caep.transmitters[{at}]");
+                if issuer.issuer == broker {
+                    self.mistake(&format!("{path}.issuer"), "is this broker's own");
+                }
+                let subjects_of: BTreeSet<String> = match subjects {
+                    Some(all) => all,
+                    None => [issuer.issuer.clone()].into(),
+                };
+                if subjects_of.is_empty() {
+                    self.mistake(
+                        &format!("{path}.subjects_of"),
+                        "names no issuer, so nothing it says would count",
+                    );
+                }
+                TransmitterSettings { issuer, people, subjects_of }
+            });
         let transmitters = transmitters.collect();
         CaepSettings { receivers, transmitters }
     }

@@ -501,11 +501,14 @@ fn a_mistake_in_a_sink_or_a_transmitter_is_named() {
 
 #[test]
 fn an_address_of_a_syslog_is_one_of_three_forms() {
-    let named = |url: &str| with_exports(&format!("[[exports]]\nname = \"sys\"\nkind = \"syslog\"\nurl = \"{url}\""));
+    let named =
+        |url: &str| with_exports(&format!("[[exports]]\nname = \"sys\"\nkind = \"syslog\"\nurl = \"{url}\""));
     for good in ["udp://127.0.0.1:514", "tcp://[::1]:601", "unix:///dev/log"] {
         assert!(named(good).read().is_ok(), "{good}");
     }
-    for bad in ["udp://:514", "tcp://host:0", "tcp://host:99999", "tls://host:1", "unix://dev", "udp://u@host:1"] {
+    for bad in
+        ["udp://:514", "tcp://host:0", "tcp://host:99999", "tls://host:1", "unix://dev", "udp://u@host:1"]
+    {
         assert!(named(bad).read().is_err(), "{bad}");
     }
 }

@@ -171,12 +171,16 @@ mod tests {
         let plain = read(json!({"format": "iss_sub", "iss": "https://idp", "sub": "alice"})).unwrap();
         assert_eq!(plain.iss_sub(), Some(("https://idp", "alice")));
         let user = json!({"format": "iss_sub", "iss": "https://idp", "sub": "alice"});
-        let complex = read(json!({"format": "complex", "user": user, "session": {"format": "opaque", "id": "1"}}));
+        let complex =
+            read(json!({"format": "complex", "user": user, "session": {"format": "opaque", "id": "1"}}));
         assert_eq!(complex.unwrap().iss_sub(), Some(("https://idp", "alice")));
         assert_eq!(read(json!({"format": "opaque", "id": "alice"})).unwrap().iss_sub(), None);
         assert!(read(json!({"format": "email", "email": "a@example.com"})).is_err());
         assert!(read(json!({"format": "iss_sub", "iss": "i", "sub": "s", "more": 1})).is_err());
         // A narrower subject than we understand is not taken for a wider one.
-        assert!(read(json!({"format": "complex", "user": plain, "device": {"format": "opaque", "id": "1"}})).is_err());
+        assert!(
+            read(json!({"format": "complex", "user": plain, "device": {"format": "opaque", "id": "1"}}))
+                .is_err()
+        );
     }
 }

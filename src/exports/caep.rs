@@ -56,7 +56,9 @@ impl CaepPush {
                 );
                 Ok(true)
             }
-            (status, _) => Err(format!("the receiver answered {status}, which is neither 202 nor 400 with `err`")),
+            (status, _) => {
+                Err(format!("the receiver answered {status}, which is neither 202 nor 400 with `err`"))
+            }
         }
     }
 }

@@ -69,7 +69,8 @@ impl Open {
 
     fn open(&self) -> io::Result<File> {
         let is_new = !self.path.exists();
-        let mut file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(&self.path)?;
+        let mut file =
+            OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(&self.path)?;
         let found = file.metadata()?;
         if !found.is_file() {
             return Err(io::Error::other(format!("`{}` is not a file", self.path.display())));

@@ -43,10 +43,7 @@ pub fn object(event: &LoggedEvent) -> Value {
                 json!({"operation": operation(event, &row), "service": {"name": service}}),
             );
             members.insert("src_endpoint".into(), json!({"svc_name": PRODUCT, "name": event.log}));
-            members.insert(
-                "resources".into(),
-                json!([{"type": row.what, "uid": row.named.of(event)}]),
-            );
+            members.insert("resources".into(), json!([{"type": row.what, "uid": row.named.of(event)}]));
         }
     }
     Value::Object(members)
@@ -187,7 +184,9 @@ fn user(event: &LoggedEvent) -> Value {
         (None, Actor::Person(slug)) => {
             json!({"name": slug, "uid": event.actor.to_string(), "type_id": 1, "type": "User"})
         }
-        (None, _) => json!({"uid": event.lease.map_or_else(|| event.uid(), |id| id.to_string()), "type_id": 0}),
+        (None, _) => {
+            json!({"uid": event.lease.map_or_else(|| event.uid(), |id| id.to_string()), "type_id": 0})
+        }
     }
 }
 
@@ -201,7 +200,8 @@ fn privileges(event: &LoggedEvent) -> Value {
 }
 
 fn session(event: &LoggedEvent) -> Value {
-    let mut session = json!({"uid": event.lease, "created_time": milliseconds(event.at), "issuer": event.log});
+    let mut session =
+        json!({"uid": event.lease, "created_time": milliseconds(event.at), "issuer": event.log});
     if let (Some(lease), Value::Object(members)) = (&event.about, &mut session) {
         members.insert("expiration_time".into(), milliseconds(lease.not_after));
         members.insert("credential_uid".into(), json!(lease.key));
@@ -262,7 +262,8 @@ mod tests {
     }
 
     fn of(kind: EventKind) -> LoggedEvent {
-        let event = Event::new(kind, Actor::Agent("pay-bot".parse().unwrap()), NOW).lease(LeaseId::generate(NOW));
+        let event =
+            Event::new(kind, Actor::Agent("pay-bot".parse().unwrap()), NOW).lease(LeaseId::generate(NOW));
         logged(&event.run(RunId::generate(NOW)).fact("code", "unauthenticated"))
     }
 
@@ -272,7 +273,10 @@ mod tests {
         for member in OF_ALL.iter().chain(*members) {
             assert!(!object[member].is_null(), "{member} is missing: {object}");
         }
-        assert!(one_of.is_empty() || one_of.iter().any(|name| !object[name].is_null()), "{one_of:?}: {object}");
+        assert!(
+            one_of.is_empty() || one_of.iter().any(|name| !object[name].is_null()),
+            "{one_of:?}: {object}"
+        );
         assert_eq!(object["category_uid"].as_u64(), Some(*category));
         let activity = object["activity_id"].as_u64().unwrap();
         assert_eq!(object["type_uid"].as_u64(), Some(class * 100 + activity));
@@ -281,7 +285,10 @@ mod tests {
         for (name, members, one_of) in OBJECTS {
             let Value::Object(inner) = &object[name] else { continue };
             assert!(members.iter().all(|member| inner.contains_key(*member)), "{name}: {object}");
-            assert!(one_of.is_empty() || one_of.iter().any(|member| inner.contains_key(*member)), "{name}: {object}");
+            assert!(
+                one_of.is_empty() || one_of.iter().any(|member| inner.contains_key(*member)),
+                "{name}: {object}"
+            );
         }
     }
 
@@ -336,14 +343,18 @@ mod tests {
 
     #[test]
     fn what_is_too_long_is_shortened_and_says_so() {
-        let event = Event::new(EventKind::GrantSealed, Actor::Broker, NOW).fact("reasons", "x".repeat(60_000));
+        let event =
+            Event::new(EventKind::GrantSealed, Actor::Broker, NOW).fact("reasons", "x".repeat(60_000));
         let event = logged(&event);
         let whole = line(&event).len();
         let short = shortened(&event, whole);
         let object: Value = serde_json::from_str(&short).unwrap();
         has_what_is_required(&object);
         assert!(whole > 60_000 && short.len() < 2_000);
-        assert_eq!((&object["metadata"]["is_truncated"], &object["metadata"]["untruncated_size"]), (&json!(true), &json!(whole)));
+        assert_eq!(
+            (&object["metadata"]["is_truncated"], &object["metadata"]["untruncated_size"]),
+            (&json!(true), &json!(whole))
+        );
         assert_eq!(object["unmapped"]["index"], 7);
     }
 }

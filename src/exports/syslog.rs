@@ -81,7 +81,8 @@ impl Syslog {
                 Ok(())
             }
             Address::Unix(path) => {
-                let connected = UnixDatagram::unbound().and_then(|socket| socket.connect(path).map(|()| socket));
+                let connected =
+                    UnixDatagram::unbound().and_then(|socket| socket.connect(path).map(|()| socket));
                 let socket = connected.map_err(|error| (0, error))?;
                 for (taken, event) in events.iter().enumerate() {
                     let sent = socket.send(self.datagram(event).as_bytes()).await;

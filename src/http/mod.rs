@@ -154,12 +154,7 @@ impl App {
     }
 
     /// The same, with receivers of security events.
-    pub fn with_caep(
-        broker: Arc<Broker>,
-        authn: Arc<Authn>,
-        read_rules: ReadRules,
-        caep: Caep,
-    ) -> Arc<Self> {
+    pub fn with_caep(broker: Arc<Broker>, authn: Arc<Authn>, read_rules: ReadRules, caep: Caep) -> Arc<Self> {
         Arc::new(Self { broker, authn, read_rules, caep, closing: watch::Sender::new(false) })
     }
 

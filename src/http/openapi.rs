@@ -14,7 +14,9 @@ pub fn document() -> Value {
     let mut schemas = Map::new();
     let errors = Row::get("", Access::Open, || async {}, "").gives::<ProblemBody>().takes::<OAuthErrorBody>();
     let refused_push = Row::get("", Access::Open, || async {}, "").gives::<SetError>();
-    for shape in errors.gives.iter().chain(errors.takes.iter().map(|takes| &takes.shape)).chain(&refused_push.gives) {
+    for shape in
+        errors.gives.iter().chain(errors.takes.iter().map(|takes| &takes.shape)).chain(&refused_push.gives)
+    {
         gather(&mut schemas, shape);
     }
     for row in table() {

@@ -62,7 +62,11 @@ impl Broker {
                 Ok(false) => pause(IDLE, &mut stopped).await,
                 Err(why) => {
                     self.metrics.export_failed(export.sink.name());
-                    tracing::warn!(sink = export.sink.name(), why, "the log was not copied; it is tried again");
+                    tracing::warn!(
+                        sink = export.sink.name(),
+                        why,
+                        "the log was not copied; it is tried again"
+                    );
                     self.show_lag(&export, place.as_ref()).await;
                     if ending {
                         return;
@@ -86,12 +90,7 @@ impl Broker {
     }
 
     /// Copies one batch; false when there was nothing to do.
-    async fn export_some(
-        &self,
-        export: &Export,
-        name: &str,
-        place: &mut Place,
-    ) -> Result<bool, String> {
+    async fn export_some(&self, export: &Export, name: &str, place: &mut Place) -> Result<bool, String> {
         let head = self.store.head().await.map_err(|error| error.to_string())?;
         self.metrics.export_lag(export.sink.name(), head.size.saturating_sub(place.next));
         if place.next < head.size {

@@ -201,7 +201,8 @@ mod tests {
 
     #[test]
     fn what_is_no_event_is_an_error_and_never_nothing() {
-        let good = String::from_utf8(Event::new(EventKind::Frozen, Actor::Broker, NOW).bytes(None).unwrap()).unwrap();
+        let good = String::from_utf8(Event::new(EventKind::Frozen, Actor::Broker, NOW).bytes(None).unwrap())
+            .unwrap();
         assert!(LoggedEvent::read("b", 1, 0, good.as_bytes()).is_ok());
         for (from, to) in [
             ("\"version\":1", "\"version\":2"),

@@ -3,8 +3,8 @@
 use async_trait::async_trait;
 
 use super::{
-    SqliteStore, administrations, changes, cursors, decisions, erasing, freezes, ledger, listing, observations,
-    opening, playbooks, reservations, reviews, rows, rules, sealing, search,
+    SqliteStore, administrations, changes, cursors, decisions, erasing, freezes, ledger, listing,
+    observations, opening, playbooks, reservations, reviews, rows, rules, sealing, search,
 };
 use crate::broker::ports::{
     AdministrationChange, AdministrationRecord, ChangeRefused, Committed, Counted, DecisionEntry, Due,
