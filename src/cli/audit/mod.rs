@@ -5,6 +5,7 @@ mod entry;
 mod filters;
 mod log;
 pub mod pack;
+mod receipt;
 mod redact;
 mod report;
 mod run;
@@ -43,6 +44,10 @@ pub enum Command {
     Pack(pack::Args),
     /// Check such a file offline, with nothing but your trust file.
     Verify(verify::Args),
+    /// One event with its proof, checked before it is shown: of a lease, an approval, a refusal, or any other.
+    Receipt(receipt::Args),
+    /// That the log of today goes on from a checkpoint that was kept.
+    Consistency(receipt::ConsistencyArgs),
     /// Write the trust file: whose signatures, and which keys of log and witnesses, count.
     Trust(trust::Args),
 }
@@ -58,6 +63,8 @@ pub async fn run(command: Command, output: Output) -> anyhow::Result<ExitCode> {
         Command::Redact(args) => redact::run(args, output).await,
         Command::Pack(args) => pack::run(args, output).await,
         Command::Verify(args) => verify::run(&args, output),
+        Command::Receipt(args) => receipt::run(args, output).await,
+        Command::Consistency(args) => receipt::consistency(args, output).await,
         Command::Trust(args) => trust::run(&args, output),
     }
 }

@@ -35,8 +35,9 @@ pub fn run(args: &Args, output: Output) -> anyhow::Result<ExitCode> {
     match &args.out {
         None => crate::cli::terminal::say(&format!("{}\n", String::from_utf8(bytes)?))?,
         Some(path) => {
-            std::fs::write(path, &bytes)
-                .map_err(|error| Exit::Refused.because(format!("cannot write {}: {error}", path.display())))?;
+            std::fs::write(path, &bytes).map_err(|error| {
+                Exit::Refused.because(format!("cannot write {}: {error}", path.display()))
+            })?;
             let value: Value = serde_json::from_slice(&bytes)?;
             output.print(&value, || {
                 format!(
@@ -67,7 +68,12 @@ fn people(trust: &Trust) -> String {
     let rows = trust.document().people.iter().flat_map(|(slug, person)| {
         let groups: Vec<&str> = person.groups.iter().map(|group| group.as_str()).collect();
         person.keys.iter().map(move |key| {
-            vec![slug.to_string(), groups.join(", "), key.jwk.thumbprint().to_string(), key.custody.to_string()]
+            vec![
+                slug.to_string(),
+                groups.join(", "),
+                key.jwk.thumbprint().to_string(),
+                key.custody.to_string(),
+            ]
         })
     });
     table(&HEADER, rows)

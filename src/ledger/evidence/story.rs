@@ -76,7 +76,9 @@ fn what(case: &Case<'_>, at: &At) -> Option<String> {
             let outcome = event.fact_text("outcome").map(|outcome| format!(", the agent says: {outcome}"));
             format!("{actor} ENDED it ({}{})", text("reason"), outcome.unwrap_or_default())
         }
-        E::RevocationDone => format!("the provider took the early end, in force by {}", until("effective_by")),
+        E::RevocationDone => {
+            format!("the provider took the early end, in force by {}", until("effective_by"))
+        }
         E::RevocationFailed => format!("ending it early failed ({})", text("why")),
         E::RevocationOutlived => "its own end came before the provider took the early one".into(),
         E::Stopped => format!("{actor} stopped it"),
@@ -150,7 +152,8 @@ pub(super) fn proves(facts: &Facts<'_>) -> Vec<String> {
     for one in *uses {
         let grant = one.sealed.grant();
         let people: Vec<String> = one.approvals.iter().map(|(_, a)| a.claims.iss.to_string()).collect();
-        let what = if grant.decision.playbook.is_some() { "a playbook that it lies inside" } else { "exactly it" };
+        let what =
+            if grant.decision.playbook.is_some() { "a playbook that it lies inside" } else { "exactly it" };
         lines.push(format!(
             "Grant {} ({}): {} signed {what} before a credential was asked for, with keys of the trust file; its rule ({}) is satisfied, and none of them asked for it or owns its agents.",
             grant.id,
@@ -183,7 +186,8 @@ pub(super) fn does_not_prove(facts: &Facts<'_>) -> Vec<String> {
             "That everybody was shown the same log: no witness of the trust file cosigned it, so a broker whose log key was stolen could have made another one for you.".into(),
         );
     }
-    let last = case.events.iter().filter(|at| at.event.run.is_some()).map(|at| at.index).max().unwrap_or_default();
+    let last =
+        case.events.iter().filter(|at| at.event.run.is_some()).map(|at| at.index).max().unwrap_or_default();
     lines.push(format!(
         "That nothing happened in the run after entry {last}: a later pack may show more, never less."
     ));
@@ -196,7 +200,10 @@ pub(super) fn does_not_prove(facts: &Facts<'_>) -> Vec<String> {
         .map(|one| one.sealed.grant().id.to_string())
         .collect();
     if !open.is_empty() {
-        lines.push(format!("How the credential of {} ended: the log up to here does not say.", open.join(", ")));
+        lines.push(format!(
+            "How the credential of {} ended: the log up to here does not say.",
+            open.join(", ")
+        ));
     }
     if !uses.is_empty() {
         lines.push(
@@ -212,7 +219,9 @@ pub(super) fn does_not_prove(facts: &Facts<'_>) -> Vec<String> {
         .filter(|at| at.event.is(E::LeaseIntent) && at.event.fact_text("phase") != Some("execute"))
         .count();
     if phases > 0 {
-        lines.push(format!("What the {phases} credentials for observing and deciding allowed: nobody signs those."));
+        lines.push(format!(
+            "What the {phases} credentials for observing and deciding allowed: nobody signs those."
+        ));
     }
     if uses.iter().any(|one| one.sealed.grant().decision.playbook.is_some()) {
         lines.push(
@@ -233,7 +242,9 @@ pub(super) fn does_not_prove(facts: &Facts<'_>) -> Vec<String> {
     }
     match erased(case) {
         0 => {}
-        count => lines.push(format!("What {count} erased texts said; that they were there, and when, is proved.")),
+        count => {
+            lines.push(format!("What {count} erased texts said; that they were there, and when, is proved."))
+        }
     }
     lines.push("That the trust file is right: compare its keys with the people they belong to.".into());
     lines
