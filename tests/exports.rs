@@ -1,6 +1,8 @@
 //! Copies of the log: at least once, in order, resumed by index, and never in the way of issuance or of one another.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod broker;
+mod process;
 mod receiver;
 mod world;
 
@@ -13,6 +15,8 @@ use phasebroker::exports::file::LineFile;
 use phasebroker::exports::syslog::{Address, Syslog};
 use phasebroker::exports::webhook::{Body, Webhook};
 use phasebroker::exports::{Post, SecretHeader};
+use process::caller::Work;
+use process::place::Place;
 use receiver::{Receiver, until};
 use serde_json::{Value, json};
 use tokio::io::AsyncReadExt;
@@ -250,4 +254,38 @@ async fn a_syslog_over_tcp_gets_octet_counted_messages_and_a_new_connection_when
     let (mut stream, _) = listener.accept().await.unwrap();
     assert_eq!(framed(&mut stream).await["unmapped"]["index"], first);
     sink.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_program_copies_its_log_to_every_sink_of_its_configuration_through_a_restart() {
+    let place = Place::new(None);
+    let receiver = Receiver::start(200).await;
+    let written = std::fs::read_to_string(place.path("broker.toml")).unwrap();
+    let mut config: Value = toml::from_str(&written).unwrap();
+    config["exports"] = json!([
+        {"name": "file", "kind": "file", "path": "events.jsonl", "from_start": true},
+        {"name": "hook", "kind": "webhook", "url": receiver.url, "from_start": true},
+        {"name": "out", "kind": "stdout", "from_start": true},
+    ]);
+    place.write("broker.toml", &config);
+    let running = place.serve().await;
+    let it = place.approved(Work::jwt(300)).await;
+    running.stop().await;
+    let running = place.serve().await;
+    place.claim(&it).await.map(drop).unwrap();
+    running.stop().await;
+    let file = lines(&place.path("events.jsonl"));
+    let all: Vec<u64> = (0..file.len() as u64).collect();
+    assert_eq!(indices(&file), all, "each once, in order: both ends were orderly");
+    assert_eq!(receiver.objects(), file);
+    let log = place.log();
+    let out: Vec<Value> = log
+        .lines()
+        .filter(|line| line.starts_with("{\"activity_id\""))
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(out, file);
+    let released = file.iter().filter(|object| object["metadata"]["event_code"] == "lease.released");
+    let execute = released.map(|object| object["privileges"][0].as_str().unwrap().to_owned()).last();
+    assert_eq!(execute.as_deref(), Some("phase:execute"));
 }

@@ -47,6 +47,8 @@ pub struct SecurityEvent {
     pub harmless: bool,
     /// Names this token among all of all transmitters.
     pub id: Digest,
+    /// When its transmitter made it.
+    pub issued_at: Timestamp,
     /// From when on it would be refused for its age alone.
     until: Timestamp,
 }
@@ -186,6 +188,11 @@ impl Authn {
         }
     }
 
+    /// Whether a former life of this process may have acted upon it: only the ledger knows.
+    pub fn may_be_known(&self, event: &SecurityEvent) -> bool {
+        event.issued_at < self.guard.started_at()
+    }
+
     /// It could not be acted upon: it may come again.
     pub fn not_used(&self, event: &SecurityEvent, now: Timestamp) {
         self.transmitters.used.take(&event.id, now);
@@ -235,6 +242,7 @@ impl Transmitter {
             },
             (Some(_), None) => return invalid("`sub_id` is missing".into()),
         };
+        let issued_at = claims.iat;
         let id = Digest::tagged("phasebroker-set-v1", format!("{}\0{}", claims.iss, claims.jti).as_bytes());
         let harmless = kind.is_none_or(|kind| is_harmless(kind, &said));
         Ok(SecurityEvent {
@@ -245,6 +253,7 @@ impl Transmitter {
             subject,
             harmless,
             id,
+            issued_at,
             until,
         })
     }

@@ -19,9 +19,14 @@ use crate::domain::principal::{Actor, AgentSlug, PersonSlug};
 use crate::domain::security_event::SignalKind;
 use crate::domain::stop::StopTarget;
 use crate::domain::time::Timestamp;
+use crate::ledger::events::ReadEvent;
 
 /// For so long a signature may be on its way, seconds: its `iat` differs from its receipt by no more.
 const ON_ITS_WAY_SECONDS: i64 = 120;
+
+/// Events looked at in one reading, and how many readings look for a signal that a former life may have heard.
+const LOOKED_AT_ONCE: u64 = 1_000;
+const LOOK_BACK: usize = 100;
 
 /// A security event of a configured transmitter, verified and not seen before.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -111,6 +116,31 @@ impl Broker {
                 }
             }
         }
+    }
+
+    /// Whether a signal of this token was recorded since it was made: what a former life of the broker acted upon is not
+    /// acted upon again. Looks back over a bounded number of events; what lies further back counts as not heard.
+    pub async fn has_heard(&self, id: &Digest, since: Timestamp) -> Result<bool, Refusal> {
+        let failed = |error| self.gate.store_failed(&error);
+        let mut end = in_time(self.store.head()).await.map_err(failed)?.size;
+        for _ in 0..LOOK_BACK {
+            let from = end.saturating_sub(LOOKED_AT_ONCE);
+            let count = u32::try_from(end - from).unwrap_or(u32::MAX);
+            let events = in_time(self.store.events(None, from, count)).await.map_err(failed)?;
+            let read: Vec<ReadEvent> =
+                events.iter().filter_map(|event| ReadEvent::parse(&event.bytes).ok()).collect();
+            let heard = |event: &ReadEvent| {
+                event.is(EventKind::SignalReceived) && event.fact_digest("set").as_ref() == Some(id)
+            };
+            if read.iter().any(heard) {
+                return Ok(true);
+            }
+            end = from;
+            if end == 0 || read.first().is_none_or(|oldest| oldest.at < since) {
+                return Ok(false);
+            }
+        }
+        Ok(false)
     }
 
     /// A token was refused: told in the log and counted, and, of a transmitter that signed it, recorded within limits.

@@ -92,6 +92,16 @@ pub(super) async fn push(State(app): State<Arc<App>>, request: Request) -> Respo
         Ok(true) => {}
     }
     let Some(kind) = event.kind else { return StatusCode::ACCEPTED.into_response() };
+    if app.authn.may_be_known(&event) {
+        match app.broker.has_heard(&event.id, event.issued_at).await {
+            Ok(false) => {}
+            Ok(true) => return StatusCode::ACCEPTED.into_response(),
+            Err(refusal) => {
+                app.authn.not_used(&event, now);
+                return Problem::from(refusal).into_response();
+            }
+        }
+    }
     let signal = Signal {
         transmitter: event.transmitter.clone(),
         people: event.people,
