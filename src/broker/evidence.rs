@@ -46,8 +46,9 @@ impl Broker {
         }
         let issuer = self.settings.issuer.clone();
         let checkpoint = checkpoint.cosigned_note();
-        build(Parts { run, issuer, checkpoint, events: proved, grants, administrations })
-            .map_err(|why| Refusal::new(Code::BadRequest, format!("the run has too much for one file: {why}")))
+        build(Parts { run, issuer, checkpoint, events: proved, grants, administrations }).map_err(|why| {
+            Refusal::new(Code::BadRequest, format!("the run has too much for one file: {why}"))
+        })
     }
 
     async fn recorded(&self, of: RecordedOf) -> Result<Vec<RecordedEvent>, Refusal> {
@@ -108,7 +109,8 @@ mod tests {
     }
 
     fn chosen(last: u64) -> Option<u64> {
-        let kept = vec![checkpoint(9, 0), checkpoint(7, 1), checkpoint(6, 2), checkpoint(5, 2), checkpoint(2, 3)];
+        let kept =
+            vec![checkpoint(9, 0), checkpoint(7, 1), checkpoint(6, 2), checkpoint(5, 2), checkpoint(2, 3)];
         best(kept, last).map(|checkpoint| checkpoint.size)
     }
 

@@ -190,7 +190,8 @@ fn directory(document: &TrustDocument) -> Result<Directory, Vec<DirectoryError>>
             groups.entry(group.clone()).or_default().people.insert(slug.clone());
         }
         let name = person.name.clone().unwrap_or_else(|| slug.to_string());
-        people.insert(slug.clone(), Person { name, roles: [Role::Approver].into(), keys: person.keys.clone() });
+        people
+            .insert(slug.clone(), Person { name, roles: [Role::Approver].into(), keys: person.keys.clone() });
     }
     // An owner need not be an approver; without keys and roles such a person signs nothing.
     for owner in document.agents.values() {
@@ -230,19 +231,11 @@ mod tests {
             roles: roles.iter().copied().collect(),
             keys: vec![EnrolledKey { jwk: key(), custody: Custody::Passkey }],
         };
-        let agent = Agent {
-            owner: slug("olga"),
-            groups: [].into(),
-            keys: vec![key()],
-            workloads: [].into(),
-        };
+        let agent = Agent { owner: slug("olga"), groups: [].into(), keys: vec![key()], workloads: [].into() };
         let nested = Group { people: [].into(), groups: [slug("on-call")].into() };
         Directory::check(DirectoryDocument {
-            people: [
-                (slug("alice"), person(&[Role::Approver])),
-                (slug("olga"), person(&[Role::Auditor])),
-            ]
-            .into(),
+            people: [(slug("alice"), person(&[Role::Approver])), (slug("olga"), person(&[Role::Auditor]))]
+                .into(),
             groups: [
                 (slug("on-call"), Group { people: [slug("alice"), slug("olga")].into(), groups: [].into() }),
                 (slug("everyone"), nested),

@@ -15,9 +15,6 @@ use crate::ledger::trust::{NamedKey, Trust};
 const HEADER: [&str; 4] = ["person", "counts for", "key", "kept as"];
 
 /// Arguments of `audit trust`.
-///
-/// Run it once on the broker's host. Then compare the keys with the people they belong to, by eye, and keep the file
-/// where the broker cannot write: whoever can change it decides what is believed.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The broker's configuration.
@@ -35,8 +32,9 @@ pub fn run(args: &Args, output: Output) -> anyhow::Result<ExitCode> {
     match &args.out {
         None => crate::cli::terminal::say(&format!("{}\n", String::from_utf8(bytes)?))?,
         Some(path) => {
-            std::fs::write(path, &bytes)
-                .map_err(|error| Exit::Refused.because(format!("cannot write {}: {error}", path.display())))?;
+            std::fs::write(path, &bytes).map_err(|error| {
+                Exit::Refused.because(format!("cannot write {}: {error}", path.display()))
+            })?;
             let value: Value = serde_json::from_slice(&bytes)?;
             output.print(&value, || {
                 format!(
@@ -67,7 +65,12 @@ fn people(trust: &Trust) -> String {
     let rows = trust.document().people.iter().flat_map(|(slug, person)| {
         let groups: Vec<&str> = person.groups.iter().map(|group| group.as_str()).collect();
         person.keys.iter().map(move |key| {
-            vec![slug.to_string(), groups.join(", "), key.jwk.thumbprint().to_string(), key.custody.to_string()]
+            vec![
+                slug.to_string(),
+                groups.join(", "),
+                key.jwk.thumbprint().to_string(),
+                key.custody.to_string(),
+            ]
         })
     });
     table(&HEADER, rows)

@@ -45,7 +45,8 @@ impl<'a> Case<'a> {
                 Ok(event) => {
                     // What it does to a grant or a lease nobody here can tell; what else it says is not checked anyway.
                     if event.kind.known().is_none() && weighs(event.kind.name()) {
-                        bad_events.push(format!("entry {}: this version knows no `{}`", entry.index, event.kind));
+                        bad_events
+                            .push(format!("entry {}: this version knows no `{}`", entry.index, event.kind));
                     }
                     events.push(At { index: entry.index, event });
                 }

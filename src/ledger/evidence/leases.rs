@@ -20,8 +20,7 @@ use crate::domain::time::Timestamp;
 /// Seconds by which a deadline may lie beyond the work that was signed: clocks tick in whole seconds.
 const DEADLINE_SLACK_SECONDS: i64 = 2;
 /// What ends a grant before it is claimed.
-const ENDINGS: [EventKind; 3] =
-    [EventKind::GrantDenied, EventKind::GrantCancelled, EventKind::GrantLapsed];
+const ENDINGS: [EventKind; 3] = [EventKind::GrantDenied, EventKind::GrantCancelled, EventKind::GrantLapsed];
 
 /// An intent to mint for the execute phase, with the grant it names.
 pub(super) struct Use<'c> {
@@ -42,7 +41,8 @@ pub(super) fn uses<'c>(case: &'c Case<'_>) -> (Vec<Use<'c>>, Vec<String>) {
             continue;
         }
         let Some(sealed) = event.grant.and_then(|id| case.grants.get(&id)) else {
-            problems.push(format!("event {}: a credential for work under no grant of this pack", intent.index));
+            problems
+                .push(format!("event {}: a credential for work under no grant of this pack", intent.index));
             continue;
         };
         let grant = sealed.grant();
@@ -53,9 +53,10 @@ pub(super) fn uses<'c>(case: &'c Case<'_>) -> (Vec<Use<'c>>, Vec<String>) {
         let listed = event.fact_list("approvals");
         let mut approvals = counting(case, source, intent.index);
         approvals.retain(|(_, approval)| listed.contains(&approval.claims.jti.to_string().as_str()));
-        let deadline = event.fact_digest("sent").zip(event.fact_number("not_after")).and_then(|(sent, until)| {
-            deadline_in(sent, grant.time.lease, &grant.credential, Timestamp::from_seconds(until))
-        });
+        let deadline =
+            event.fact_digest("sent").zip(event.fact_number("not_after")).and_then(|(sent, until)| {
+                deadline_in(sent, grant.time.lease, &grant.credential, Timestamp::from_seconds(until))
+            });
         uses.push(Use { intent, sealed, approvals, deadline });
     }
     (uses, problems)
@@ -68,7 +69,8 @@ pub(super) fn authority(case: &Case<'_>, uses: &[Use<'_>], mut problems: Vec<Str
         problems.extend(names(one).into_iter().map(|why| format!("event {index}: {why}")));
         problems.extend(signed(case, one).err().map(|why| format!("event {index}: {why}")));
     }
-    let found = "every credential for work was minted after its grant was signed, for its claimant and in its time";
+    let found =
+        "every credential for work was minted after its grant was signed, for its claimant and in its time";
     Check::or_absent("authority", problems, uses.len(), found, "no credential for work was asked for")
 }
 
@@ -126,9 +128,13 @@ fn signed(case: &Case<'_>, one: &Use<'_>) -> Result<(), String> {
     let missing = outstanding(rule, &approvals, one.sealed, &[case.trust.directory()]);
     if !missing.is_satisfied() {
         let missing: Vec<String> = missing.0.iter().map(|(group, n)| format!("{n} of {group}")).collect();
-        return Err(format!("the signatures do not satisfy the rule {rule}; missing: {}", missing.join(", ")));
+        return Err(format!(
+            "the signatures do not satisfy the rule {rule}; missing: {}",
+            missing.join(", ")
+        ));
     }
-    let approved = case.about(grant.id, &[EventKind::GrantApproved]).filter(|at| at.index < intent.index).last();
+    let approved =
+        case.about(grant.id, &[EventKind::GrantApproved]).filter(|at| at.index < intent.index).last();
     let approved = approved.ok_or("no event before it says that the rule was satisfied")?;
     let until = approved.event.at.plus(i64::from(grant.time.claim_seconds));
     match until.has_passed(intent.event.at) {
@@ -198,7 +204,7 @@ pub(super) fn deadline(uses: &[Use<'_>]) -> Check {
             None => problems.push(format!("event {}: it has no deadline", one.intent.index)),
         }
     }
-    let found = "every credential for work ended by itself within the time that was signed";
+    let found = "every credential for work is useless by itself within the time that was signed";
     Check::or_absent("deadline", problems, uses.len(), found, "no credential for work was asked for")
 }
 
@@ -245,8 +251,12 @@ pub(super) fn life(case: &Case<'_>) -> Check {
 
 /// Whether the end of every credential that existed is there.
 pub(super) fn end(case: &Case<'_>) -> Check {
-    let all: BTreeSet<LeaseId> =
-        case.events.iter().filter(|at| at.event.is(EventKind::LeaseIntent)).filter_map(|at| at.event.lease).collect();
+    let all: BTreeSet<LeaseId> = case
+        .events
+        .iter()
+        .filter(|at| at.event.is(EventKind::LeaseIntent))
+        .filter_map(|at| at.event.lease)
+        .collect();
     let over = |lease: &LeaseId| {
         [EventKind::LeaseEnded, EventKind::LeaseRefused]
             .iter()

@@ -110,7 +110,11 @@ pub(super) fn chain(case: &Case<'_>) -> Check {
         problems.push("`entries`: the pack has no event of the run".into());
     }
     let last = last.unwrap_or_default();
-    Check::of("chain", problems, format!("{count} events of the run up to entry {last}, none missing between"))
+    Check::of(
+        "chain",
+        problems,
+        format!("{count} events of the run up to entry {last}, none missing between"),
+    )
 }
 
 /// Whether each text is the one its event binds.
@@ -121,7 +125,8 @@ pub(super) fn texts(case: &Case<'_>) -> Check {
             problems.push(format!("texts.{place} (`{}` of entry {}): {why}", text.name, text.index));
         }
         if case.pack.texts.iter().take(place).any(|one| one.index == text.index && one.name == text.name) {
-            problems.push(format!("texts.{place} (`{}` of entry {}): it is there twice", text.name, text.index));
+            problems
+                .push(format!("texts.{place} (`{}` of entry {}): it is there twice", text.name, text.index));
         }
     }
     let there = case.pack.texts.len();

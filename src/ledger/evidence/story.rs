@@ -39,6 +39,9 @@ fn what(case: &Case<'_>, at: &At) -> Option<String> {
     let execute = event.fact_text("phase") == Some("execute")
         || event.grant.is_some_and(|grant| case.grants.contains_key(&grant));
     let actor = &event.actor;
+    // As people compared it before they signed.
+    let code = event.grant.and_then(|id| case.grants.get(&id)).map(|sealed| sealed.digest().short_code());
+    let it = code.unwrap_or_else(|| "it".to_owned());
     Some(match event.kind.known()? {
         E::RunOpened => format!(
             "{actor} opened the run in {} for {}{}",
@@ -51,20 +54,22 @@ fn what(case: &Case<'_>, at: &At) -> Option<String> {
             format!("{actor} signed the playbook, with key {} kept as {}", text("key"), text("custody"))
         }
         E::ApprovalReceived => format!(
-            "{actor} SIGNED it {} s after it was sealed, with key {} kept as {}",
+            "{actor} SIGNED {it} {} s after it was sealed, with key {} kept as {}",
             event.fact_number("seconds_to_sign").unwrap_or_default(),
             text("key"),
             text("custody")
         ),
-        E::GrantDenied => format!("{actor} DENIED it{}", quoted(case, at, "reason")),
-        E::ApprovalWithdrawn => format!("{actor} took the signature back{}", quoted(case, at, "reason")),
-        E::GrantCancelled => format!("{actor} cancelled it"),
-        E::GrantLapsed => "nobody used it in time; it lapsed".into(),
+        E::GrantDenied => format!("{actor} DENIED {it}{}", quoted(case, at, "reason")),
+        E::ApprovalWithdrawn => {
+            format!("{actor} took the signature of {it} back{}", quoted(case, at, "reason"))
+        }
+        E::GrantCancelled => format!("{actor} cancelled {it}"),
+        E::GrantLapsed => format!("nobody used {it} in time; it lapsed"),
         E::AdministrationSealed => format!("{actor} proposed a playbook: {}", text("subject")),
         E::PlaybookSigned => format!("the playbook {} came in force", text("name")),
-        E::BreakGlassAsked => format!("{actor} asked people to sign past the policy (break glass)"),
+        E::BreakGlassAsked => format!("{actor} asked people to sign {it} past the policy (break glass)"),
         E::LeaseIntent if execute => format!(
-            "{actor} claimed it: a credential of {} for {}, useless from {} on",
+            "{actor} claimed {it}: a credential of {} for {}, useless from {} on",
             text("provider"),
             text("target"),
             until("not_after")
@@ -74,9 +79,15 @@ fn what(case: &Case<'_>, at: &At) -> Option<String> {
         E::LeaseReleased if execute => "the credential left the broker".into(),
         E::LeaseEnded if execute => {
             let outcome = event.fact_text("outcome").map(|outcome| format!(", the agent says: {outcome}"));
-            format!("{actor} ENDED it ({}{})", text("reason"), outcome.unwrap_or_default())
+            format!(
+                "{actor} ENDED the credential of {it} ({}{})",
+                text("reason"),
+                outcome.unwrap_or_default()
+            )
         }
-        E::RevocationDone => format!("the provider took the early end, in force by {}", until("effective_by")),
+        E::RevocationDone => {
+            format!("the provider took the early end, in force by {}", until("effective_by"))
+        }
         E::RevocationFailed => format!("ending it early failed ({})", text("why")),
         E::RevocationOutlived => "its own end came before the provider took the early one".into(),
         E::Stopped => format!("{actor} stopped it"),
@@ -102,13 +113,14 @@ fn asked(case: &Case<'_>, at: &At) -> String {
         (false, None) => format!("must sign: {}", grant.decision.rule),
     };
     format!(
-        "{} asked for: {} ({} in {}: {}), grant {}; {signers}",
+        "{} asked for: {} ({} in {}: {}), grant {}, short code {}; {signers}",
         event.actor,
         grant.action.summary,
         grant.action.action_type,
         grant.environment,
         parameters.join(", "),
-        grant.id
+        grant.id,
+        sealed.digest().short_code()
     )
 }
 
@@ -150,7 +162,8 @@ pub(super) fn proves(facts: &Facts<'_>) -> Vec<String> {
     for one in *uses {
         let grant = one.sealed.grant();
         let people: Vec<String> = one.approvals.iter().map(|(_, a)| a.claims.iss.to_string()).collect();
-        let what = if grant.decision.playbook.is_some() { "a playbook that it lies inside" } else { "exactly it" };
+        let what =
+            if grant.decision.playbook.is_some() { "a playbook that it lies inside" } else { "exactly it" };
         lines.push(format!(
             "Grant {} ({}): {} signed {what} before a credential was asked for, with keys of the trust file; its rule ({}) is satisfied, and none of them asked for it or owns its agents.",
             grant.id,
@@ -183,7 +196,8 @@ pub(super) fn does_not_prove(facts: &Facts<'_>) -> Vec<String> {
             "That everybody was shown the same log: no witness of the trust file cosigned it, so a broker whose log key was stolen could have made another one for you.".into(),
         );
     }
-    let last = case.events.iter().filter(|at| at.event.run.is_some()).map(|at| at.index).max().unwrap_or_default();
+    let last =
+        case.events.iter().filter(|at| at.event.run.is_some()).map(|at| at.index).max().unwrap_or_default();
     lines.push(format!(
         "That nothing happened in the run after entry {last}: a later pack may show more, never less."
     ));
@@ -196,7 +210,10 @@ pub(super) fn does_not_prove(facts: &Facts<'_>) -> Vec<String> {
         .map(|one| one.sealed.grant().id.to_string())
         .collect();
     if !open.is_empty() {
-        lines.push(format!("How the credential of {} ended: the log up to here does not say.", open.join(", ")));
+        lines.push(format!(
+            "How the credential of {} ended: the log up to here does not say.",
+            open.join(", ")
+        ));
     }
     if !uses.is_empty() {
         lines.push(
@@ -212,7 +229,9 @@ pub(super) fn does_not_prove(facts: &Facts<'_>) -> Vec<String> {
         .filter(|at| at.event.is(E::LeaseIntent) && at.event.fact_text("phase") != Some("execute"))
         .count();
     if phases > 0 {
-        lines.push(format!("What the {phases} credentials for observing and deciding allowed: nobody signs those."));
+        lines.push(format!(
+            "What the {phases} credentials for observing and deciding allowed: nobody signs those."
+        ));
     }
     if uses.iter().any(|one| one.sealed.grant().decision.playbook.is_some()) {
         lines.push(
@@ -233,7 +252,9 @@ pub(super) fn does_not_prove(facts: &Facts<'_>) -> Vec<String> {
     }
     match erased(case) {
         0 => {}
-        count => lines.push(format!("What {count} erased texts said; that they were there, and when, is proved.")),
+        count => {
+            lines.push(format!("What {count} erased texts said; that they were there, and when, is proved."))
+        }
     }
     lines.push("That the trust file is right: compare its keys with the people they belong to.".into());
     lines

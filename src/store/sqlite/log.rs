@@ -3,7 +3,9 @@
 use async_trait::async_trait;
 
 use super::{SqliteStore, checkpoints, prune, recorded, tree, verify};
-use crate::broker::ports::{Cosigned, Damage, Log, PruneEvent, Pruned, RecordedEvent, RecordedOf, StoreError, StoredCheckpoint};
+use crate::broker::ports::{
+    Cosigned, Damage, Log, PruneEvent, Pruned, RecordedEvent, RecordedOf, StoreError, StoredCheckpoint,
+};
 use crate::domain::digest::Digest;
 use crate::domain::time::Timestamp;
 
