@@ -1,6 +1,6 @@
 //! phasebroker: a just-in-time credential broker for agent execution phases.
 //! Modules in arrow order: `domain <- catalog, policy, authn, ledger <- guardrails <- broker (+ ports) <- http <- cli`;
-//! `store` and `providers` implement `broker::ports`; nothing else reaches sideways.
+//! `store`, `providers` and `exports` implement `broker::ports`; nothing else reaches sideways.
 
 pub mod authn;
 pub mod broker;
@@ -8,6 +8,7 @@ pub mod catalog;
 pub mod cli;
 pub mod config;
 pub mod domain;
+pub mod exports;
 pub mod guardrails;
 pub mod http;
 pub mod ledger;

@@ -131,6 +131,12 @@ impl<'a> Assertion<'a> {
         self.typ.as_deref().is_none_or(|typ| allowed.contains(&typ))
     }
 
+    /// Whether `typ` is exactly this, or its long form with `application/` (RFC 7515 section 4.1.9).
+    pub fn is_typ(&self, wanted: &str) -> bool {
+        let typ = self.typ.as_deref().unwrap_or_default();
+        typ.strip_prefix("application/").unwrap_or(typ) == wanted
+    }
+
     /// Verifies the signature under `key`, which is good for exactly this assertion's algorithm.
     pub fn verify_signature(&self, key: &DecodingKey) -> Result<(), AuthnError> {
         // The library checks the signature only: its time checks read a clock of their own, and its checks of

@@ -12,6 +12,7 @@ pub mod person;
 pub mod replay;
 pub mod resource;
 pub mod token;
+pub mod transmitter;
 
 use std::collections::BTreeMap;
 
@@ -22,6 +23,7 @@ use dpop::Nonces;
 use jwks::{Issuer, IssuerSettings, JwksError};
 use replay::{Burn, ReplayError, ReplayGuard};
 use resource::ResourceServer;
+use transmitter::Transmitters;
 
 /// How far ahead of the broker's clock an `iat` or `nbf` may lie, in seconds.
 pub const CLOCK_SKEW_SECONDS: i64 = 5;
@@ -141,6 +143,7 @@ pub struct Authn {
     resources: Vec<ResourceServer>,
     guard: ReplayGuard,
     nonces: Nonces,
+    transmitters: Transmitters,
 }
 
 impl Authn {
@@ -160,6 +163,7 @@ impl Authn {
             resources: settings.resources,
             guard: ReplayGuard::new(settings.started_at),
             nonces: Nonces::default(),
+            transmitters: Transmitters::default(),
         })
     }
 
@@ -171,7 +175,7 @@ impl Authn {
     /// Reads the JWKS files again; on a mistake every issuer keeps the keys it has.
     pub fn reload(&self) -> Result<(), JwksError> {
         let mut read = Vec::new();
-        for issuer in self.issuers.values() {
+        for issuer in self.issuers.values().chain(self.transmitters.issuers()) {
             read.push((issuer, issuer.read_file()?));
         }
         for (issuer, keys) in read {

@@ -75,6 +75,11 @@ impl ReplayGuard {
         Self { started_at, shards: std::array::from_fn(|_| ExpiringSet::new(capacity.div_ceil(SHARDS))) }
     }
 
+    /// What was signed before this instant may have been used in a former life.
+    pub fn started_at(&self) -> Timestamp {
+        self.started_at
+    }
+
     /// Uses it up, or says why not.
     pub fn burn(&self, burn: &Burn<'_>, now: Timestamp) -> Result<(), ReplayError> {
         if !(MIN_JTI_BYTES..=MAX_JTI_BYTES).contains(&burn.jti.len())

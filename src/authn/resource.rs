@@ -1,4 +1,4 @@
-//! Resource servers: a client assertion by a registered key, for introspection and nothing else.
+//! Resource servers: a client assertion by a registered key, for introspection and for polling, and nothing else.
 
 use super::assertion::Assertion;
 use super::{Authn, AuthnError};
@@ -22,8 +22,13 @@ pub struct ResourceLogin {
 }
 
 impl Authn {
-    /// Checks a resource server's client assertion (RFC 7523) and uses it up.
-    pub fn resource_login(&self, assertion: &str, now: Timestamp) -> Result<ResourceLogin, AuthnError> {
+    /// Checks a resource server's client assertion (RFC 7523) at the endpoint `path`, and uses it up.
+    pub fn resource_login(
+        &self,
+        assertion: &str,
+        path: &str,
+        now: Timestamp,
+    ) -> Result<ResourceLogin, AuthnError> {
         let parsed = Assertion::parse(assertion)?;
         let found = self.resources.iter().find_map(|server| {
             let key = server.keys.iter().find(|key| key.thumbprint().to_string() == parsed.kid())?;
@@ -31,7 +36,7 @@ impl Authn {
         });
         let (server, key) =
             found.ok_or_else(|| AuthnError::refused("`kid` is no key of a registered resource server"))?;
-        let audiences = [self.issuer.clone(), format!("{}/introspect", self.issuer)];
+        let audiences = [self.issuer.clone(), format!("{}{path}", self.issuer)];
         parsed.verify_registered(key)?;
         let claims = parsed.client_claims(&server.audience, &audiences, now)?;
         self.burn(&claims.burn(&server.audience), now)?;
@@ -53,7 +58,7 @@ mod tests {
             "aud": format!("{ISSUER}/introspect"), "iat": NOW.seconds(), "exp": NOW.plus(60).seconds(),
             "jti": "resource-1"});
         let login = |claims: &serde_json::Value, key| {
-            f.authn.resource_login(&token(&header, &claims.to_string(), key), NOW)
+            f.authn.resource_login(&token(&header, &claims.to_string(), key), "/introspect", NOW)
         };
         assert_eq!(login(&claims, &f.resource).unwrap().audience, "https://api.test");
         assert!(login(&claims, &f.resource).is_err(), "used already");

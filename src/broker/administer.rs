@@ -7,9 +7,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::Broker;
-use super::approve::{
-    AnswerTaken, Answered, RETRIES, check_reason, next_state, received, received_event, refusal,
-};
+use super::approve::{AnswerTaken, Answered, RETRIES, check_reason, next_state, received, received_event};
 use super::grants::{ApprovalLine, GrantDocument, active, line_of, view};
 use super::ports::{AdministrationChange, AdministrationRecord, ChangeRefused, SealRefused};
 use super::refusal::{Code, Refusal};
@@ -173,8 +171,7 @@ impl Broker {
             let known = received(&record.approvals, &answered.token, &signed, &rules.directory);
             let approval = match known {
                 Some(known) => known.clone(),
-                None => Approval::verify(&answered.token, signed.clone(), &rules.directory, now)
-                    .map_err(refusal)?,
+                None => self.verified(&answered.token, signed.clone(), &rules.directory, now)?,
             };
             check_reason(&approval, answered.reason.as_deref())?;
             let Some((state, approvals)) = next_state(record.state, &record.approvals, &approval)? else {

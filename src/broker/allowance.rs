@@ -157,6 +157,7 @@ mod tests {
         allowances.suggestion(&"idle".parse().unwrap(), NOW).unwrap();
         allowances.observation(&busy, NOW).unwrap();
         allowances.look(&busy, NOW).unwrap();
+        allowances.step(&busy, NOW).unwrap();
         assert!(allowances.suggestion(&busy, NOW.plus(59)).is_err());
         allowances.suggestion(&busy, NOW.plus(60)).unwrap();
     }

@@ -106,8 +106,7 @@ impl Broker {
             let signed = Signable::from(&record.sealed);
             let approval = match received(&record.approvals, &answered.token, &signed, &rules.directory) {
                 Some(known) => known.clone(),
-                None => Approval::verify(&answered.token, &record.sealed, &rules.directory, now)
-                    .map_err(refusal)?,
+                None => self.verified(&answered.token, &record.sealed, &rules.directory, now)?,
             };
             check_reason(&approval, answered.reason.as_deref())?;
             let (state, approvals) = match next_state(record.state, &record.approvals, &approval)? {

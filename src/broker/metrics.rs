@@ -10,6 +10,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
+use super::exporting::counts::Exports;
 use super::refusal::Code;
 use crate::domain::phase::Phase;
 use crate::domain::plan::ProviderKind;
@@ -57,6 +58,7 @@ pub struct Metrics {
     overdue_reviews: Count,
     store_bytes: Count,
     notices: Family<Labels<1>, Counter<u64, AtomicU64>>,
+    exports: Exports,
     published: Count,
     witnessed_age: Count,
     witness_failures: Family<[(&'static str, String); 1], Counter<u64, AtomicU64>>,
@@ -98,6 +100,7 @@ impl Metrics {
             overdue_reviews: Gauge::default(),
             store_bytes: Gauge::default(),
             notices: Family::default(),
+            exports: Exports::default(),
             published: Gauge::default(),
             witnessed_age: Gauge::default(),
             witness_failures: Family::default(),
@@ -170,6 +173,7 @@ impl Metrics {
             self.witness_failures.clone(),
         );
         r.register("notices", "Notices to people, by what became of them", self.notices.clone());
+        self.exports.register(r);
     }
 
     /// A credential was released.
@@ -250,6 +254,10 @@ impl Metrics {
     /// A configured witness did not cosign.
     pub fn witness_failed(&self, witness: &str) {
         self.witness_failures.get_or_create(&[("witness", witness.to_owned())]).inc();
+    }
+
+    pub(super) fn exports(&self) -> &Exports {
+        &self.exports
     }
 
     /// OpenMetrics text.

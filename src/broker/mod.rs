@@ -15,6 +15,7 @@ mod covering;
 mod drafts;
 pub mod end;
 mod evidence;
+pub mod exporting;
 pub mod freeze;
 pub mod frozen;
 pub mod gate;
@@ -47,6 +48,7 @@ pub mod revoke;
 pub mod rules;
 pub mod runs;
 mod seal;
+pub mod signals;
 mod signers;
 pub mod start;
 pub mod steps;
@@ -68,6 +70,7 @@ use crate::domain::id::{GrantId, ReviewId};
 use crate::domain::plan::ProviderKind;
 use crate::domain::token::TokenSigner;
 use allowance::{AgentAllowances, Allowance};
+use exporting::polls::Polls;
 use frozen::Frozen;
 use gate::Gate;
 use live::LiveLeases;
@@ -80,6 +83,7 @@ use publish::Ledger;
 use recall::HeldReplies;
 use reserved::ReservedKeys;
 use rules::Rules;
+use signals::Signalled;
 use waits::Waits;
 
 /// What an operator sets.
@@ -154,6 +158,8 @@ pub struct Broker {
     failed_logins: [Allowance; 2],
     allowances: AgentAllowances,
     waits: Waits,
+    polls: Polls,
+    signalled: Signalled,
     reloading: tokio::sync::Mutex<()>,
     /// The store is behind, or damaged: nothing is issued on it, and its head is never called the newest.
     distrusted: AtomicBool,

@@ -50,6 +50,11 @@ pub enum BadLedger {
 pub const DEFAULT_KEEP_DAYS: u32 = 400;
 
 impl Ledger {
+    /// Its base name.
+    pub fn name(&self) -> &str {
+        self.log.name()
+    }
+
     /// A log without witnesses, under the defaults.
     pub fn unwitnessed(name: &str, key: SigningKey) -> Result<Self, BadLedger> {
         Self::new(name, key, Vec::new(), 0, 0, DEFAULT_KEEP_DAYS)

@@ -8,6 +8,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 
 use super::allowance::{AgentAllowances, Allowance, FAILED_LOGINS, PER_CALLER, PER_GRANT, PER_NAMED};
+use super::exporting::polls::Polls;
 use super::frozen::Frozen;
 use super::gate::Gate;
 use super::live::LiveLeases;
@@ -19,6 +20,7 @@ use super::recall::HeldReplies;
 use super::record::end_change;
 use super::refusal::{Code, Refusal};
 use super::reserved::ReservedKeys;
+use super::signals::Signalled;
 use super::stop::UnfinishedStop;
 use super::waits::Waits;
 use super::{Broker, Parts};
@@ -146,6 +148,8 @@ impl Broker {
             failed_logins: [Allowance::new(PER_NAMED), Allowance::new(FAILED_LOGINS)],
             allowances: AgentAllowances::default(),
             waits,
+            polls: Polls::default(),
+            signalled: Signalled::default(),
             reloading: tokio::sync::Mutex::new(()),
             distrusted: AtomicBool::new(distrusted),
             ledger: parts.ledger,

@@ -24,9 +24,11 @@ pub mod render;
 pub mod requester;
 pub mod reviews;
 pub mod serve;
+mod sinks;
 pub mod stop;
 pub mod store;
 pub mod terminal;
+pub mod witness;
 
 use std::process::ExitCode;
 
@@ -101,6 +103,8 @@ pub enum Command {
     /// Read what happened.
     #[command(subcommand)]
     Audit(audit::Command),
+    /// Watch the logs of brokers from a second machine, and cosign what continues what was seen before.
+    Witness(Box<witness::Args>),
 }
 
 /// Parses the arguments, runs the command and gives the exit code.
@@ -139,6 +143,7 @@ async fn dispatch(command: Command, output: Output) -> anyhow::Result<ExitCode> 
         Command::Exec(args) => exec::run(*args, output).await,
         Command::Keys(command) => keys::run(command, output),
         Command::Audit(command) => audit::run(command, output).await,
+        Command::Witness(args) => witness::run(*args, output).await,
     }
 }
 

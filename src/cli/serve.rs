@@ -18,6 +18,7 @@ use super::exit::Exit;
 use super::host::{harden, log_key, private_dir, token_key};
 use super::logs;
 use super::notify::{QueuedNotifier, Receiver, Silent};
+use super::sinks::Sinks;
 use super::terminal::Output;
 use crate::authn::{Authn, Settings as AuthnSettings};
 use crate::broker::metrics::Metrics;
@@ -27,6 +28,7 @@ use crate::broker::{Broker, Parts, Settings};
 use crate::config::{Aws, Config, LogFormat, OnEvent};
 use crate::domain::principal::Actor;
 use crate::domain::token::TokenSigner;
+use crate::http::caep::Caep;
 use crate::http::listen::{self, Limits};
 use crate::http::tls::ReloadableTls;
 use crate::http::{App, router};
@@ -120,6 +122,7 @@ pub struct Running {
     server: JoinHandle<std::io::Result<()>>,
     /// What runs beside the server until it stops: the sweep, the log's publisher, a task for each witness.
     beside: Vec<JoinHandle<()>>,
+    sinks: Sinks,
 }
 
 /// Puts the parts together and starts to serve on `listener`.
@@ -135,13 +138,14 @@ pub async fn start(mut config: Config, listener: TcpListener) -> anyhow::Result<
     let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&database)?);
     let signer = Arc::new(TokenSigner::new(config.issuer.clone(), token_key(&config.data_dir)?));
     let metrics = Arc::new(Metrics::new());
-    let authn = Arc::new(Authn::new(AuthnSettings {
+    let authn = Authn::new(AuthnSettings {
         issuer: config.issuer.clone(),
         issuers: std::mem::take(&mut config.issuers),
         resources: config.resources.clone(),
         dev: config.dev,
         started_at: clock.wall(),
-    })?);
+    })?;
+    let authn = Arc::new(authn.with_transmitters(config.caep.transmitters.clone(), config.dev)?);
     let tls = match &config.tls {
         Some(files) => Some(Arc::new(ReloadableTls::load(files.certificate.clone(), files.key.clone())?)),
         None => None,
@@ -154,17 +158,20 @@ pub async fn start(mut config: Config, listener: TcpListener) -> anyhow::Result<
         looker: Arc::new(look(&config, &clock).await?),
         notifier: notifier(&config, &metrics)?,
         store,
-        clock,
-        signer,
+        clock: clock.clone(),
+        signer: signer.clone(),
         metrics,
         ledger: ledger(&config)?,
         rules: config.rules.clone(),
     })
     .await?;
+    let caep = Caep { receivers: config.caep.receivers.clone() };
+    broker.begin_polls(&caep.receivers).await?;
+    let sinks = Sinks::start(&config, &broker, &signer, &clock)?;
     let address = listener.local_addr()?;
     let limits = limits(&config, &broker);
-    let app =
-        App::new(broker.clone(), authn, Arc::new(move || config.reread_rules().map_err(|e| e.to_string())));
+    let read_rules = Arc::new(move || config.reread_rules().map_err(|e| e.to_string()));
+    let app = App::with_caep(broker.clone(), authn, read_rules, caep);
     let (stop, stopped) = watch::channel(false);
     let server = tokio::spawn(listen::serve(
         listener,
@@ -182,7 +189,7 @@ pub async fn start(mut config: Config, listener: TcpListener) -> anyhow::Result<
         beside.push(tokio::spawn(broker.clone().keep_witnessed(at, stopped.clone())));
     }
     tracing::info!(address = %address, issuer = %broker.settings().issuer, "serving");
-    Ok(Running { address, broker, app, tls, stop, server, beside })
+    Ok(Running { address, broker, app, tls, stop, server, beside, sinks })
 }
 
 impl Running {
@@ -215,6 +222,7 @@ impl Running {
         }
         // What was recorded since the last second is published, too.
         self.broker.publish().await;
+        self.sinks.end().await;
         Ok(())
     }
 

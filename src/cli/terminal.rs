@@ -30,7 +30,7 @@ impl Output {
 }
 
 /// The same JSON in ASCII. SECURITY: an agent's direction marks and C1 controls reach a terminal as escapes only.
-fn ascii_json(text: &str) -> String {
+pub(super) fn ascii_json(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         if c.is_ascii() && c != '\u{7f}' {

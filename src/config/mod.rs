@@ -1,6 +1,8 @@
 //! The configuration: as written, then resolved once, whole or not at all. Unknown keys are refused, every mistake is
 //! named with file, path and key. Secrets stay where they are: a key here is a path. Reads files, no environment.
 
+mod exports;
+mod issuers;
 mod ledger;
 mod locate;
 mod mistakes;
@@ -20,6 +22,7 @@ use crate::authn::resource::ResourceServer;
 use crate::broker::rules::Rules;
 use crate::ledger::verifier_key::VerifierKey;
 
+pub use exports::{CaepSettings, ExportSettings, ExportTo, SecretFile, SyslogAddress};
 pub use mistakes::{ConfigError, ConfigErrors};
 pub use rules::RuleFiles;
 use rules::{Around, shared_keys};
@@ -62,6 +65,10 @@ pub struct Config {
     pub limits: Limits,
     /// Who is told that people are needed.
     pub on_event: Option<OnEvent>,
+    /// Where copies of the log go.
+    pub exports: Vec<ExportSettings>,
+    /// Security events, given and taken.
+    pub caep: CaepSettings,
     /// How to log.
     pub log: Log,
 }

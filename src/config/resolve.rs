@@ -1,7 +1,6 @@
 //! From the file as written to the configuration in force. Each section is read for itself, so that one mistake does
 //! not hide the next; paths are relative to the file.
 
-use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
@@ -13,21 +12,11 @@ use super::mistakes::{ConfigErrors, Source, in_words};
 use super::rules::{Around, RuleFiles, shared_keys, text};
 use super::serving::{Serving, is_loopback, url};
 use super::{Aws, Config, Limits, Log, OnEvent, TlsFiles, Tokens, written};
-use crate::authn::jwks::{self, IssuerSettings, KeySource};
-use crate::authn::resource::ResourceServer;
 
-const SECTIONS: [&str; 11] = [
-    "tls",
-    "proxy",
-    "store",
-    "ledger",
-    "rules",
-    "tokens",
-    "limits",
-    "issuers",
-    "resources",
-    "aws",
-    "on_event",
+#[rustfmt::skip]
+const SECTIONS: [&str; 13] = [
+    "tls", "proxy", "store", "ledger", "rules", "tokens", "limits", "issuers", "resources", "aws", "on_event",
+    "exports", "caep",
 ];
 
 pub(super) fn read(file: &Path) -> Result<Config, ConfigErrors> {
@@ -66,6 +55,8 @@ impl Resolver<'_> {
         let log: written::Log = self.optional("log").unwrap_or_default();
         let issuers: Vec<written::Issuer> = self.array("issuers");
         let resources: Vec<written::Resource> = self.array("resources");
+        let exports: Vec<written::exports::Export> = self.array("exports");
+        let caep: written::exports::Caep = self.optional("caep").unwrap_or_default();
         // What is left at the top: its own keys, and whatever nobody knows.
         let rest = Value::Table(std::mem::take(&mut self.table));
         let server: Option<written::Server> = self.parse("", rest);
@@ -75,8 +66,10 @@ impl Resolver<'_> {
         let rule_files = rules.map(|rules| self.rule_files(rules));
         let dev = server.as_ref().is_some_and(|server| server.dev);
         let broker = server.as_ref().map(|server| server.issuer.clone()).unwrap_or_default();
-        let issuers = self.issuers(issuers, &broker, dev);
+        let issuers = self.issuers("issuers", issuers, &broker, dev);
         let resources = self.resources(resources);
+        let exports = self.exports(exports);
+        let caep = self.caep(caep, &resources, &broker, dev);
         let aws = aws.map(|aws| self.aws(aws, dev));
         let ledger = self.ledger(ledger, &broker);
         let tokens = self.tokens(&tokens);
@@ -111,6 +104,8 @@ impl Resolver<'_> {
             tokens,
             limits,
             on_event,
+            exports,
+            caep,
             log: Log { format: log.format, level: log.level },
         })
     }
@@ -163,7 +158,7 @@ impl Resolver<'_> {
     }
 
     /// Relative to the configuration file, `.` and `..` resolved by text.
-    fn path(&self, path: &Path) -> PathBuf {
+    pub(super) fn path(&self, path: &Path) -> PathBuf {
         let mut whole = PathBuf::new();
         for part in self.source.file.parent().unwrap_or(Path::new("")).join(path).components() {
             let inner = matches!(whole.components().next_back(), Some(Component::Normal(_)));
@@ -228,57 +223,6 @@ impl Resolver<'_> {
         let serving = Serving { issuer: &server.issuer, listen, tls, behind_proxy, dev: server.dev };
         serving.check(&self.source, &mut self.errors);
         Some(listen)
-    }
-
-    fn issuers(&mut self, written: Vec<written::Issuer>, broker: &str, dev: bool) -> Vec<IssuerSettings> {
-        let mut seen = BTreeSet::new();
-        let mut issuers = Vec::new();
-        for (at, issuer) in written.into_iter().enumerate() {
-            let path = format!("issuers[{at}]");
-            if !seen.insert(issuer.issuer.clone()) {
-                let problem = format!("`{}` is configured twice", issuer.issuer);
-                self.errors.at(&self.source, &format!("{path}.issuer"), problem);
-            }
-            let keys = match (issuer.jwks_url, issuer.jwks_file) {
-                (Some(url), None) => KeySource::Url(url),
-                (None, Some(file)) => KeySource::File(self.path(&file)),
-                _ => {
-                    self.errors.at(&self.source, &path, "needs exactly one of `jwks_url` and `jwks_file`");
-                    continue;
-                }
-            };
-            let settings = IssuerSettings {
-                issuer: issuer.issuer,
-                audience: issuer.audience.unwrap_or_else(|| broker.to_owned()),
-                algorithms: issuer.algorithms,
-                keys,
-                longest_life_seconds: issuer.longest_life_seconds,
-                ttl_seconds: issuer.ttl_seconds,
-                max_age_seconds: issuer.max_age_seconds,
-            };
-            if let Err(error) = jwks::Issuer::new(settings.clone(), dev) {
-                self.errors.at(&self.source, &path, error.to_string());
-            }
-            issuers.push(settings);
-        }
-        issuers
-    }
-
-    fn resources(&mut self, written: Vec<written::Resource>) -> Vec<ResourceServer> {
-        let mut seen = BTreeSet::new();
-        for (at, resource) in written.iter().enumerate() {
-            if !seen.insert(&resource.audience) {
-                let problem = format!("`{}` is registered twice", resource.audience);
-                self.errors.at(&self.source, &format!("resources[{at}].audience"), problem);
-            }
-            if resource.keys.is_empty() {
-                let problem = "needs at least one key to prove itself with";
-                self.errors.at(&self.source, &format!("resources[{at}].keys"), problem);
-            }
-        }
-        let made =
-            |resource: written::Resource| ResourceServer { audience: resource.audience, keys: resource.keys };
-        written.into_iter().map(made).collect()
     }
 
     fn aws(&mut self, aws: written::Aws, dev: bool) -> Aws {

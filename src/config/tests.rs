@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::Config;
+use super::{Config, ExportTo, SyslogAddress};
 
 struct Shipped(tempfile::TempDir);
 
@@ -80,6 +80,7 @@ fn every_key_shown_but_absent_is_one_that_is_known() {
         .lines()
         .filter(|line| !line.contains("tls.certificate: `") && !line.contains("tls.key: `"))
         .filter(|line| !line.contains(": issuer: must be https"))
+        .filter(|line| !line.contains("secret_file: `"))
         .map(str::to_owned)
         .collect();
     assert!(left.is_empty(), "{left:#?}");
@@ -423,4 +424,91 @@ fn what_reads_for_probes_neither_mints_nor_revokes() {
     let endpoint = "probe_profile = \"c\"\nprobe_endpoint = \"http://127.0.0.1:5000\"\n";
     assert!(section(endpoint).mistakes().contains("aws.probe_endpoint: is refused unless"));
     assert!(section(&format!("{endpoint}allow_endpoints = [\"probe\"]")).read().is_ok());
+}
+
+fn with_exports(text: &str) -> Shipped {
+    Shipped::copy().top("[log]\n", &format!("{text}\n[log]\n"))
+}
+
+#[test]
+fn every_kind_of_sink_is_read() {
+    let shipped = with_exports(
+        r#"[[exports]]
+name = "web-hook"
+kind = "webhook"
+url = "https://siem.example/events"
+body = "array"
+secret_file = "catalog.toml"
+[[exports]]
+name = "local"
+kind = "syslog"
+url = "unix:///dev/log"
+from_start = true
+[[exports]]
+name = "out"
+kind = "stdout"
+format = "ocsf"
+[[exports]]
+name = "push"
+kind = "caep-push"
+url = "http://127.0.0.1:9/caep"
+audience = "https://receiver.example"
+[caep]
+poll = ["http://127.0.0.1:8478"]
+[[caep.transmitters]]
+issuer = "https://idp.example"
+people = true
+jwks_url = "https://idp.example/jwks"
+algorithms = ["ES256"]"#,
+    );
+    let config = shipped.read().unwrap();
+    assert!(matches!(&config.exports[0].to, ExportTo::Webhook { array: true, secret: Some(secret), .. }
+        if secret.header == "authorization"));
+    assert!(config.exports[1].from_start);
+    assert_eq!(config.exports[1].to, ExportTo::Syslog(SyslogAddress::Unix("/dev/log".into())));
+    assert_eq!(config.exports[2].to, ExportTo::Stdout);
+    assert!(matches!(config.exports[3].to, ExportTo::CaepPush { .. }));
+    assert!(!config.caep.receivers[0].all);
+    let transmitter = &config.caep.transmitters[0];
+    assert!(transmitter.people && transmitter.subjects_of.contains("https://idp.example"));
+    assert_eq!(transmitter.issuer.audience, config.issuer);
+}
+
+#[test]
+fn a_mistake_in_a_sink_or_a_transmitter_is_named() {
+    let file = "[[exports]]\nname = \"file\"\nkind = \"file\"\n";
+    for (text, named) in [
+        (file.to_owned(), "exports[0].path: is needed"),
+        (format!("{file}path = \"no/such/folder/x\""), "exports[0].path: `no/such/folder/x` must be"),
+        (format!("{file}path = \"x\"\nurl = \"https://a\""), "exports[0].url: is no key of kind \"file\""),
+        (format!("{file}path = \"x\"\nkey = 1"), "exports[0].key: unknown field"),
+        (format!("{file}path = \"x\"\n{file}path = \"y\""), "exports[1].name: `file` is there twice"),
+        (format!("{file}path = \"x\"").replace("\"file\"\nk", "\"A file\"\nk"), "exports[0].name: must be"),
+        (file.replace("kind = \"file\"", "kind = \"pigeon\""), "exports[0].kind: unknown variant"),
+        ("[[exports]]\nname = \"hook\"\nkind = \"webhook\"\nurl = \"http://siem.example\"".into(), "exports[0].url: `http://siem.example` must be an https URL"),
+        ("[[exports]]\nname = \"hook\"\nkind = \"webhook\"\nurl = \"https://a.example\"\nheader = \"x-key\"".into(), "exports[0].header: needs `secret_file`"),
+        ("[[exports]]\nname = \"hook\"\nkind = \"webhook\"\nurl = \"https://a.example\"\nsecret_file = \"none\"".into(), "exports[0].secret_file: `none` cannot be read"),
+        ("[[exports]]\nname = \"sys\"\nkind = \"syslog\"\nurl = \"udp://host\"".into(), "exports[0].url: must be udp://"),
+        ("[caep]\npoll = [\"https://nobody.example\"]".into(), "caep.poll: `https://nobody.example` is no audience"),
+        ("[[caep.transmitters]]\nissuer = \"https://idp.example\"\nalgorithms = [\"ES256\"]".into(), "caep.transmitters[0]: needs exactly one of"),
+        ("[[caep.transmitters]]\nissuer = \"https://idp.example\"\njwks_url = \"https://a\"\nalgorithms = [\"HS256\"]".into(), "caep.transmitters[0]: "),
+        ("[[caep.transmitters]]\nissuer = \"https://idp.example\"\nsecret = \"x\"".into(), "caep.transmitters"),
+    ] {
+        let mistakes = with_exports(&text).mistakes();
+        assert!(mistakes.contains(named), "{text}\n{mistakes}");
+    }
+}
+
+#[test]
+fn an_address_of_a_syslog_is_one_of_three_forms() {
+    let named =
+        |url: &str| with_exports(&format!("[[exports]]\nname = \"sys\"\nkind = \"syslog\"\nurl = \"{url}\""));
+    for good in ["udp://127.0.0.1:514", "tcp://[::1]:601", "unix:///dev/log"] {
+        assert!(named(good).read().is_ok(), "{good}");
+    }
+    for bad in
+        ["udp://:514", "tcp://host:0", "tcp://host:99999", "tls://host:1", "unix://dev", "udp://u@host:1"]
+    {
+        assert!(named(bad).read().is_err(), "{bad}");
+    }
 }

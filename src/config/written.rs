@@ -1,5 +1,7 @@
 //! The configuration file as an operator writes it. Unknown keys are refused section by section.
 
+pub(super) mod exports;
+
 use std::path::PathBuf;
 
 use serde::Deserialize;

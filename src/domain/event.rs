@@ -95,6 +95,8 @@ kinds! {
     Refused = "refused",
     /// A person stopped something.
     Stopped = "stopped",
+    /// A transmitter told that a person or an agent is not to be trusted any more.
+    SignalReceived = "signal.received",
     /// A person froze something.
     Frozen = "frozen",
     /// People signed that something may go on again.

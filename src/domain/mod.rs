@@ -26,6 +26,7 @@ pub mod review;
 pub mod rule;
 pub mod run;
 pub mod secret;
+pub mod security_event;
 pub mod sent;
 pub mod stop;
 pub mod time;

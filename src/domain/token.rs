@@ -9,6 +9,7 @@ use super::phase::Phase;
 use super::plan::AuthorizationDetail;
 use super::principal::AgentSlug;
 use super::secret::Secret;
+use super::security_event::{SET_TYP, SetClaims};
 use super::time::Timestamp;
 
 /// The `typ` of every token of ours (RFC 9068 section 2.1).
@@ -100,6 +101,11 @@ impl TokenSigner {
     /// A signed token.
     pub fn sign(&self, claims: &TokenClaims) -> Result<Secret, JwsError> {
         jws::sign(ACCESS_TOKEN_TYP, &self.key, KeyHeader::Kid, claims).map(Secret::new)
+    }
+
+    /// A signed security event token; its `typ` keeps it from being taken for anything else (RFC 8417 section 4.5).
+    pub fn sign_event(&self, claims: &SetClaims) -> Result<String, JwsError> {
+        jws::sign(SET_TYP, &self.key, KeyHeader::Kid, claims)
     }
 
     /// Verifies a token of our own: signature, issuer, `nbf` and `exp`. The caller checks audience, phase and key.

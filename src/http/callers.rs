@@ -55,6 +55,10 @@ pub(super) enum Access {
     ClientAssertion,
     /// The body is a person's signature over the grant; the broker checks it.
     ApprovalToken,
+    /// The body is a signed security event of a configured transmitter; the handler checks it.
+    SecurityEvent,
+    /// A resource server's client assertion, as `Authorization: Bearer`.
+    Receiver,
 }
 
 /// An agent that proved itself and a key.
@@ -77,6 +81,12 @@ pub(super) struct PersonCaller {
     pub(super) person: PersonSlug,
 }
 
+/// A resource server that fetches security events.
+#[derive(Debug, Clone)]
+pub(super) struct ReceiverCaller {
+    pub(super) audience: String,
+}
+
 /// Whoever came in.
 #[derive(Debug, Clone)]
 pub(super) enum Caller {
@@ -84,6 +94,7 @@ pub(super) enum Caller {
     Agent(AgentCaller),
     Token(Box<TokenCaller>),
     Person(PersonCaller),
+    Receiver(ReceiverCaller),
 }
 
 impl Caller {
@@ -105,7 +116,7 @@ impl Caller {
 
     fn actor(&self) -> Option<Actor> {
         match self {
-            Self::Nobody => None,
+            Self::Nobody | Self::Receiver(_) => None,
             Self::Agent(caller) => Some(Actor::Agent(caller.agent.clone())),
             Self::Token(caller) => Some(Actor::Agent(caller.claims.client_id.clone())),
             Self::Person(caller) => Some(Actor::Person(caller.person.clone())),
@@ -131,6 +142,7 @@ extractors! {
     AgentCaller from Caller::Agent(caller) => caller;
     TokenCaller from Caller::Token(caller) => *caller;
     PersonCaller from Caller::Person(caller) => caller;
+    ReceiverCaller from Caller::Receiver(caller) => caller;
     Caller from caller => caller;
 }
 
@@ -184,7 +196,10 @@ impl App {
         let aim = About::read(path).aim(path);
         let seen = Seen { headers, method, url: &url, aim, now: self.broker.gate().now() };
         match access {
-            Access::Open | Access::ClientAssertion | Access::ApprovalToken => Ok(Caller::Nobody),
+            Access::Open | Access::ClientAssertion | Access::ApprovalToken | Access::SecurityEvent => {
+                Ok(Caller::Nobody)
+            }
+            Access::Receiver => self.receiver(&seen, path),
             Access::Agent => self.agent(&seen, NonceRule::NotNeeded).await,
             Access::AgentWithNonce => self.agent(&seen, NonceRule::Required).await,
             Access::AgentOrPerson(_) if headers.contains_key("client-assertion") => {
@@ -278,6 +293,16 @@ impl App {
             return Err(Problem::from(Refusal::new(Code::Forbidden, why)).of(Actor::Person(login.person)));
         }
         Ok(Caller::Person(PersonCaller { person: login.person }))
+    }
+
+    fn receiver(&self, seen: &Seen<'_>, path: &str) -> Result<Caller, Problem> {
+        let assertion = seen.authorization("Bearer")?.ok_or_else(|| {
+            unauthenticated(
+                "a resource server presents its client assertion (RFC 7523) as `Authorization: Bearer`",
+            )
+        })?;
+        let login = self.authn.resource_login(assertion, path, seen.now).map_err(refused)?;
+        Ok(Caller::Receiver(ReceiverCaller { audience: login.audience }))
     }
 
     /// Writes down a refusal that no use case has: an event for a known caller, a count for nobody.

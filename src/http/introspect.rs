@@ -46,7 +46,7 @@ pub(super) async fn introspect(
         return Err(unauthenticated(format!("`client_assertion_type` must be `{ASSERTION_TYPE}`")).into());
     }
     let now = app.broker.gate().now();
-    let resource = app.authn.resource_login(&asked.client_assertion, now).map_err(refused)?;
+    let resource = app.authn.resource_login(&asked.client_assertion, "/introspect", now).map_err(refused)?;
     let claims = app.broker.introspect(&asked.token, &resource.audience);
     let active = claims.is_some();
     Ok(ok(&IntrospectReply { active, token_type: active.then_some("DPoP"), claims }))

@@ -3,6 +3,7 @@
 
 mod about;
 mod body;
+pub mod caep;
 mod callers;
 mod events;
 mod evidence;
@@ -58,6 +59,8 @@ use crate::broker::stop::Stopped;
 use crate::broker::views::EndView;
 use crate::domain::event::EventKind as E;
 use crate::domain::phase::Phase;
+use crate::domain::security_event::SET_MEDIA_TYPE;
+use caep::Caep;
 use callers::{ANYONE, Access, KEEPERS, OPERATORS, STOPPERS, authorize};
 use problem::Problem;
 use route::Row;
@@ -125,6 +128,9 @@ fn table() -> Vec<Row> {
         Row::post("/v1/reviews/{review}", Person(ANYONE), &[E::ReviewAccepted, E::ReviewRejected], reviews::decide, "Accept or reject what was done").takes::<Reviewed>().gives::<ReviewView>(),
         Row::get("/v1/decisions", Person(ANYONE), reviews::decisions, "What policy was asked and answered").query(page).gives::<Decisions>(),
 
+        Row::post("/v1/caep/events", SecurityEvent, &[E::SignalReceived], caep::push, "Take a security event of a configured transmitter (RFC 8935)").takes_media::<caep::SecurityEventToken>(SET_MEDIA_TYPE).status(202),
+        Row::post("/v1/caep/poll", Receiver, &[], caep::poll, "Security events about sessions, until acknowledged (RFC 8936)").takes::<caep::PollRequest>().gives::<caep::PollReply>(),
+
         Row::post("/v1/reload", Person(OPERATORS), &[E::RulesChanged], people::reload, "Put the written rules in force").gives::<Reloaded>(),
     ]
 }
@@ -137,13 +143,19 @@ pub struct App {
     broker: Arc<Broker>,
     authn: Arc<Authn>,
     read_rules: ReadRules,
+    caep: Caep,
     closing: watch::Sender<bool>,
 }
 
 impl App {
     /// Over one broker and its logins.
     pub fn new(broker: Arc<Broker>, authn: Arc<Authn>, read_rules: ReadRules) -> Arc<Self> {
-        Arc::new(Self { broker, authn, read_rules, closing: watch::Sender::new(false) })
+        Self::with_caep(broker, authn, read_rules, Caep::default())
+    }
+
+    /// The same, with receivers of security events.
+    pub fn with_caep(broker: Arc<Broker>, authn: Arc<Authn>, read_rules: ReadRules, caep: Caep) -> Arc<Self> {
+        Arc::new(Self { broker, authn, read_rules, caep, closing: watch::Sender::new(false) })
     }
 
     /// A shutdown began: whoever waits for people is answered now.
@@ -211,12 +223,16 @@ mod tests {
         let by_token: Vec<&str> =
             table().iter().filter(|row| row.access == Access::ApprovalToken).map(|row| row.path).collect();
         assert_eq!(by_token, ["/v1/grants/{grant}/approvals"]);
+        let by_event: Vec<&str> =
+            table().iter().filter(|row| row.access == Access::SecurityEvent).map(|row| row.path).collect();
+        assert_eq!(by_event, ["/v1/caep/events"]);
     }
 
     #[test]
     fn every_route_that_changes_something_leaves_an_event() {
         for row in table() {
-            let reads = row.method == "get" || row.path == "/introspect";
+            // Where a receiver stands is no event.
+            let reads = row.method == "get" || ["/introspect", "/v1/caep/poll"].contains(&row.path);
             assert_eq!(row.leaves.is_empty(), reads, "{} {}", row.method, row.path);
         }
     }

@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::caep::SetError;
 use super::callers::Access;
 use super::problem::{OAuthErrorBody, ProblemBody};
 use super::route::{Row, Shape};
@@ -12,7 +13,10 @@ pub fn document() -> Value {
     let mut paths = Map::new();
     let mut schemas = Map::new();
     let errors = Row::get("", Access::Open, || async {}, "").gives::<ProblemBody>().takes::<OAuthErrorBody>();
-    for shape in errors.gives.iter().chain(errors.takes.iter().map(|takes| &takes.shape)) {
+    let refused_push = Row::get("", Access::Open, || async {}, "").gives::<SetError>();
+    for shape in
+        errors.gives.iter().chain(errors.takes.iter().map(|takes| &takes.shape)).chain(&refused_push.gives)
+    {
         gather(&mut schemas, shape);
     }
     for row in table() {
@@ -90,6 +94,7 @@ fn responses(row: &Row) -> Value {
     }
     let (media, error) = match row.access {
         Access::ClientAssertion => ("application/json", "OAuthErrorBody"),
+        Access::SecurityEvent => ("application/json", "SetError"),
         _ => ("application/problem+json", "ProblemBody"),
     };
     let bad = json!({"description": "Refused; `code` says why.", "content": content(media, error)});
@@ -102,7 +107,8 @@ fn content(media: &str, name: &str) -> Value {
 
 fn security(access: Access) -> Value {
     match access {
-        Access::Open | Access::ClientAssertion | Access::ApprovalToken => json!([]),
+        Access::Open | Access::ClientAssertion | Access::ApprovalToken | Access::SecurityEvent => json!([]),
+        Access::Receiver => json!([{"resource": []}]),
         Access::Agent | Access::AgentWithNonce => json!([{"agent": [], "proof": []}]),
         Access::AgentOrPerson(_) => json!([{"agent": [], "proof": []}, {"person": []}]),
         Access::Token(phase) => json!([{"token": [phase.scope()], "proof": []}]),
@@ -117,6 +123,8 @@ fn schemes() -> Value {
         "agent": header("Client-Assertion", "RFC 7523 client assertion of a registered key, or a workload JWT of a configured issuer."),
         "proof": header("DPoP", "RFC 9449 proof, one per request."),
         "token": header("Authorization", "`DPoP <token>`: a token of this broker, bound to the key of the proof."),
+        "resource": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT",
+                     "description": "RFC 7523 client assertion of a registered resource server: `iss` and `sub` are its audience, `aud` is the broker's issuer URL or this endpoint. One per request."},
         "person": {"type": "http", "scheme": "bearer", "bearerFormat": "person+jwt",
                    "description": "An assertion of at most 60 seconds, signed per request by an enrolled key."},
     })

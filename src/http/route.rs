@@ -108,6 +108,17 @@ impl Row {
         self.takes_shape("application/x-www-form-urlencoded", Shape::of::<T>())
     }
 
+    /// Takes a body of another media type.
+    pub(super) fn takes_media<T: ToSchema>(self, media: &'static str) -> Self {
+        self.takes_shape(media, Shape::of::<T>())
+    }
+
+    /// Answers so.
+    pub(super) fn status(mut self, status: u16) -> Self {
+        self.status = status;
+        self
+    }
+
     /// Takes a JSON body whose type knows no OpenAPI.
     pub(super) fn takes_schema(self, name: &str, schema: Schema) -> Self {
         let shape = Shape { name: name.to_owned(), schema: RefOr::T(schema), others: Vec::new() };

@@ -12,7 +12,7 @@ pub mod note;
 pub mod proof;
 pub mod quorum;
 pub mod report;
-mod spelling;
+pub mod spelling;
 pub mod tile;
 pub mod tlog_proof;
 pub mod tree;

@@ -165,6 +165,14 @@ impl SignedNote {
         Self::new(&self.text, lines)
     }
 
+    /// The same text with the one line that is by `key`, once it verified; `None` when there is none that does.
+    pub fn only_by(&self, key: &VerifierKey) -> Option<Self> {
+        let by_key =
+            |line: &&SignatureLine| line.is_by(key) && key.verify(&self.text, &line.signature).is_ok();
+        let line = self.lines.iter().find(by_key)?.clone();
+        Some(Self { text: self.text.clone(), lines: vec![line] })
+    }
+
     /// Who of `keys` signed, each once; it is an error when nobody did, or when one of their signatures is wrong.
     pub fn verify<'k>(&self, keys: &'k [VerifierKey]) -> Result<Vec<Signed<'k>>, NoteError> {
         let signed = self.signed_by(keys)?;
@@ -313,6 +321,17 @@ mod tests {
         let twice = parse(&format!("{note}{line}\n")).unwrap();
         assert_eq!(twice.lines().len(), 2);
         assert_eq!(twice.verify(&[signer.verifier().clone()]).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_note_is_reduced_to_what_one_key_really_signed() {
+        let (known, stranger) = (key(), key());
+        let known = NoteSigner::new("known", &known).unwrap();
+        let stranger = NoteSigner::new("stranger", &stranger).unwrap();
+        let note = known.sign(TEXT).unwrap();
+        let both = note.with_lines(stranger.sign("else\n").unwrap().lines()).unwrap();
+        assert_eq!(both.only_by(known.verifier()), Some(note));
+        assert_eq!(both.only_by(stranger.verifier()), None);
     }
 
     #[test]

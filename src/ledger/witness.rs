@@ -180,11 +180,10 @@ impl WatchedLogs {
 
     /// Finds the log that signed the request.
     pub fn identify<'l>(&'l self, request: &AddCheckpoint) -> Result<Submitted<'l>, Refusal> {
-        let text = request.checkpoint.unverified_text();
         let malformed = |error: &dyn fmt::Display| Refusal::Malformed(error.to_string());
+        let text = request.checkpoint.unverified_text();
         let (stated, _) = Statement::parse(text).map_err(|error| malformed(&error))?;
-        let known = self.0.iter().find_map(|log| Some((log, log.knows(&stated.origin)?)));
-        let Some((log, (key, epoch))) = known else {
+        let Some((log, key, epoch)) = self.find(&stated.origin) else {
             return Err(Refusal::UnknownOrigin(stated.origin));
         };
         match request.checkpoint.verify(&[key]) {
@@ -198,6 +197,17 @@ impl WatchedLogs {
             return Err(Refusal::OldAboveNew);
         }
         Ok(Submitted { log, stated, epoch, old: request.old, proof: request.proof.clone() })
+    }
+
+    /// What the log really signed of a request, without anything that others put there: worth keeping when refused.
+    pub fn evidence(&self, request: &AddCheckpoint) -> Option<SignedNote> {
+        let (stated, _) = Statement::parse(request.checkpoint.unverified_text()).ok()?;
+        let (_, key, _) = self.find(&stated.origin)?;
+        request.checkpoint.only_by(&key)
+    }
+
+    fn find(&self, origin: &str) -> Option<(&Watched, VerifierKey, Option<Origin>)> {
+        self.0.iter().find_map(|log| log.knows(origin).map(|(key, epoch)| (log, key, epoch)))
     }
 }
 
@@ -528,7 +538,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(48))]
 
-        /// INVARIANT of a witness: whatever it is asked, in whatever order, what it cosigned of one origin is one tree.
+        /// Whatever a witness is asked, in whatever order, what it cosigned of one origin is one tree.
         #[test]
         fn no_two_inconsistent_checkpoints_are_ever_cosigned(
             asked in prop::collection::vec((any::<bool>(), 1..4_u64, 0..4_usize, 0..24_u64), 1..40)

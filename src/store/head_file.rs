@@ -1,15 +1,14 @@
 //! The ledger's head in a file outside the store, so that a restored backup is noticed (design section 5, Restore).
 //! One write at a time serves everybody who waits; the file is replaced whole, and never goes back but by a fence.
 
-use std::fs::{File, OpenOptions};
-use std::io::{ErrorKind, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex as Shared, PoisonError};
 
 use async_trait::async_trait;
 use tokio::sync::Mutex;
 
+use super::whole_file::replace_file;
 use crate::broker::ports::{Head, HeadError, HeadKeeper};
 use crate::domain::canonical;
 
@@ -107,23 +106,6 @@ fn read(path: &Path) -> Result<Option<Head>, HeadError> {
 
 /// Replaces the file whole: a crash leaves the old head or the new one.
 fn write(path: &Path, head: &Head) -> Result<(), HeadError> {
-    let wrong = |error: std::io::Error| failed(path, "written", &error);
     let bytes = canonical::to_bytes(head).map_err(|error| failed(path, "written", &error))?;
-    let folder = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    let mut beside = path.as_os_str().to_owned();
-    beside.push(".new");
-    let beside = PathBuf::from(beside);
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&beside)
-        .map_err(wrong)?;
-    file.write_all(&bytes).and_then(|()| file.sync_all()).map_err(wrong)?;
-    std::fs::rename(&beside, path).map_err(wrong)?;
-    File::open(folder).and_then(|folder| folder.sync_all()).map_err(wrong)
+    replace_file(path, &bytes).map_err(|error| failed(path, "written", &error))
 }

@@ -6,7 +6,10 @@ pub mod copy;
 pub mod end_journal;
 pub mod head_file;
 pub mod sqlite;
+pub mod whole_file;
 
 pub use end_journal::EndFile;
 pub use head_file::HeadFile;
+pub use sqlite::audit::StoreAudit;
 pub use sqlite::{OpenError, Options, SqliteStore};
+pub use whole_file::replace_file;

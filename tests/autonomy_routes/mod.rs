@@ -34,6 +34,17 @@ pub async fn every_route(world: &World, watch: &mut Watch) {
     let read = world.by_agent(&key(), "POST", &observations, Some(&json!({"source": "a forum"}))).await;
     let read = watch.good(world, "/v1/runs/{run}/observations", read).await;
     assert_eq!(read["trust"], "untrusted");
+    let step = json!({"kind": "tool_call", "tool": "curl"});
+    watch.skip(world).await;
+    let step = world.by_agent(&key(), "POST", &format!("/v1/runs/{run}/steps"), Some(&step)).await;
+    watch.good(world, "/v1/runs/{run}/steps", step).await;
+    let opened = format!("/v1/events?run={run}&type=run.opened");
+    let opened = world.by_person("audrey", "GET", &opened, None).await.good();
+    let erase = format!("/v1/events/{}/redact", opened["events"][0]["index"]);
+    watch.skip(world).await;
+    let asked = json!({"text": "purpose", "reason": "drill"});
+    let erased = world.by_person("audrey", "POST", &erase, Some(&asked)).await;
+    watch.good(world, "/v1/events/{index}/redact", erased).await;
     world.by_agent(&key(), "POST", &format!("/v1/runs/{run}/close"), None).await.good();
 
     let playbook = watch.post(world, "olga", "/v1/playbooks", "", playbook(world)).await;

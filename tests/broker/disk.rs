@@ -288,6 +288,12 @@ impl Store for Disk {
     async fn erase_text(&self, index: u64, name: String, event: Event) -> Result<Head, ChangeRefused> {
         self.write()?.erase_text(index, name, event).await
     }
+    async fn cursor(&self, name: &str) -> Result<Option<u64>, StoreError> {
+        self.read()?.cursor(name).await
+    }
+    async fn keep_cursor(&self, name: &str, place: u64) -> Result<(), StoreError> {
+        self.write()?.keep_cursor(name, place).await
+    }
     async fn hold_writer(
         &self,
         name: &str,

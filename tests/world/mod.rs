@@ -13,7 +13,9 @@ use http_body_util::BodyExt;
 use hyper::Request;
 use hyper::header::HeaderMap;
 use phasebroker::authn::resource::ResourceServer;
+use phasebroker::authn::transmitter::TransmitterSettings;
 use phasebroker::authn::{Authn, Settings as AuthnSettings};
+use phasebroker::broker::exporting::polls::PollReceiver;
 use phasebroker::broker::metrics::Metrics;
 use phasebroker::broker::ports::{Clock, CredentialProvider, Store};
 use phasebroker::broker::publish::Ledger;
@@ -31,6 +33,7 @@ use phasebroker::domain::key::SigningKey;
 use phasebroker::domain::time::Timestamp;
 use phasebroker::domain::token::TokenSigner;
 use phasebroker::guardrails::{Guardrails, GuardrailsDocument};
+use phasebroker::http::caep::Caep;
 use phasebroker::http::{App, router};
 use phasebroker::policy::PolicySet;
 use phasebroker::providers::jwt::JwtProvider;
@@ -44,6 +47,9 @@ use tower::ServiceExt;
 pub const ISSUER: &str = "http://broker.test";
 /// The audience of the shipped catalog's demo environment.
 pub const RESOURCE: &str = "http://127.0.0.1:8478";
+
+/// Whose subject `pay/bot` the agent is.
+pub const WORKLOADS: &str = "https://workloads.test";
 
 /// A clock that stands where the test puts it.
 #[derive(Default)]
@@ -101,6 +107,8 @@ pub struct World {
     pub keys: BTreeMap<&'static str, SigningKey>,
     pub store: Arc<SqliteStore>,
     pub dir: tempfile::TempDir,
+    /// Signs the broker's tokens.
+    pub signer: Arc<TokenSigner>,
     router: axum::Router,
 }
 
@@ -113,6 +121,15 @@ impl World {
 
     /// The same, with something between the broker and its provider.
     pub async fn start_with(wrap: impl FnOnce(JwtProvider) -> Arc<dyn CredentialProvider>) -> Self {
+        Self::start_among(wrap, Vec::new(), Vec::new()).await
+    }
+
+    /// The same, with others that tell of security events, and to whom they are told.
+    pub async fn start_among(
+        wrap: impl FnOnce(JwtProvider) -> Arc<dyn CredentialProvider>,
+        transmitters: Vec<TransmitterSettings>,
+        receivers: Vec<PollReceiver>,
+    ) -> Self {
         let keys: BTreeMap<_, _> = ["alice", "bob", "olga", "audrey", "grace", "pay-bot", "resource"]
             .into_iter()
             .map(|name| (name, SigningKey::generate().unwrap()))
@@ -137,7 +154,7 @@ impl World {
             journal: Arc::new(EndFile::at(dir.path().join("ends"))),
             clock: clock.clone(),
             providers: vec![wrap(JwtProvider::new(signer.clone()))],
-            signer,
+            signer: signer.clone(),
             looker: Arc::new(Look::new(LookSettings::default(), clock.clone()).await.unwrap()),
             notifier: Arc::new(Silent),
             metrics: Arc::new(Metrics::new()),
@@ -157,9 +174,13 @@ impl World {
             started_at: clock.at().plus(-1000),
         })
         .unwrap();
+        let authn = authn.with_transmitters(transmitters, true).unwrap();
+        broker.begin_polls(&receivers).await.unwrap();
+        let caep = Caep { receivers };
         let without_bob = rules_without(&keys, "bob");
-        let app = App::new(broker.clone(), Arc::new(authn), Arc::new(move || Ok(without_bob.clone())));
-        Self { broker, clock, keys, store, dir, router: router(app) }
+        let read_rules = Arc::new(move || Ok(without_bob.clone()));
+        let app = App::with_caep(broker.clone(), Arc::new(authn), read_rules, caep);
+        Self { broker, clock, keys, store, dir, signer, router: router(app) }
     }
 
     /// One request, as it is.
@@ -417,6 +438,7 @@ fn rules_without(keys: &BTreeMap<&'static str, SigningKey>, absent: &str) -> Rul
         "people": people,
         "groups": {"sre": {"people": sre}, "database": {"people": sre}, "security": {"people": security.collect::<Vec<_>>()}},
         "agents": {"pay-bot": {"owner": "grace", "groups": ["remediators"],
+                               "workloads": [{"issuer": WORKLOADS, "subject": "pay/bot"}],
                                "keys": [keys["pay-bot"].public().jwk()]}},
     }))
     .unwrap();

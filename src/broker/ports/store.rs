@@ -164,6 +164,11 @@ pub trait Store: Log {
     /// says so. Missing when the event has no such text, moved when it is erased already.
     async fn erase_text(&self, index: u64, name: String, event: Event) -> Result<Head, ChangeRefused>;
 
+    /// Where a copier of the log stands; `None` when it never stood anywhere.
+    async fn cursor(&self, name: &str) -> Result<Option<u64>, StoreError>;
+    /// Keeps where a copier of the log stands: the index of the next event it needs. That is no event itself.
+    async fn keep_cursor(&self, name: &str, place: u64) -> Result<(), StoreError>;
+
     /// Takes or renews the right to be the one writer of `name` until `until`; `None` when another holder has it.
     /// The number grows with every new holder.
     async fn hold_writer(

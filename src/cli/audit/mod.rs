@@ -1,9 +1,17 @@
 //! `phasebroker audit …`: what auditors read, and what they can check without us.
 
+mod check;
+mod entry;
+mod filters;
+mod log;
 pub mod pack;
+mod receipt;
+mod redact;
+mod report;
 mod run;
 pub mod trust;
 pub mod verify;
+mod watch;
 
 use std::process::ExitCode;
 
@@ -11,17 +19,35 @@ use clap::Subcommand;
 
 use super::terminal::Output;
 
+pub use entry::Entry;
+pub use filters::{Filters, When};
+pub use log::newest;
+pub use report::of_range;
 pub use run::timeline;
 
 /// `phasebroker audit …`
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// The newest events, by time, agent, approver, environment, action, decision or outcome.
+    Log(log::Args),
     /// The timeline of one run.
     Run(run::Args),
+    /// Events as they happen.
+    Watch(watch::Args),
+    /// Who approved what, what stands as an exception, how long things took, what was never or late used.
+    Report(report::Args),
+    /// Check the whole log against the store, on the broker's host; it may be running.
+    Check(check::Args),
+    /// Erase a text beside an event; its digest stays, and every proof.
+    Redact(redact::Args),
     /// Write everything about one run into one file, which others can check without us.
     Pack(pack::Args),
     /// Check such a file offline, with nothing but your trust file.
     Verify(verify::Args),
+    /// One event with its proof, checked before it is shown: of a lease, an approval, a refusal, or any other.
+    Receipt(receipt::Args),
+    /// That the log of today goes on from a checkpoint that was kept.
+    Consistency(receipt::ConsistencyArgs),
     /// Write the trust file: whose signatures, and which keys of log and witnesses, count.
     ///
     /// Run it on the broker's host. Then compare the keys with the people they belong to, by eye, and keep the file where
@@ -32,9 +58,16 @@ pub enum Command {
 /// Runs an `audit` command.
 pub async fn run(command: Command, output: Output) -> anyhow::Result<ExitCode> {
     match command {
+        Command::Log(args) => log::run(args, output).await,
         Command::Run(args) => run::run(args, output).await,
+        Command::Watch(args) => watch::run(args, output).await,
+        Command::Report(args) => report::run(args, output).await,
+        Command::Check(args) => check::run(args, output).await,
+        Command::Redact(args) => redact::run(args, output).await,
         Command::Pack(args) => pack::run(args, output).await,
         Command::Verify(args) => verify::run(&args, output),
+        Command::Receipt(args) => receipt::run(args, output).await,
+        Command::Consistency(args) => receipt::consistency(args, output).await,
         Command::Trust(args) => trust::run(&args, output),
     }
 }

@@ -31,9 +31,13 @@ pub fn run(args: &Args, output: Output) -> anyhow::Result<ExitCode> {
 
 /// What the pack in `file` is worth to whoever trusts `trust`.
 pub fn verdict(file: &Path, trust: &Path) -> anyhow::Result<Verdict> {
-    let trusted = Trust::parse(&read(trust, MAX_TRUST_BYTES)?)
-        .map_err(|why| Exit::Usage.because(format!("{}: {why}", trust.display())))?;
-    Ok(verify(&read(file, MAX_PACK_BYTES)?, &trusted))
+    Ok(verify(&read(file, MAX_PACK_BYTES)?, &trusted(trust)?))
+}
+
+/// The trust file at `path`.
+pub(super) fn trusted(path: &Path) -> anyhow::Result<Trust> {
+    Trust::parse(&read(path, MAX_TRUST_BYTES)?)
+        .map_err(|why| Exit::Usage.because(format!("{}: {why}", path.display())))
 }
 
 /// A file, and one byte more than it may have when it is too large: its reader says so.

@@ -14,8 +14,8 @@ pub(super) struct Grant {
     digest: Option<String>,
     claiming_agent: Option<String>,
     requester: Option<String>,
-    /// It lies inside a playbook that people signed.
-    covered: bool,
+    /// The playbook it lies inside, by digest.
+    playbook: Option<String>,
     break_glass: bool,
     administration: bool,
     /// The grant that it takes back, and whether that was released.
@@ -23,6 +23,21 @@ pub(super) struct Grant {
     claim_until: Option<i64>,
     /// Who signed, and with which approval; those that still count.
     signed: BTreeMap<String, String>,
+}
+
+/// A playbook that people signed.
+#[derive(Debug)]
+pub(super) struct Playbook {
+    approvals: Vec<String>,
+    not_after: Option<i64>,
+    in_force: bool,
+}
+
+impl Playbook {
+    /// It covers nothing any more.
+    pub(super) fn suspend(&mut self) {
+        self.in_force = false;
+    }
 }
 
 /// Where a grant stands.
@@ -71,19 +86,23 @@ impl Lives {
         let text = |name| event.fact_text(name).map(str::to_owned);
         let forward: Option<GrantId> = event.fact_text("inverse_of").and_then(|id| id.parse().ok());
         // INVARIANT: signed-before-minted. Under a playbook, and there alone, nobody signs the grant itself, nor its way back.
-        let forward_covered = forward.and_then(|id| self.grants.get(&id)).is_some_and(|grant| grant.covered);
-        let covered = event.facts.contains_key("playbook") || forward_covered;
+        let of_forward = || self.grants.get(&forward?)?.playbook.clone();
+        let playbook = text("playbook").or_else(of_forward);
+        let unsigned = playbook.as_ref().is_some_and(|digest| !self.playbooks.contains_key(digest));
+        if unsigned && self.is_whole() {
+            self.found(index, "grant", format!("grant {id} lies inside a playbook that nobody signed"));
+        }
         let administration = kind == E::AdministrationSealed;
         let requester = match administration {
             true => event.person().map(ToString::to_string),
             false => event.run.and_then(|run| self.requester(run)),
         };
         let grant = Grant {
-            stands: if covered { Stands::Approved } else { Stands::Pending },
+            stands: if playbook.is_some() { Stands::Approved } else { Stands::Pending },
             digest: text("digest"),
             claiming_agent: text("claiming_agent"),
             requester,
-            covered,
+            playbook,
             break_glass: false,
             administration,
             takes_back: forward.map(|forward| (forward, false)),
@@ -201,10 +220,15 @@ impl Lives {
     }
 
     /// What an administration grant did, once people had signed it.
-    pub(super) fn took_effect(&mut self, index: u64, event: &ReadEvent) {
+    pub(super) fn took_effect(&mut self, index: u64, kind: E, event: &ReadEvent) {
         let Some(id) = event.grant else {
             return self.found(index, "grant", format!("{} names no grant", event.kind));
         };
+        if let (E::PlaybookSigned, Some(digest)) = (kind, event.fact_text("digest")) {
+            let signed = self.grants.get(&id).map(|grant| grant.signed.values().cloned().collect());
+            let (approvals, not_after) = (signed.unwrap_or_default(), event.fact_number("not_after"));
+            self.playbooks.insert(digest.to_owned(), Playbook { approvals, not_after, in_force: true });
+        }
         match self.grants.get(&id).map(|grant| (grant.administration, grant.stands)) {
             Some((true, Stands::Approved)) => self.forget(id),
             Some(_) => {
@@ -213,6 +237,12 @@ impl Lives {
             }
             None => self.not_open(index, id, event.kind.name()),
         }
+    }
+
+    /// A playbook went out of use.
+    pub(super) fn suspended(&mut self, event: &ReadEvent) {
+        let known = event.fact_text("digest").and_then(|digest| self.playbooks.get_mut(digest));
+        known.into_iter().for_each(Playbook::suspend);
     }
 
     /// INVARIANT: one-use. The claim of a grant: approved, not spent, by whom and with what it names.
@@ -234,7 +264,12 @@ impl Lives {
         if grant.claiming_agent.is_some() && grant.claiming_agent != claims {
             wrong.push(format!("grant {id} is claimed by another agent than it names"));
         }
-        let counted = |jti: &str| grant.signed.values().any(|known| known == jti);
+        let playbook = grant.playbook.as_ref().and_then(|digest| self.playbooks.get(digest));
+        // Inside a playbook, those who signed the playbook are named.
+        let counted = |jti: &str| match playbook {
+            Some(playbook) => playbook.approvals.iter().any(|known| known == jti),
+            None => grant.signed.values().any(|known| known == jti),
+        };
         if let Some(jti) = event.fact_list("approvals").into_iter().find(|jti| whole && !counted(jti)) {
             wrong.push(format!(
                 "grant {id} is claimed with the approval `{jti}`, which does not count for it"
@@ -242,6 +277,13 @@ impl Lives {
         }
         if grant.claim_until.is_some_and(|until| event.at.seconds() >= until) {
             wrong.push(format!("grant {id} is claimed after its time to claim"));
+        }
+        // What takes something back outlives its playbook.
+        let over = |playbook: &Playbook| {
+            !playbook.in_force || playbook.not_after.is_some_and(|end| event.at.seconds() >= end)
+        };
+        if grant.takes_back.is_none() && playbook.is_some_and(over) {
+            wrong.push(format!("grant {id} is claimed though its playbook was out of use"));
         }
         if let (Some((forward, false)), true) = (grant.takes_back, whole) {
             wrong.push(format!("grant {id} takes back {forward}, which was never released"));

@@ -15,7 +15,7 @@ use crate::domain::event::EventKind as E;
 use crate::domain::id::{GrantId, LeaseId, RunId};
 use crate::domain::time::Timestamp;
 
-use grant::Grant;
+use grant::{Grant, Playbook};
 use lease::Lease;
 use run::Run;
 
@@ -49,6 +49,8 @@ pub struct Lives {
     grants: HashMap<GrantId, Grant>,
     /// By the grant that is taken back, the one that takes it back.
     ways_back: HashMap<GrantId, GrantId>,
+    /// By digest; kept for good, since people sign few.
+    playbooks: HashMap<String, Playbook>,
     leases: HashMap<LeaseId, Lease>,
     reviews: HashMap<String, OpenReview>,
     /// Every approval there ever was: the one thing that is remembered for good.
@@ -121,6 +123,7 @@ impl Lives {
             runs: HashMap::new(),
             grants: HashMap::new(),
             ways_back: HashMap::new(),
+            playbooks: HashMap::new(),
             leases: HashMap::new(),
             reviews: HashMap::new(),
             approvals: HashSet::new(),
@@ -155,7 +158,8 @@ impl Lives {
             E::ApprovalReceived | E::GrantDenied | E::ApprovalWithdrawn => self.answered(index, kind, event),
             E::GrantApproved | E::GrantCancelled | E::GrantLapsed => self.moved(index, kind, event),
             E::BreakGlassAsked | E::BreakGlassUsed => self.break_glass(index, kind, event),
-            E::Unfrozen | E::PlaybookSigned => self.took_effect(index, event),
+            E::Unfrozen | E::PlaybookSigned => self.took_effect(index, kind, event),
+            E::PlaybookSuspended => self.suspended(event),
             E::LeaseIntent => self.intent(index, event),
             E::LeaseRefused | E::LeaseUnknown | E::LeaseMinted | E::LeaseReleased | E::LeaseEnded => {
                 self.step(index, kind, event);
@@ -249,6 +253,7 @@ impl Lives {
         }
         self.epoch = old.or(self.epoch).map(|epoch| epoch.saturating_add(1));
         self.grants.values_mut().for_each(Grant::outlive_its_epoch);
+        self.playbooks.values_mut().for_each(Playbook::suspend);
     }
 
     fn review(&mut self, index: u64, kind: E, event: &ReadEvent) {

@@ -137,13 +137,50 @@ fn a_credential_without_an_approved_grant_is_found() {
     assert!(followed(&read(&nobody)).findings[0].text.contains("nobody signed it"));
 }
 
-#[test]
-fn a_grant_inside_a_playbook_needs_no_signature_of_its_own() {
-    let story = Story::new();
+/// Bob signs the playbook `p`.
+fn playbook() -> Vec<Event> {
+    let id = GrantId::generate(Timestamp::from_seconds(1));
+    let event =
+        |kind, actor| Event::new(kind, actor, Timestamp::from_seconds(900)).grant(id).fact("digest", "p");
+    vec![
+        event(E::AdministrationSealed, person("olga")),
+        event(E::ApprovalReceived, person("bob")).fact("jti", "jp"),
+        event(E::GrantApproved, Actor::Broker),
+        event(E::PlaybookSigned, Actor::Broker).fact("not_after", 5_000),
+    ]
+}
+
+/// The whole story inside the playbook `p`, claimed by what bob signed.
+fn covered(story: &Story) -> Vec<Event> {
     let mut events = without(without(story.whole(), E::ApprovalReceived), E::GrantApproved);
     events[1] = story.sealed(story.grant, "d").fact("playbook", "p");
-    events[2] = story.intent().fact("approvals", Vec::<String>::new());
-    assert_eq!(followed(&read(&events)).findings, []);
+    events[2] = story.intent().fact("approvals", vec!["jp"]);
+    [playbook(), events].concat()
+}
+
+#[test]
+fn a_grant_inside_a_signed_playbook_needs_no_signature_of_its_own() {
+    let story = Story::new();
+    assert_eq!(followed(&read(&covered(&story))).findings, []);
+    let unsigned = covered(&story).split_off(4);
+    assert!(followed(&read(&unsigned)).findings[0].text.contains("a playbook that nobody signed"));
+    let mut other = covered(&story);
+    other[6] = story.intent();
+    assert!(finding(other).text.contains("`j1`"));
+}
+
+#[test]
+fn a_playbook_out_of_use_covers_nothing() {
+    let story = Story::new();
+    let suspended = Event::new(E::PlaybookSuspended, person("bob"), Timestamp::from_seconds(1_005));
+    let found = finding(with(covered(&story), 6, suspended.fact("digest", "p")));
+    assert!(found.text.contains("out of use"), "{found:?}");
+    let mut late = covered(&story);
+    late[3] = Event::new(E::PlaybookSigned, Actor::Broker, Timestamp::from_seconds(900))
+        .grant(late[3].grant_id().unwrap())
+        .fact("digest", "p")
+        .fact("not_after", 1_030);
+    assert!(finding(late).text.contains("out of use"));
 }
 
 #[test]
@@ -238,11 +275,11 @@ fn a_way_back_waits_until_there_is_something_to_take_back() {
         let event = story.event(E::LeaseIntent, agent(), at).grant(story.other).lease(lease);
         vec![event.fact("phase", "execute"), story.event(E::LeaseRefused, Actor::Broker, at).lease(lease)]
     };
-    let mut after = with(story.whole(), 2, back.clone());
-    after.splice(8..8, take_back(40));
+    let mut after = [playbook(), with(story.whole(), 2, back.clone())].concat();
+    after.splice(12..12, take_back(40));
     assert_eq!(followed(&read(&after)).findings, []);
-    let mut before = with(story.whole(), 2, back);
-    before.splice(3..3, take_back(10));
+    let mut before = [playbook(), with(story.whole(), 2, back)].concat();
+    before.splice(7..7, take_back(10));
     assert!(finding(before).text.contains("never released"));
 }
 

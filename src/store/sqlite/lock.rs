@@ -60,7 +60,7 @@ impl ProcessLock {
 }
 
 /// The file's one name, so that a symbolic link does not lead around the lock.
-fn one_name(path: &Path) -> Result<PathBuf, OpenError> {
+pub(super) fn one_name(path: &Path) -> Result<PathBuf, OpenError> {
     let unusable = |error: std::io::Error| OpenError::Unusable {
         path: path.display().to_string(),
         why: error.to_string(),

@@ -2,8 +2,10 @@
 //! A second process is refused by a lock. What cannot be read is an error, never "absent".
 
 mod administrations;
+pub mod audit;
 mod changes;
 mod checkpoints;
+mod cursors;
 mod decisions;
 mod erasing;
 mod fault;
@@ -67,6 +69,8 @@ pub enum OpenError {
 pub struct Options {
     /// The largest size the database file may grow to; when it is reached, writes are refused as on a full disk.
     pub max_bytes: Option<u64>,
+    /// Keeps no tree, so that its cost can be measured. A store written so is damaged: no broker issues anything on it.
+    pub without_tree: bool,
 }
 
 /// A store in one SQLite file.
@@ -105,7 +109,8 @@ impl SqliteStore {
         changes::release_writers(&conn).map_err(unusable)?;
         let readers = Readers::open(&path).map_err(unusable)?;
         let quiet = readers::checkpointer(&path).map_err(unusable)?;
-        let writer = Writer::start(conn, quiet).map_err(|e| unusable(Fault::Unstorable(e.to_string())))?;
+        let writer = Writer::start(conn, quiet, !options.without_tree)
+            .map_err(|e| unusable(Fault::Unstorable(e.to_string())))?;
         Ok(Self { writer, readers, _lock: lock })
     }
 

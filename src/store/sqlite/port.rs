@@ -3,8 +3,8 @@
 use async_trait::async_trait;
 
 use super::{
-    SqliteStore, administrations, changes, decisions, erasing, freezes, ledger, listing, observations,
-    opening, playbooks, reservations, reviews, rows, rules, sealing, search,
+    SqliteStore, administrations, changes, cursors, decisions, erasing, freezes, ledger, listing,
+    observations, opening, playbooks, reservations, reviews, rows, rules, sealing, search,
 };
 use crate::broker::ports::{
     AdministrationChange, AdministrationRecord, ChangeRefused, Committed, Counted, DecisionEntry, Due,
@@ -251,6 +251,16 @@ impl Store for SqliteStore {
 
     async fn erase_text(&self, index: u64, name: String, event: Event) -> Result<Head, ChangeRefused> {
         Ok(self.writer.write(move |tx| erasing::erase(tx, index, &name, event)).await?.head)
+    }
+
+    async fn cursor(&self, name: &str) -> Result<Option<u64>, StoreError> {
+        let name = name.to_owned();
+        self.readers.read(move |conn| cursors::place(conn, &name)).await
+    }
+
+    async fn keep_cursor(&self, name: &str, place: u64) -> Result<(), StoreError> {
+        let name = name.to_owned();
+        self.put(move |tx| cursors::keep(tx, &name, place)).await.map(|_| ())
     }
 
     async fn hold_writer(
