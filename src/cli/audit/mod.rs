@@ -52,6 +52,9 @@ pub enum Command {
     /// That the log of today goes on from a checkpoint that was kept.
     Consistency(receipt::ConsistencyArgs),
     /// Write the trust file: whose signatures, and which keys of log and witnesses, count.
+    ///
+    /// Run it on the broker's host. Then compare the keys with the people they belong to, by eye, and keep the file where
+    /// the broker cannot write: whoever can change it decides what is believed.
     Trust(trust::Args),
 }
 
