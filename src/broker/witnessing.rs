@@ -124,7 +124,12 @@ impl Broker {
             }
             (409, "text/x.tlog.size") => {
                 let held = body.trim_end().parse().map_err(|_| failed(&"its answer holds no size"))?;
-                if held == old { Err(failed(&"it refuses the size that it told")) } else { Ok(Some(held)) }
+                match held == old {
+                    // The very size that it says it holds: only the root can be another.
+                    true if held == newest.size => contradicted("it holds another tree of this size".into()),
+                    true => Err(failed(&"it refuses the size that it told")),
+                    false => Ok(Some(held)),
+                }
             }
             // SECURITY: our proof is right about our store; a witness that it does not convince has seen another one.
             (409, _) => contradicted("it cosigned another tree, or a later epoch, of this log".into()),
