@@ -29,6 +29,11 @@ fn the_demo_plays_an_agents_whole_life_and_every_refusal_happens() {
         "claiming the same grant again",
         "the same credential after completion",
         "attempts at anything else were refused",
+        "the evidence holds",
+        "It proves:",
+        "what was approved and what was possible are the same",
+        "It does not prove:",
+        "the same file with one bit changed",
     ] {
         assert!(story.contains(said), "{said} is missing:\n{story}");
     }
@@ -41,6 +46,7 @@ fn the_demo_plays_an_agents_whole_life_and_every_refusal_happens() {
     }
     assert_no_secret_was_kept(&kept, &story);
     assert_a_grant_compiles_to_itself_offline(&kept);
+    assert_it_left_evidence_that_is_checked_without_a_broker(&kept);
     let again = phasebroker(&["demo", "--yes", "--dir", kept.to_str().unwrap()]);
     assert!(!again.status.success(), "a second demo must not overwrite the first");
     let config = kept.join("phasebroker.toml");
@@ -71,6 +77,33 @@ fn assert_no_secret_was_kept(dir: &Path, story: &str) {
         }
     }
     assert!(files > 8, "the files were looked at");
+}
+
+/// `DIR/<run>.evidence` and `DIR/trust.json`, and the trust file is the one that `audit trust` writes.
+fn assert_it_left_evidence_that_is_checked_without_a_broker(kept: &Path) {
+    let files: Vec<_> = std::fs::read_dir(kept).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let packs: Vec<_> = files.iter().filter(|path| path.extension().is_some_and(|e| e == "evidence")).collect();
+    let [pack] = packs.as_slice() else { panic!("{files:?}") };
+    let (trust, again) = (kept.join("trust.json"), kept.join("again.json"));
+    let path = |path: &Path| path.to_str().unwrap().to_owned();
+    let verified = phasebroker(&["audit", "verify", &path(pack), "--trust", &path(&trust)]);
+    assert!(verified.status.success(), "{}", text(&verified.stdout));
+    assert!(text(&verified.stdout).contains("person:bob SIGNED it"), "{}", text(&verified.stdout));
+    let config = path(&kept.join("phasebroker.toml"));
+    let written = phasebroker(&["audit", "trust", "--config", &config, "--out", &path(&again)]);
+    assert!(text(&written.stdout).contains("bob"), "{}{}", text(&written.stdout), text(&written.stderr));
+    assert_eq!(std::fs::read(&again).unwrap(), std::fs::read(&trust).unwrap());
+    let printed = phasebroker(&["audit", "trust", "--config", &config]);
+    std::fs::write(&again, &printed.stdout).unwrap();
+    let verified = phasebroker(&["audit", "verify", &path(pack), "--trust", &path(&again)]);
+    assert!(verified.status.success(), "{}", text(&verified.stdout));
+    // Another broker's log key.
+    let other = text(&std::fs::read(&trust).unwrap());
+    let key = other.split("\"key\":\"").nth(1).unwrap().split('"').next().unwrap();
+    std::fs::write(&again, other.replace(key, "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo")).unwrap();
+    let refused = phasebroker(&["audit", "verify", &path(pack), "--trust", &path(&again)]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(text(&refused.stdout).contains("NOT VERIFIED: checkpoint"), "{}", text(&refused.stdout));
 }
 
 /// `grant compile --against`: the sealed grant of the demo is what its proposal compiles to, and a changed one is not.

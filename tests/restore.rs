@@ -106,3 +106,67 @@ async fn a_second_broker_on_the_same_store_is_refused_and_told_the_firsts_pid() 
     assert_eq!(place.readiness().await.0, 200, "the first was not disturbed");
     broker.stop().await;
 }
+
+/// Approve, back up, claim, restore, claim again: refused.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_claimed_after_a_backup_is_not_claimed_again_after_its_restore() {
+    let place = Place::new(None);
+    let broker = place.serve().await;
+    let it = place.approved(Work::jwt(300)).await;
+    let backup = place.path("good.backup").display().to_string();
+    let taken = place.command(&["--json", "store", "backup", "--out", &backup]);
+    assert!(taken.status.success(), "also while the broker runs: {}", text(&taken.stderr));
+    let again = place.command(&["store", "backup", "--out", &backup]);
+    assert!(text(&again.stderr).contains("exists"), "a backup is never overwritten: {}", text(&again.stderr));
+    place.claim(&it).await.map(drop).unwrap();
+    let restore = ["--json", "store", "restore", "--yes", "--from", &backup];
+    let refused = place.command(&restore);
+    assert!(
+        text(&refused.stderr).contains(&format!("process {}", broker.pid())),
+        "{}",
+        text(&refused.stderr)
+    );
+    broker.stop().await;
+
+    let restored = place.command(&restore);
+    assert!(restored.status.success(), "{}", text(&restored.stderr));
+    let said: Value = serde_json::from_slice(&restored.stdout).unwrap();
+    assert_eq!(said["epoch"], 2);
+    assert!(std::path::Path::new(said["kept"].as_str().unwrap()).exists(), "the former store is kept");
+    let broker = place.serve().await;
+    assert_eq!(place.readiness().await.0, 200);
+    assert_eq!(code(place.claim(&it).await), "grant_foreign");
+    let new = place.approved(Work::jwt(300)).await;
+    place.claim(&new).await.map(drop).unwrap();
+    broker.stop().await;
+
+    // The epoch of a second restore is above the first one's, although the backup knows of neither.
+    let restored = place.command(&restore);
+    let said: Value = serde_json::from_slice(&restored.stdout).unwrap();
+    assert_eq!(said["epoch"], 3, "{}", text(&restored.stderr));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_backup_is_not_restored_and_the_store_stays() {
+    let place = Place::new(None);
+    let broker = place.serve().await;
+    place.approved(Work::jwt(300)).await;
+    let backup = place.path("bad.backup");
+    let taken = place.command(&["store", "backup", "--out", &backup.display().to_string()]);
+    assert!(taken.status.success(), "{}", text(&taken.stderr));
+    broker.stop().await;
+    let database = rusqlite::Connection::open(&backup).unwrap();
+    database
+        .execute_batch(
+            "DROP TRIGGER leaves_never_change; UPDATE leaves SET hash = zeroblob(32) WHERE place = 2",
+        )
+        .unwrap();
+    drop(database);
+    let before = std::fs::read(place.path(STORE).join("phasebroker.sqlite")).unwrap();
+    let refused = place.command(&["store", "restore", "--yes", "--from", &backup.display().to_string()]);
+    assert!(!refused.status.success());
+    assert!(text(&refused.stderr).contains("entry 2"), "{}", text(&refused.stderr));
+    assert_eq!(std::fs::read(place.path(STORE).join("phasebroker.sqlite")).unwrap(), before);
+    let missing = place.command(&["store", "restore", "--yes", "--from", "no-such-backup"]);
+    assert!(!missing.status.success() && text(&missing.stderr).contains("no-such-backup"));
+}

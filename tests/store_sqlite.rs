@@ -56,7 +56,7 @@ fn the_files_are_their_owners_alone() {
 async fn a_full_store_refuses_whole_and_recovers_when_there_is_room() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("store.db");
-    let small = Options { max_bytes: Some(512 * 1024) };
+    let small = Options { max_bytes: Some(512 * 1024), ..Options::default() };
     let store = SqliteStore::open_with(&path, small).unwrap();
     let mut kept = 0;
     let refused = loop {

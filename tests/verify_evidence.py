@@ -94,7 +94,7 @@ def approval(trust, docs, events, grant, token):  # Its receipt and claims; an e
     yes, until = claims["decision"] == "approve", time["approve_by" if admin else "claim_by"]
     closed(header, "typ alg kid"), closed(claims, "iss aud sub grant grant_id decision iat exp jti", "reason")
     facts = dict(token=digest(token.encode()), digest=digest(raw), key=header["kid"], custody=key["custody"])
-    assert (header["typ"], header["alg"], key["jwk"]["kty"]) in [("approval+jwt", "EdDSA", "OKP"), ("approval+jwt", "ES256", "EC")]
+    assert (header["typ"], header["alg"]) == ("approval+jwt", {"OKP": "EdDSA", "EC": "ES256"}[key["jwk"]["kty"]]), header
     assert signed(key["jwk"], f"{head}.{body}".encode(), b64(signature)), "signature"
     assert (claims["iss"], event["actor"], event["type"]) == (person, f"person:{person}", ANSWERS[claims["decision"]]), "whose"
     assert (claims["aud"], claims["grant_id"], claims["grant"]) == (doc["issuer"], grant, digest(raw)), "of another grant"
@@ -131,11 +131,12 @@ def use(trust, docs, events, tokens, i, event):  # One intent to mint for work, 
     same = {"phase": "execute", "grant_digest": digest(raw), "key": who["claim_key"], "epoch": grant["epoch"],
             "provider": credential["provider"], "target": credential["role_arn" if aws else "audience"][:200]}
     undone = docs[time["inverse_of"]][0]["time"] if "inverse_of" in time else None
+    own = {"grant": grant["id"], "digest": same["grant_digest"]}
     for holds in (all(facts.get(name) == value for name, value in same.items()),
                   (event["lease"], event["actor"]) == (time["lease"], f"agent:{who['claiming_agent']}"),
                   len(counted) == len(facts["approvals"]) and at < time["claim_by"],
                   not about(grant["id"], "grant.denied", "grant.cancelled", "grant.lapsed"),
-                  not undone or (stepped("lease.released", undone["lease"]) and undone["inverse"] == {"grant": grant["id"], "digest": same["grant_digest"]}),
+                  not undone or (stepped("lease.released", undone["lease"]) and undone["inverse"] == own),
                   autonomous or (approved and at < approved[-1] + time["claim_seconds"]),
                   autonomous or satisfied(decision["rule"], counted, trust)):
         need("authority", holds, f"event {i}")
@@ -152,9 +153,8 @@ def use(trust, docs, events, tokens, i, event):  # One intent to mint for work, 
 
 def verify(pack, trust):
     closed(pack, "version run issuer checkpoint entries texts grants administrations approvals")
-    places = [closed(entry, "index event path")["index"] for entry in pack["entries"]]
-    need("form", (pack["version"], trust["version"], pack["issuer"]) == (1, 1, trust["issuer"]), "another version or broker")
-    need("form", places == sorted(set(places)) and re.fullmatch("[0-7][0-9A-HJKMNP-TV-Z]{25}", pack["run"]), "entries or run")
+    order = [closed(entry, "index event path")["index"] for entry in pack["entries"]]
+    need("form", (pack["version"], trust["version"], pack["issuer"], order) == (1, 1, trust["issuer"], sorted(set(order))), order)
     size, root = stage("checkpoint", checkpoint, pack, trust) or (0, b"")
     events, docs, states, last, tokens = {}, {}, {}, None, {}
     for entry in pack["entries"]:
@@ -166,15 +166,14 @@ def verify(pack, trust):
         follows = (event["run"], event.get("previous"), event["type"] == "run.opened") == (pack["run"], last, last is None)
         need("chain", follows, f"entry {i}")
         last = i
-    need("chain", last is not None, "no event of the run")
+    need("chain", last is not None, "none")
     for n, text in enumerate(pack["texts"]):
         raw, name = b64(closed(text, "index name salt value")["salt"]) + b64(text["value"]), (text["index"], text["name"])
         twice = name in [(t["index"], t["name"]) for t in pack["texts"][:n]]
         need("texts", events.get(name[0], {"texts": {}})["texts"].get(name[1]) == digest(raw) and not twice, name)
     seals = [(e.get("grant"), e["facts"].get("digest")) for e in events.values() if re.search("sealed|suggested", e["type"])]
     for grant, raw in {**pack["grants"], **pack["administrations"]}.items():
-        doc = stage("grants", strict, b64(raw))
-        docs[grant] = doc, b64(raw)
+        doc, _ = docs[grant] = stage("grants", strict, b64(raw)), b64(raw)
         need("grants", (doc["id"], doc["version"], doc["issuer"]) == (grant, 1, trust["issuer"])
              and (grant in pack["administrations"] or doc["who"]["run"] == pack["run"])
              and [d for g, d in seals if g == grant] == [digest(b64(raw))], f"{grant} is not what was sealed")
@@ -198,5 +197,4 @@ if __name__ == "__main__":
                        zip(sys.argv[1:3], (16 * 2**20, 4 * 2**20), strict=True))
         verify(pack, trust)
     except Exception as error: need("form", False, repr(error))
-    print(json.dumps({"ok": not FAILED, "run": pack.get("run"), "failed": FAILED}))
-    sys.exit(bool(FAILED))
+    sys.exit(print(json.dumps({"ok": not FAILED, "run": pack.get("run"), "failed": FAILED})) or bool(FAILED))

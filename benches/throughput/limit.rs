@@ -27,7 +27,7 @@ use phasebroker::domain::time::Timestamp;
 use phasebroker::domain::token::{TokenClaims, TokenSigner};
 use phasebroker::providers::jwt::JwtProvider;
 use phasebroker::providers::look::{Look, LookSettings};
-use phasebroker::store::{EndFile, HeadFile, SqliteStore};
+use phasebroker::store::{EndFile, HeadFile, Options, SqliteStore};
 
 use super::measure::Side;
 use super::world::{Agent, ENVIRONMENT, OBSERVE_SET, World, now, proposal};
@@ -64,10 +64,10 @@ struct Ready {
 
 impl Limit {
     /// A store of its own beside the broker's, under the same rules.
-    pub async fn start(world: &Arc<World>) -> anyhow::Result<Self> {
+    pub async fn start(world: &Arc<World>, name: &str, options: Options) -> anyhow::Result<Self> {
         let config = Config::read(&world.config).map_err(|errors| anyhow::anyhow!("{errors}"))?;
-        let store = Arc::new(SqliteStore::open(&world.dir.join("limit.sqlite"))?);
-        let heads = Arc::new(HeadFile::at(world.dir.join("head/limit.json")));
+        let store = Arc::new(SqliteStore::open_with(&world.dir.join(format!("{name}.sqlite")), options)?);
+        let heads = Arc::new(HeadFile::at(world.dir.join(format!("head/{name}.json"))));
         let signer = Arc::new(TokenSigner::new(config.issuer.clone(), SigningKey::generate()?));
         let broker = Broker::start(Parts {
             settings: Settings {
@@ -81,7 +81,7 @@ impl Limit {
             },
             store: store.clone(),
             heads: heads.clone(),
-            journal: Arc::new(EndFile::at(world.dir.join("head/limit.ends"))),
+            journal: Arc::new(EndFile::at(world.dir.join(format!("head/{name}.ends")))),
             clock: Arc::new(SystemClock),
             providers: vec![Arc::new(JwtProvider::new(signer.clone()))],
             signer,
@@ -171,6 +171,17 @@ impl Side for Limit {
     async fn complete(&self, (): &mut (), slot: &mut Slot) -> anyhow::Result<()> {
         self.store.change_lease(end(&slot.lease, EndReason::Completed)).await?;
         Ok(())
+    }
+}
+
+#[allow(dead_code, reason = "what the bench of the ledger looks at")]
+impl Limit {
+    pub fn broker(&self) -> &Arc<Broker> {
+        &self.broker
+    }
+
+    pub fn store(&self) -> &Arc<SqliteStore> {
+        &self.store
     }
 }
 

@@ -30,6 +30,7 @@ use clap::Parser as _;
 use limit::Limit;
 use measure::{Counted, claims, median, percentile, tokens};
 use over_http::OverHttp;
+use phasebroker::store::Options;
 use server::Server;
 use world::World;
 
@@ -99,7 +100,8 @@ async fn run(args: Args) -> anyhow::Result<()> {
     let server = Server::start(&world).await?;
     let idle = server.resident_kib()?;
     eprintln!("the broker is process {}, idle at {:.1} MB", server.pid(), idle as f64 / 1024.0);
-    let (limit, broker) = (Arc::new(Limit::start(&world).await?), Arc::new(OverHttp(world)));
+    let (limit, broker) =
+        (Arc::new(Limit::start(&world, "limit", Options::default()).await?), Arc::new(OverHttp(world)));
 
     // Once unmeasured: caches, connections, the growth of files.
     tokens(&limit, 4, 16, Duration::from_millis(500)).await?;

@@ -78,7 +78,7 @@ async fn a_playbook_that_is_missing_changed_or_signed_by_too_few_is_noticed() {
     let intent = it.intent();
     let listed = it.events()[&intent]["facts"]["approvals"].clone();
     it.forged(|events| events.get_mut(&intent).unwrap()["facts"]["approvals"] = json!([]))
-        .refused_only("authority");
+        .refused_only("playbooks");
     assert_eq!(listed.as_array().unwrap().len(), 2);
     let signed = it.place("playbook.signed");
     it.forged(|events| events.get_mut(&signed).unwrap()["type"] = "refused".into()).refused_only("playbooks");

@@ -33,14 +33,15 @@ async fn another_form_is_refused() {
     it.with(|pack| drop(pack.as_object_mut().unwrap().remove("texts"))).refused("form");
     it.with(|pack| pack["entries"][0]["more"] = json!(1)).refused("form");
     it.with(|pack| pack["version"] = json!(2)).refused("form");
-    it.with(|pack| pack["run"] = json!("nothing")).refused("form");
+    it.with(|pack| pack["run"] = json!("01JDMZKW0X00000000000000AA")).refused("chain");
     let bytes = String::from_utf8(it.bytes()).unwrap();
     it.refused_bytes("form", bytes.replacen(':', ": ", 1).as_bytes());
     it.refused_bytes("form", bytes.replacen("{\"administrations", "{\"version\":1,\"administrations", 1).as_bytes());
     it.refused_bytes("form", b"");
     it.refused_bytes("form", &[&it.bytes()[..], b"\n\n"].concat());
     let padded = |text: &Value| format!("{}=", text.as_str().unwrap());
-    it.with(|pack| pack["checkpoint"] = padded(&pack["checkpoint"]).into()).refused("form");
+    let padded = it.with(|pack| pack["checkpoint"] = padded(&pack["checkpoint"]).into());
+    assert!(!padded.verdict().ok && padded.independently(&padded.bytes())["ok"] == false);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -155,7 +156,7 @@ async fn an_older_checkpoint_does_not_cover_what_came_later() {
 async fn a_checkpoint_of_another_key_name_or_content_is_refused() {
     let it = packed().await;
     let other = fresh();
-    it.trusted(|trust| trust.log = NamedKey::new(LOG, other.public())).refused_only("checkpoint");
+    it.trusted(|trust| trust.log = NamedKey::new(LOG, other.public())).refused("checkpoint");
     it.trusted(|trust| trust.log.name = "other.example".into()).refused("checkpoint");
     let edited = |from: &str, to: &str| {
         it.with(|pack| {

@@ -8,7 +8,7 @@ use super::packed::packed;
 async fn both_verifiers_follow_the_proofs_of_every_shape_of_tree() {
     let it = packed().await;
     let count = u64::try_from(it.events().len()).unwrap();
-    for size in [count, count + 1, 31, 32, 33, 64, 65, 100, 255, 256, 257, 1000] {
+    for size in [count, 32, 33, 100, 256, 257] {
         // Packed at the front, at the end, and spread over it.
         let shapes: [Vec<u64>; 3] = [
             (0..count).collect(),

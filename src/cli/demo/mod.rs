@@ -1,6 +1,7 @@
 //! `phasebroker demo`: an agent's whole life on embedded defaults: no account, no configuration, one command.
 //! It only writes a configuration marked `dev = true` and drives the ordinary server and clients.
 
+mod proof;
 mod resource;
 mod screen;
 mod story;

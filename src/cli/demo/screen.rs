@@ -50,6 +50,17 @@ impl Screen {
         }
     }
 
+    /// Something that must hold.
+    pub fn must(&mut self, what: &str, holds: bool, why_not: &str) {
+        self.steps.push(json!({ "check": what, "holds": holds }));
+        if holds {
+            self.print(&format!("    holds      {what}"));
+        } else {
+            self.print(&format!("    WRONG      {what} should be so -> {why_not}"));
+            self.wrong.push(what.to_owned());
+        }
+    }
+
     /// The events of a run, a line each.
     pub fn timeline(&self, events: &Value) {
         let text = |event: &Value, at: &str| {
@@ -90,9 +101,9 @@ impl Screen {
             ));
         } else {
             out(&format!(
-                "\nFAILED: {} of {} refusals did not happen: {}",
-                self.wrong.len(),
+                "\nFAILED: of {} refusals and the proof, {} did not happen: {}",
                 self.refusals,
+                self.wrong.len(),
                 self.wrong.join("; ")
             ));
         }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use serde_json::{Value, json};
 
+use super::proof;
 use super::screen::Screen;
 use super::world::{PASSPHRASE, World};
 use crate::broker::end::Complete;
@@ -286,11 +287,11 @@ impl<'a> Play<'a> {
     }
 
     async fn prove(&mut self, run: RunId) -> anyhow::Result<()> {
-        self.screen.chapter("6", "PROVE", "the ledger of the run, as an auditor reads it");
+        self.screen.chapter("6", "PROVE", "the ledger of the run, as an auditor reads it, and a file that proves it");
         let olga = self.person("olga").await?;
         let events = olga.get(&format!("/v1/runs/{run}/events")).await?;
         self.screen.timeline(&events);
-        Ok(())
+        proof::prove(self.world, &olga, run, &mut self.screen).await
     }
 
     async fn person(&self, name: &str) -> anyhow::Result<PersonClient> {

@@ -165,7 +165,8 @@ pub(super) fn covered(case: &Case<'_>, uses: &[Use<'_>]) -> Check {
     let problems = autonomous
         .iter()
         .filter_map(|one| {
-            let why = playbooks::covers(case, one.sealed, one.intent).err()?;
+            let approvals = one.approvals.iter().map(|(_, approval)| approval.clone()).collect();
+            let why = playbooks::covers(case, one.sealed, one.intent, approvals).err()?;
             Some(format!("event {}: {why}", one.intent.index))
         })
         .collect();

@@ -1,7 +1,6 @@
 //! What autonomous grants rest on: a playbook that people signed, and that the grant lies inside.
 
 use super::case::{At, Case};
-use super::signatures::counting;
 use crate::domain::administration::SealedAdministration;
 use crate::domain::approval::Approval;
 use crate::domain::authority::{CoveredGrant, Quorum, SignedPlaybook};
@@ -18,8 +17,14 @@ pub(super) fn named<'c>(
     case.administrations.iter().find(|(_, one)| one.digest() == digest).map(|(id, one)| (*id, one))
 }
 
-/// Whether the grant that `intent` claims lies inside a playbook that was signed before; otherwise why not.
-pub(super) fn covers(case: &Case<'_>, sealed: &SealedGrant, intent: &At) -> Result<(), String> {
+/// Whether the grant that `intent` claims lies inside a playbook that was signed before, by these approvals of it;
+/// otherwise why not.
+pub(super) fn covers(
+    case: &Case<'_>,
+    sealed: &SealedGrant,
+    intent: &At,
+    approvals: Vec<Approval>,
+) -> Result<(), String> {
     let (id, administration) =
         named(case, sealed).ok_or("the playbook that the grant names is not in this pack")?;
     let playbook = administration.playbook().ok_or("what the grant names is no playbook")?;
@@ -31,8 +36,6 @@ pub(super) fn covers(case: &Case<'_>, sealed: &SealedGrant, intent: &At) -> Resu
     if playbook.not_after.has_passed(intent.event.at) {
         return Err(format!("the playbook covers nothing from {} on", playbook.not_after));
     }
-    let approvals: Vec<Approval> =
-        counting(case, id, intent.index).into_iter().map(|(_, approval)| approval).collect();
     let document = administration.document();
     let rule = &document.decision.rule;
     let directory = case.trust.directory();

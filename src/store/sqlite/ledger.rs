@@ -17,6 +17,7 @@ pub(super) struct Tx<'a> {
     pub(super) conn: &'a Connection,
     pub(super) head: Head,
     tree: Frontier,
+    grows: bool,
 }
 
 /// Where a transaction stood before an operation that may be undone.
@@ -27,13 +28,13 @@ pub(super) struct Mark {
 
 impl<'a> Tx<'a> {
     /// Goes on where the store stands.
-    pub(super) fn begin(conn: &'a Connection) -> Result<Self, Fault> {
+    pub(super) fn begin(conn: &'a Connection, grows: bool) -> Result<Self, Fault> {
         let head = head(conn)?;
         let peaks: Vec<u8> =
             conn.prepare_cached("SELECT peaks FROM sequence")?.query_row([], |row| row.get(0))?;
-        let tree =
-            Frontier::from_bytes(head.size, &peaks).map_err(|bad| Fault::Unreadable(bad.to_string()))?;
-        Ok(Self { conn, head, tree })
+        let size = if grows { head.size } else { 0 };
+        let tree = Frontier::from_bytes(size, &peaks).map_err(|bad| Fault::Unreadable(bad.to_string()))?;
+        Ok(Self { conn, head, tree, grows })
     }
 
     pub(super) fn mark(&self) -> Mark {
@@ -61,7 +62,9 @@ impl<'a> Tx<'a> {
                     .prepare_cached("INSERT INTO texts (place, name, salt, value) VALUES (?1, ?2, ?3, ?4)")?
                     .execute(params![place, text.name, text.salt, text.value])?;
             }
-            self.add_leaf(place, leaf_hash(&bytes))?;
+            if self.grows {
+                self.add_leaf(place, leaf_hash(&bytes))?;
+            }
             self.head.size += 1;
             self.head.at = self.head.at.max(event.at());
         }
@@ -100,7 +103,7 @@ impl<'a> Tx<'a> {
 
 /// Makes the tree over events that were recorded without one, chained by SHA-256(last ‖ bytes) up to `last`.
 pub(super) fn grow_over_events(conn: &Connection, last: Digest) -> Result<(), Fault> {
-    let mut tx = Tx { conn, head: head(conn)?, tree: Frontier::new() };
+    let mut tx = Tx { conn, head: head(conn)?, tree: Frontier::new(), grows: true };
     let mut chain = Digest::from_bytes([0; 32]);
     let mut events = conn.prepare("SELECT place, bytes FROM events ORDER BY place")?;
     let mut events = events.query([])?;

@@ -69,6 +69,8 @@ pub enum OpenError {
 pub struct Options {
     /// The largest size the database file may grow to; when it is reached, writes are refused as on a full disk.
     pub max_bytes: Option<u64>,
+    /// Keeps no tree, so that its cost can be measured. A store written so is damaged: no broker issues anything on it.
+    pub without_tree: bool,
 }
 
 /// A store in one SQLite file.
@@ -107,7 +109,8 @@ impl SqliteStore {
         changes::release_writers(&conn).map_err(unusable)?;
         let readers = Readers::open(&path).map_err(unusable)?;
         let quiet = readers::checkpointer(&path).map_err(unusable)?;
-        let writer = Writer::start(conn, quiet).map_err(|e| unusable(Fault::Unstorable(e.to_string())))?;
+        let writer = Writer::start(conn, quiet, !options.without_tree)
+            .map_err(|e| unusable(Fault::Unstorable(e.to_string())))?;
         Ok(Self { writer, readers, _lock: lock })
     }
 

@@ -73,7 +73,7 @@ fn lapse_open_grants(conn: &Connection) -> Result<(), Fault> {
         [],
         |row| Ok((rows::parsed::<GrantId>(row, "id")?, rows::parsed::<RunId>(row, "run")?)),
     )?;
-    let mut tx = Tx::begin(conn)?;
+    let mut tx = Tx::begin(conn, true)?;
     for (grant, run) in open {
         conn.prepare_cached("UPDATE grants SET state = ?2, revision = revision + 1 WHERE id = ?1")?
             .execute([grant.to_string(), GrantState::Lapsed.name().to_owned()])?;

@@ -88,12 +88,12 @@ where
 }
 
 impl Writer {
-    /// Starts the thread. `quiet` is told when a checkpoint would disturb nobody.
-    pub(super) fn start(conn: Connection, quiet: SyncSender<()>) -> std::io::Result<Self> {
+    /// Starts the thread. `quiet` is told when a checkpoint would disturb nobody; `grows` says whether a tree is kept.
+    pub(super) fn start(conn: Connection, quiet: SyncSender<()>, grows: bool) -> std::io::Result<Self> {
         let (queue, jobs) = sync_channel(MAX_QUEUE);
         let thread = std::thread::Builder::new()
             .name("store-writer".into())
-            .spawn(move || work(&conn, &jobs, &quiet))?;
+            .spawn(move || work(&conn, &jobs, &quiet, grows))?;
         Ok(Self { queue: Some(queue), thread: Some(thread) })
     }
 
@@ -129,7 +129,7 @@ impl Drop for Writer {
     }
 }
 
-fn work(conn: &Connection, jobs: &Receiver<Box<dyn Job>>, quiet: &SyncSender<()>) {
+fn work(conn: &Connection, jobs: &Receiver<Box<dyn Job>>, quiet: &SyncSender<()>, grows: bool) {
     let mut poison: Option<StoreError> = None;
     let mut written = false;
     loop {
@@ -150,7 +150,7 @@ fn work(conn: &Connection, jobs: &Receiver<Box<dyn Job>>, quiet: &SyncSender<()>
         batch.extend(jobs.try_iter().take(MAX_BATCH - 1));
         let outcome = match &poison {
             Some(error) => Err(error.clone()),
-            None => commit(conn, &mut batch).map_err(|(error, reach)| {
+            None => commit(conn, &mut batch, grows).map_err(|(error, reach)| {
                 tracing::error!(error = %error, poisoned = reach == Reach::Writer, "a transaction was lost");
                 if reach == Reach::Writer {
                     poison = Some(StoreError::Unwritable(format!(
@@ -168,8 +168,8 @@ fn work(conn: &Connection, jobs: &Receiver<Box<dyn Job>>, quiet: &SyncSender<()>
 }
 
 /// One transaction for the whole batch; the head it reached.
-fn commit(conn: &Connection, batch: &mut [Box<dyn Job>]) -> Result<Head, (StoreError, Reach)> {
-    let outcome = transact(conn, batch);
+fn commit(conn: &Connection, batch: &mut [Box<dyn Job>], grows: bool) -> Result<Head, (StoreError, Reach)> {
+    let outcome = transact(conn, batch, grows);
     if outcome.is_err() && !conn.is_autocommit() {
         // SQLite has often rolled back by itself already; a failed rollback leaves a connection nobody may use.
         if let Err(error) = conn.execute_batch("ROLLBACK") {
@@ -179,7 +179,7 @@ fn commit(conn: &Connection, batch: &mut [Box<dyn Job>]) -> Result<Head, (StoreE
     outcome
 }
 
-fn transact(conn: &Connection, batch: &mut [Box<dyn Job>]) -> Result<Head, (StoreError, Reach)> {
+fn transact(conn: &Connection, batch: &mut [Box<dyn Job>], grows: bool) -> Result<Head, (StoreError, Reach)> {
     let lost = |fault: Fault| {
         let reach = fault.reach().max_batch();
         (fault.on_write(), reach)
@@ -188,7 +188,7 @@ fn transact(conn: &Connection, batch: &mut [Box<dyn Job>]) -> Result<Head, (Stor
         conn.prepare_cached(sql).and_then(|mut s| s.execute([])).map_err(|error| lost(Fault::Sql(error)))
     };
     run("BEGIN IMMEDIATE")?;
-    let mut tx = Tx::begin(conn).map_err(lost)?;
+    let mut tx = Tx::begin(conn, grows).map_err(lost)?;
     let before = tx.head;
     for job in batch {
         let mark = tx.mark();
