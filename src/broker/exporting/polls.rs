@@ -84,7 +84,8 @@ impl Broker {
     ) {
         while !receivers.is_empty() && !*stopped.borrow() {
             for name in receivers.iter().map(cursor) {
-                if let (Ok(head), Ok(Some(place))) = (self.store.head().await, self.store.cursor(&name).await) {
+                if let (Ok(head), Ok(Some(place))) = (self.store.head().await, self.store.cursor(&name).await)
+                {
                     self.metrics.export_lag(&name, head.size.saturating_sub(place));
                 }
             }
