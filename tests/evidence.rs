@@ -6,10 +6,11 @@ mod broker;
 mod peers;
 
 #[allow(dead_code, reason = "other tests use the rest of it")]
-mod autonomy {
-    pub mod ways_back;
-    pub mod world;
-}
+#[path = "autonomy/ways_back.rs"]
+mod ways_back;
+#[allow(dead_code, reason = "other tests use the rest of it")]
+#[path = "autonomy/world.rs"]
+mod world;
 
 mod evidence {
     pub mod packed;

@@ -164,6 +164,12 @@ impl Broker {
         self.judge_witnesses(self.gate.now()).await;
     }
 
+    /// At the end of a life: what was recorded since the last second is published, and its head kept, too.
+    pub async fn close_books(&self) {
+        self.publish().await;
+        self.keep_head().await;
+    }
+
     fn origin(&self) -> Option<Origin> {
         Origin::new(self.ledger.log.name(), self.gate.epoch()).ok()
     }

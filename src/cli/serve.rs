@@ -220,8 +220,7 @@ impl Running {
             self.broker.sweep().await;
             tokio::time::sleep(SWEEP).await;
         }
-        // What was recorded since the last second is published, too.
-        self.broker.publish().await;
+        self.broker.close_books().await;
         self.sinks.end().await;
         Ok(())
     }

@@ -93,6 +93,22 @@ fn an_auditor_finds_reads_reports_and_checks() {
     assert_eq!(checked["checkpoints"], checked["checkpoints_signed"]);
     assert!(checked["checkpoints_signed"].as_u64().unwrap() > 0, "{checked}");
 
+    let trust = world.file("trust.json", "");
+    let config = world.path("phasebroker.toml").display().to_string();
+    let wrote = Command::new(PROGRAM).args(["audit", "trust", "--config", &config, "--out", &trust]).status();
+    assert!(wrote.unwrap().success());
+    let remote = world.json("erin", &["audit", "check-remote", "--trust", &trust]);
+    assert_eq!((&remote["ok"], &remote["findings"]), (&true.into(), &Value::Array(vec![])));
+    assert_eq!(remote["signed_by"], serde_json::json!(["the log"]));
+    assert!(remote["size"].as_u64() >= checked["events"].as_u64(), "{remote}");
+    let unsigned = world.person("erin", &["audit", "check-remote"]).ends(0);
+    assert!(unsigned.contains("no signature was checked"), "{unsigned}");
+    let other = std::fs::read_to_string(&trust).unwrap();
+    let key = serde_json::from_str::<Value>(&other).unwrap()["log"]["name"].as_str().unwrap().to_owned();
+    let foreign = world.file("foreign.json", &other.replace(&key, "log.example.com"));
+    let refused = world.person("erin", &["audit", "check-remote", "--trust", &foreign]).ends(1);
+    assert!(refused.contains("checkpoint is refused"), "{refused}");
+
     let opened = of_run["events"][0]["index"].as_u64().unwrap().to_string();
     let erase = ["audit", "redact", &opened, "purpose", "--reason", "asked for"];
     world.typing("olga", &erase, "no").ends(1);

@@ -19,9 +19,9 @@ use phasebroker::domain::time::Timestamp;
 use serde_json::{Value, json};
 
 use super::packed::Packed;
-use crate::autonomy::ways_back;
-use crate::autonomy::world::World;
 use crate::broker::{Setup, TestBroker};
+use crate::ways_back;
+use crate::world::World;
 
 async fn used_playbook() -> Packed {
     let world = World::start().await;
@@ -37,7 +37,10 @@ async fn a_use_of_a_playbook_holds_by_the_signatures_under_the_playbook() {
     assert_eq!(it.pack["administrations"].as_object().unwrap().len(), 1);
     let verdict = it.holds();
     assert!(verdict.to_string().contains("a playbook that it lies inside"), "{verdict}");
-    assert!(verdict.does_not_prove.iter().any(|line| line.starts_with("How often the playbook")), "{verdict}");
+    assert!(
+        verdict.does_not_prove.iter().any(|line| line.starts_with("How often the playbook")),
+        "{verdict}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -68,7 +71,8 @@ async fn what_lies_outside_of_its_playbook_is_noticed() {
 async fn a_playbook_that_is_missing_changed_or_signed_by_too_few_is_noticed() {
     let it = used_playbook().await;
     let sheet = it.pack["administrations"].as_object().unwrap().keys().next().unwrap().clone();
-    it.with(|pack| drop(pack["administrations"].as_object_mut().unwrap().remove(&sheet))).refused("playbooks");
+    it.with(|pack| drop(pack["administrations"].as_object_mut().unwrap().remove(&sheet)))
+        .refused("playbooks");
     it.with(|pack| drop(pack["approvals"][&sheet].as_array_mut().unwrap().pop())).refused("approvals");
     let bytes = decode(it.pack["administrations"][&sheet].as_str().unwrap()).unwrap();
     let mut document: Value = serde_json::from_slice(&bytes).unwrap();
@@ -123,7 +127,7 @@ async fn denied_withdrawn_and_suggested_grants_hold_and_prove_no_credential() {
     b.answer_with_reason(&approved, &token).await.good();
     let it = Packed::of(&b, approved.deciding.run).await;
     let verdict = it.holds();
-    assert!(verdict.to_string().contains("took the signature back"), "{verdict}");
+    assert!(verdict.to_string().contains("took the signature of "), "{verdict}");
     assert!(!verdict.proves.iter().any(|line| line.contains("signed exactly it")), "{verdict}");
 }
 

@@ -36,7 +36,10 @@ async fn another_form_is_refused() {
     it.with(|pack| pack["run"] = json!("01JDMZKW0X00000000000000AA")).refused("chain");
     let bytes = String::from_utf8(it.bytes()).unwrap();
     it.refused_bytes("form", bytes.replacen(':', ": ", 1).as_bytes());
-    it.refused_bytes("form", bytes.replacen("{\"administrations", "{\"version\":1,\"administrations", 1).as_bytes());
+    it.refused_bytes(
+        "form",
+        bytes.replacen("{\"administrations", "{\"version\":1,\"administrations", 1).as_bytes(),
+    );
     it.refused_bytes("form", b"");
     it.refused_bytes("form", &[&it.bytes()[..], b"\n\n"].concat());
     let padded = |text: &Value| format!("{}=", text.as_str().unwrap());
@@ -86,7 +89,10 @@ async fn a_flipped_bit_anywhere_in_an_event_is_refused() {
             let event = &mut pack["entries"][3]["event"];
             *event = flipped(event, at, 1);
         });
-        changed.refused_bytes(if changed.verdict().failed().contains(&"form") { "form" } else { "inclusion" }, &changed.bytes());
+        changed.refused_bytes(
+            if changed.verdict().failed().contains(&"form") { "form" } else { "inclusion" },
+            &changed.bytes(),
+        );
     }
 }
 
@@ -135,7 +141,9 @@ async fn events_left_out_at_the_end_are_not_noticed_and_the_verdict_says_so() {
         pack["texts"].as_array_mut().unwrap().retain(|text| text["index"].as_u64().unwrap() <= last);
     });
     let verdict = shorter.holds();
-    assert!(verdict.does_not_prove.iter().any(|line| line.starts_with("That nothing happened in the run after")));
+    assert!(
+        verdict.does_not_prove.iter().any(|line| line.starts_with("That nothing happened in the run after"))
+    );
     assert!(verdict.does_not_prove.iter().any(|line| line.starts_with("How the credential of")), "{verdict}");
 }
 
@@ -215,7 +223,8 @@ async fn a_removed_a_repeated_and_a_foreign_approval_are_refused() {
     .refused("approvals");
     let foreign = packed().await;
     let (of, _) = foreign.grant();
-    it.with(|pack| pack["approvals"][&id][0] = foreign.pack["approvals"][&of][0].clone()).refused("approvals");
+    it.with(|pack| pack["approvals"][&id][0] = foreign.pack["approvals"][&of][0].clone())
+        .refused("approvals");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -97,9 +97,11 @@ async fn a_claim_too_late_or_of_a_grant_that_was_over_is_noticed() {
         }
     }
     for kind in ["grant.cancelled", "grant.lapsed"] {
-        changed(&it, it.place("grant.approved"), |event| event["type"] = kind.into()).refused_only("authority");
+        changed(&it, it.place("grant.approved"), |event| event["type"] = kind.into())
+            .refused_only("authority");
     }
-    changed(&it, it.place("grant.approved"), |event| event["type"] = "refused".into()).refused_only("authority");
+    changed(&it, it.place("grant.approved"), |event| event["type"] = "refused".into())
+        .refused_only("authority");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -107,7 +109,8 @@ async fn one_signature_too_few_is_noticed() {
     let it = packed_by_two().await;
     let listed = it.events()[&it.intent()]["facts"]["approvals"].clone();
     assert_eq!(listed.as_array().unwrap().len(), 2);
-    changed(&it, it.intent(), |event| event["facts"]["approvals"] = json!([listed[0]])).refused_only("authority");
+    changed(&it, it.intent(), |event| event["facts"]["approvals"] = json!([listed[0]]))
+        .refused_only("authority");
     let twice = json!([listed[0], listed[0]]);
     changed(&it, it.intent(), |event| event["facts"]["approvals"] = twice).refused_only("authority");
 }
@@ -152,8 +155,7 @@ async fn a_stranger_an_owner_and_other_claims_sign_nothing() {
     let (id, grant) = it.grant();
     let token = it.pack["approvals"][&id][0].as_str().unwrap().to_owned();
     let body = token.split('.').nth(1).unwrap();
-    let claims: Value =
-        serde_json::from_slice(&phasebroker::domain::digest::decode(body).unwrap()).unwrap();
+    let claims: Value = serde_json::from_slice(&phasebroker::domain::digest::decode(body).unwrap()).unwrap();
     let signed = |key: &str, claims: &Value| {
         jws::sign("approval+jwt", it.keys.of(key), KeyHeader::Kid, claims).unwrap()
     };
@@ -199,9 +201,11 @@ async fn a_second_credential_and_steps_that_are_none_are_noticed() {
     });
     let verdict = again.refused("one_use");
     assert!(verdict.failed().contains(&"life"), "{verdict}");
-    for (kind, other) in
-        [("lease.released", "lease.ended"), ("lease.minted", "lease.released"), ("lease.ended", "lease.minted")]
-    {
+    for (kind, other) in [
+        ("lease.released", "lease.ended"),
+        ("lease.minted", "lease.released"),
+        ("lease.ended", "lease.minted"),
+    ] {
         changed(&it, it.place(kind), |event| event["type"] = other.into()).refused("life");
     }
 }

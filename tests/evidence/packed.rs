@@ -17,8 +17,8 @@ use phasebroker::ledger::proof::{Hashes, inclusion, root_at};
 use phasebroker::ledger::trust::{NamedKey, Trust, TrustDocument};
 use serde_json::{Value, json};
 
-use crate::broker::people::Keys;
 use crate::broker::TestBroker;
+use crate::broker::people::Keys;
 use crate::peers::python::python;
 
 /// Base name of the test's log.
@@ -124,11 +124,8 @@ impl Packed {
             events.iter().map(|(place, event)| (*place, canonical::to_bytes(event).unwrap())).collect();
         let leaf = |place: u64| leaf_hash(bytes.get(&place).map_or(b"somebody else's", Vec::as_slice));
         let leaves = Leaves((0..size).map(leaf).collect());
-        let checkpoint = Checkpoint {
-            origin: Origin::new(LOG, 1).unwrap(),
-            size,
-            root: root_at(&leaves, size).unwrap(),
-        };
+        let checkpoint =
+            Checkpoint { origin: Origin::new(LOG, 1).unwrap(), size, root: root_at(&leaves, size).unwrap() };
         let entry = |(place, event): (&u64, &Vec<u8>)| {
             let path = inclusion(&leaves, *place, size).unwrap();
             json!({"index": place, "event": encode(event), "path": path})
@@ -228,7 +225,8 @@ impl Packed {
     pub fn with_token(&self, nth: usize, token: &str) -> Self {
         let (id, _) = self.grant();
         let before = self.pack["approvals"][&id][nth].as_str().unwrap().to_owned();
-        let (old, new) = (Digest::of(before.as_bytes()).to_string(), Digest::of(token.as_bytes()).to_string());
+        let (old, new) =
+            (Digest::of(before.as_bytes()).to_string(), Digest::of(token.as_bytes()).to_string());
         self.forged(|events| {
             for event in events.values_mut() {
                 if event["facts"]["token"] == old {

@@ -71,7 +71,8 @@ async fn a_known_witness_under_another_checkpoint_is_refused_even_where_none_is_
 #[tokio::test(flavor = "multi_thread")]
 async fn without_witnesses_the_verdict_says_what_that_leaves_open() {
     let verdict = packed().await.holds();
-    let open = verdict.does_not_prove.iter().any(|line| line.contains("no witness of the trust file cosigned it"));
+    let open =
+        verdict.does_not_prove.iter().any(|line| line.contains("no witness of the trust file cosigned it"));
     assert!(open, "{verdict}");
     let (it, key) = (packed().await, fresh());
     let witnessed = needing(&cosigned(&it, "one.example", &key, None), 1, &[("one.example", &key)]).holds();

@@ -2,6 +2,7 @@
 
 use std::process::Command;
 
+use phasebroker::domain::digest::Digest;
 use serde_json::Value;
 
 use super::packed::packed;
@@ -10,14 +11,16 @@ use super::packed::packed;
 async fn the_verdict_tells_who_asked_who_signed_what_and_how_it_ended() {
     let it = packed().await;
     let text = it.holds().to_string();
+    let (_, grant) = it.grant();
+    let code = Digest::of(&phasebroker::domain::canonical::to_bytes(&grant).unwrap()).short_code();
     for said in [
         "agent:fixer opened the run in demo for alice; purpose, as written: \"checkout is slow\"",
         "Restart the service checkout (memory-leak)",
         "must sign: 1 of on-call",
-        "person:bob SIGNED it",
+        &format!("person:bob SIGNED {code} 0 s after it was sealed"),
         "kept as file",
-        "claimed it: a credential of jwt",
-        "agent:fixer ENDED it (completed, the agent says: succeeded)",
+        &format!("claimed {code}: a credential of jwt"),
+        &format!("agent:fixer ENDED the credential of {code} (completed, the agent says: succeeded)"),
         "It proves:",
         "bob signed exactly it",
         "what was approved and what was possible are the same",

@@ -1,19 +1,18 @@
 //! `phasebroker audit check`: the whole log against the store, on the host of the broker, which may be running. Exit
 //! code 0 means that everything agrees; 1 that something does not.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
 use crate::broker::ports::{Head, HeadKeeper as _, StoredCheckpoint};
 use crate::cli::exit::Exit;
-use crate::cli::keys::agent_key::read_agent_key;
+use crate::cli::host::log_public_key;
 use crate::cli::serve;
 use crate::cli::terminal::{Output, table};
 use crate::domain::canonical::MAX_SAFE_INTEGER;
-use crate::domain::key::PublicKey;
-use crate::ledger::checkpoint::{Checkpoint, LogKey, Origin};
+use crate::ledger::checkpoint::{Checkpoint, LogKey};
 use crate::ledger::note::SignedNote;
 use crate::store::sqlite::audit::Checked;
 use crate::store::{HeadFile, StoreAudit};
@@ -37,7 +36,7 @@ struct Wrong {
 pub async fn run(args: Args, output: Output) -> anyhow::Result<ExitCode> {
     crate::authn::install_crypto();
     let config = serve::read(&args.config)?;
-    let key = log_key(&config.data_dir)?;
+    let log = log_public_key(&config.data_dir).and_then(|key| Ok(LogKey::new(&config.ledger.name, key)?));
     let heads = HeadFile::at(&config.head_file);
     // Read before the store: a broker that goes on meanwhile only brings the store further.
     let known = heads.known().await;
@@ -55,20 +54,11 @@ pub async fn run(args: Args, output: Output) -> anyhow::Result<ExitCode> {
             wrong.push(Wrong { index: None, what: format!("the head file cannot be read: {error}") })
         }
     }
-    let signed = checkpoints(&checked.checkpoints, key.as_ref(), &mut wrong);
+    let signed = checkpoints(&checked.checkpoints, &log, &mut wrong);
     let report = told(&checked, &wrong, signed);
     output.print(&report, || shown(&checked, &wrong, signed))?;
     let all_is_well = wrong.is_empty() && checked.more_problems == 0;
     Ok(if all_is_well { Exit::Done } else { Exit::Refused }.into())
-}
-
-/// The public half of the log's key, where it lies beside the store.
-fn log_key(data_dir: &Path) -> anyhow::Result<Option<PublicKey>> {
-    let path = data_dir.join("log-key.pem");
-    match path.exists() {
-        true => Ok(Some(read_agent_key(&path)?.public().clone())),
-        false => Ok(None),
-    }
 }
 
 fn findings(checked: &Checked) -> Vec<Wrong> {
@@ -107,11 +97,10 @@ fn head_file(
 }
 
 /// Verifies the kept checkpoints; how many are signed by the log's key.
-fn checkpoints(kept: &[StoredCheckpoint], key: Option<&PublicKey>, wrong: &mut Vec<Wrong>) -> usize {
-    let Some(key) = key else { return 0 };
+fn checkpoints(kept: &[StoredCheckpoint], log: &anyhow::Result<LogKey>, wrong: &mut Vec<Wrong>) -> usize {
     let mut signed = 0;
     for checkpoint in kept {
-        match opened(checkpoint, key) {
+        match log.as_ref().map_err(|error| format!("{error:#}")).and_then(|log| opened(checkpoint, log)) {
             Ok(()) => signed += 1,
             Err(what) => wrong.push(Wrong {
                 index: None,
@@ -122,14 +111,13 @@ fn checkpoints(kept: &[StoredCheckpoint], key: Option<&PublicKey>, wrong: &mut V
     signed
 }
 
-fn opened(kept: &StoredCheckpoint, key: &PublicKey) -> Result<(), String> {
+fn opened(kept: &StoredCheckpoint, log: &LogKey) -> Result<(), String> {
     let note = SignedNote::parse(kept.note.as_bytes()).map_err(|e| e.to_string())?;
-    let origin: Origin = kept.origin.parse().map_err(|_| "its origin names no log".to_owned())?;
-    let log = LogKey::new(origin.name(), key.clone()).map_err(|e| e.to_string())?;
-    let stated = Checkpoint::open(&note, &log).map_err(|e| e.to_string())?;
-    match (stated.origin == origin, stated.size == kept.size, stated.root == kept.root) {
-        (true, true, true) => Ok(()),
-        _ => Err("the signed note says something else than its record".into()),
+    let stated = Checkpoint::open(&note, log).map_err(|e| e.to_string())?;
+    let same = (stated.origin.to_string(), stated.size, stated.root);
+    match same == (kept.origin.clone(), kept.size, kept.root) {
+        true => Ok(()),
+        false => Err("the signed note says something else than its record".into()),
     }
 }
 

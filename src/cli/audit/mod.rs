@@ -7,6 +7,7 @@ mod log;
 pub mod pack;
 mod receipt;
 mod redact;
+mod remote;
 mod report;
 mod run;
 pub mod trust;
@@ -38,6 +39,8 @@ pub enum Command {
     Report(report::Args),
     /// Check the whole log against the store, on the broker's host; it may be running.
     Check(check::Args),
+    /// Fetch the whole published log, make its tree anew, compare it with the signed checkpoint, and judge what it tells.
+    CheckRemote(remote::Args),
     /// Erase a text beside an event; its digest stays, and every proof.
     Redact(redact::Args),
     /// Write everything about one run into one file, which others can check without us.
@@ -49,6 +52,9 @@ pub enum Command {
     /// That the log of today goes on from a checkpoint that was kept.
     Consistency(receipt::ConsistencyArgs),
     /// Write the trust file: whose signatures, and which keys of log and witnesses, count.
+    ///
+    /// Run it on the broker's host. Then compare the keys with the people they belong to, by eye, and keep the file where
+    /// the broker cannot write: whoever can change it decides what is believed.
     Trust(trust::Args),
 }
 
@@ -60,6 +66,7 @@ pub async fn run(command: Command, output: Output) -> anyhow::Result<ExitCode> {
         Command::Watch(args) => watch::run(args, output).await,
         Command::Report(args) => report::run(args, output).await,
         Command::Check(args) => check::run(args, output).await,
+        Command::CheckRemote(args) => remote::run(args, output).await,
         Command::Redact(args) => redact::run(args, output).await,
         Command::Pack(args) => pack::run(args, output).await,
         Command::Verify(args) => verify::run(&args, output),

@@ -15,9 +15,6 @@ use crate::ledger::trust::{NamedKey, Trust};
 const HEADER: [&str; 4] = ["person", "counts for", "key", "kept as"];
 
 /// Arguments of `audit trust`.
-///
-/// Run it once on the broker's host. Then compare the keys with the people they belong to, by eye, and keep the file
-/// where the broker cannot write: whoever can change it decides what is believed.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The broker's configuration.

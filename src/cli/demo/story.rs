@@ -287,7 +287,11 @@ impl<'a> Play<'a> {
     }
 
     async fn prove(&mut self, run: RunId) -> anyhow::Result<()> {
-        self.screen.chapter("6", "PROVE", "the ledger of the run, as an auditor reads it, and a file that proves it");
+        self.screen.chapter(
+            "6",
+            "PROVE",
+            "the ledger of the run, as an auditor reads it, and a file that proves it",
+        );
         let olga = self.person("olga").await?;
         let events = olga.get(&format!("/v1/runs/{run}/events")).await?;
         self.screen.timeline(&events);

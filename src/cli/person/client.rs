@@ -72,6 +72,18 @@ impl Endpoint {
     }
 
     async fn send(&self, request: reqwest::RequestBuilder) -> anyhow::Result<Value> {
+        let (status, body) = self.receive(request).await?;
+        let value = serde_json::from_slice::<Value>(&body).ok();
+        match (status.is_success(), value) {
+            (true, Some(value)) => Ok(value),
+            (true, None) => {
+                Err(Exit::Refused.because("the broker's answer is not JSON; is this a phasebroker?"))
+            }
+            (false, value) => Err(problem(status, value)),
+        }
+    }
+
+    async fn receive(&self, request: reqwest::RequestBuilder) -> anyhow::Result<(StatusCode, Vec<u8>)> {
         let away = |error: reqwest::Error| {
             Exit::Unreachable.because(format!(
                 "the broker at {} cannot be reached: {}",
@@ -88,14 +100,7 @@ impl Endpoint {
                 return Err(Exit::Refused.because("the broker's answer is too large"));
             }
         }
-        let value = serde_json::from_slice::<Value>(&body).ok();
-        match (status.is_success(), value) {
-            (true, Some(value)) => Ok(value),
-            (true, None) => {
-                Err(Exit::Refused.because("the broker's answer is not JSON; is this a phasebroker?"))
-            }
-            (false, value) => Err(problem(status, value)),
-        }
+        Ok((status, body))
     }
 }
 
@@ -142,6 +147,17 @@ impl PersonClient {
     pub async fn get(&self, path: &str) -> anyhow::Result<Value> {
         let request = self.endpoint.http.get(format!("{}{path}", self.endpoint.url));
         self.endpoint.send(request.bearer_auth(self.assertion(&Method::GET, path)?)).await
+    }
+
+    /// Reads `path` as bytes; `None` when there is no such thing.
+    pub async fn get_bytes(&self, path: &str) -> anyhow::Result<Option<Vec<u8>>> {
+        let request = self.endpoint.http.get(format!("{}{path}", self.endpoint.url));
+        let request = request.bearer_auth(self.assertion(&Method::GET, path)?);
+        match self.endpoint.receive(request).await? {
+            (status, body) if status.is_success() => Ok(Some(body)),
+            (StatusCode::NOT_FOUND, _) => Ok(None),
+            (status, body) => Err(problem(status, serde_json::from_slice(&body).ok())),
+        }
     }
 
     /// Sends `body` to `path`.

@@ -204,7 +204,7 @@ pub(super) fn deadline(uses: &[Use<'_>]) -> Check {
             None => problems.push(format!("event {}: it has no deadline", one.intent.index)),
         }
     }
-    let found = "every credential for work ended by itself within the time that was signed";
+    let found = "every credential for work is useless by itself within the time that was signed";
     Check::or_absent("deadline", problems, uses.len(), found, "no credential for work was asked for")
 }
 

@@ -39,6 +39,9 @@ fn what(case: &Case<'_>, at: &At) -> Option<String> {
     let execute = event.fact_text("phase") == Some("execute")
         || event.grant.is_some_and(|grant| case.grants.contains_key(&grant));
     let actor = &event.actor;
+    // As people compared it before they signed.
+    let code = event.grant.and_then(|id| case.grants.get(&id)).map(|sealed| sealed.digest().short_code());
+    let it = code.unwrap_or_else(|| "it".to_owned());
     Some(match event.kind.known()? {
         E::RunOpened => format!(
             "{actor} opened the run in {} for {}{}",
@@ -51,20 +54,22 @@ fn what(case: &Case<'_>, at: &At) -> Option<String> {
             format!("{actor} signed the playbook, with key {} kept as {}", text("key"), text("custody"))
         }
         E::ApprovalReceived => format!(
-            "{actor} SIGNED it {} s after it was sealed, with key {} kept as {}",
+            "{actor} SIGNED {it} {} s after it was sealed, with key {} kept as {}",
             event.fact_number("seconds_to_sign").unwrap_or_default(),
             text("key"),
             text("custody")
         ),
-        E::GrantDenied => format!("{actor} DENIED it{}", quoted(case, at, "reason")),
-        E::ApprovalWithdrawn => format!("{actor} took the signature back{}", quoted(case, at, "reason")),
-        E::GrantCancelled => format!("{actor} cancelled it"),
-        E::GrantLapsed => "nobody used it in time; it lapsed".into(),
+        E::GrantDenied => format!("{actor} DENIED {it}{}", quoted(case, at, "reason")),
+        E::ApprovalWithdrawn => {
+            format!("{actor} took the signature of {it} back{}", quoted(case, at, "reason"))
+        }
+        E::GrantCancelled => format!("{actor} cancelled {it}"),
+        E::GrantLapsed => format!("nobody used {it} in time; it lapsed"),
         E::AdministrationSealed => format!("{actor} proposed a playbook: {}", text("subject")),
         E::PlaybookSigned => format!("the playbook {} came in force", text("name")),
-        E::BreakGlassAsked => format!("{actor} asked people to sign past the policy (break glass)"),
+        E::BreakGlassAsked => format!("{actor} asked people to sign {it} past the policy (break glass)"),
         E::LeaseIntent if execute => format!(
-            "{actor} claimed it: a credential of {} for {}, useless from {} on",
+            "{actor} claimed {it}: a credential of {} for {}, useless from {} on",
             text("provider"),
             text("target"),
             until("not_after")
@@ -74,7 +79,11 @@ fn what(case: &Case<'_>, at: &At) -> Option<String> {
         E::LeaseReleased if execute => "the credential left the broker".into(),
         E::LeaseEnded if execute => {
             let outcome = event.fact_text("outcome").map(|outcome| format!(", the agent says: {outcome}"));
-            format!("{actor} ENDED it ({}{})", text("reason"), outcome.unwrap_or_default())
+            format!(
+                "{actor} ENDED the credential of {it} ({}{})",
+                text("reason"),
+                outcome.unwrap_or_default()
+            )
         }
         E::RevocationDone => {
             format!("the provider took the early end, in force by {}", until("effective_by"))
@@ -104,13 +113,14 @@ fn asked(case: &Case<'_>, at: &At) -> String {
         (false, None) => format!("must sign: {}", grant.decision.rule),
     };
     format!(
-        "{} asked for: {} ({} in {}: {}), grant {}; {signers}",
+        "{} asked for: {} ({} in {}: {}), grant {}, short code {}; {signers}",
         event.actor,
         grant.action.summary,
         grant.action.action_type,
         grant.environment,
         parameters.join(", "),
-        grant.id
+        grant.id,
+        sealed.digest().short_code()
     )
 }
 

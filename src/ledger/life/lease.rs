@@ -47,12 +47,7 @@ impl Lives {
                 self.found(index, "grant", format!("lease {id} spends grant {grant}, but does not execute"));
             }
         }
-        let says = event.fact_number("epoch").and_then(|epoch| u64::try_from(epoch).ok());
-        if let (Some(epoch), Some(says)) = (self.epoch, says)
-            && says != epoch
-        {
-            self.found(index, "epoch", format!("lease {id} spends a grant of epoch {says} in epoch {epoch}"));
-        }
+        self.is_in_epoch(index, event, "a grant is spent");
         let lease = Lease {
             state: LeaseState::Intent,
             index,

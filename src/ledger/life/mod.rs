@@ -43,6 +43,8 @@ pub struct Lives {
     next: u64,
     at: Timestamp,
     epoch: Option<u64>,
+    /// No epoch below this one follows: a fence passes over those that are known elsewhere.
+    least_epoch: u64,
     /// Whether an event named the one before it in its run: older ones did not.
     chained: bool,
     runs: HashMap<RunId, Run>,
@@ -119,6 +121,7 @@ impl Lives {
             next: first,
             at: Timestamp::from_seconds(i64::MIN),
             epoch: (first == 0).then_some(1),
+            least_epoch: 1,
             chained: false,
             runs: HashMap::new(),
             grants: HashMap::new(),
@@ -225,13 +228,23 @@ impl Lives {
     }
 
     fn started(&mut self, index: u64, event: &ReadEvent) {
+        self.is_in_epoch(index, event, "a broker starts");
+    }
+
+    /// An event that names its epoch names the one the log is in.
+    fn is_in_epoch(&mut self, index: u64, event: &ReadEvent, what: &str) {
         let says = event.fact_number("epoch").and_then(|epoch| u64::try_from(epoch).ok());
-        match (self.epoch, says) {
-            (Some(epoch), Some(says)) if says != epoch => {
-                self.found(index, "epoch", format!("a broker starts in epoch {says}; the log is in {epoch}"));
+        let Some(says) = says else { return };
+        match self.epoch {
+            Some(epoch) if says != epoch => {
+                self.found(index, "epoch", format!("{what} in epoch {says}; the log is in {epoch}"));
             }
-            (None, Some(says)) => self.epoch = Some(says),
-            _ => {}
+            None if says < self.least_epoch => {
+                let least = self.least_epoch;
+                self.found(index, "epoch", format!("{what} in epoch {says}; the log is in {least} or later"));
+            }
+            None => self.epoch = Some(says),
+            Some(_) => {}
         }
     }
 
@@ -251,7 +264,8 @@ impl Lives {
                 format!("a fence that counts other events than the {index} before it"),
             );
         }
-        self.epoch = old.or(self.epoch).map(|epoch| epoch.saturating_add(1));
+        self.least_epoch = old.or(self.epoch).unwrap_or(self.least_epoch).saturating_add(1);
+        self.epoch = None;
         self.grants.values_mut().for_each(Grant::outlive_its_epoch);
         self.playbooks.values_mut().for_each(Playbook::suspend);
     }

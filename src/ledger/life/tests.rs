@@ -337,6 +337,19 @@ fn what_issues_is_not_of_before_the_log_but_an_end_may_be_told_late() {
 }
 
 #[test]
+fn a_fence_may_pass_over_epochs_and_never_goes_back() {
+    let started = |epoch: u64| {
+        Event::new(E::BrokerStarted, Actor::Broker, Timestamp::from_seconds(1_100)).fact("epoch", epoch)
+    };
+    let fence = Event::new(E::StoreFenced, Actor::Broker, Timestamp::from_seconds(1_090));
+    let fenced = with(Story::new().whole(), 9, fence.fact("old_epoch", 1).fact("old_size", 9));
+    let all = followed(&read(&with(fenced.clone(), 10, started(4))));
+    assert_eq!((all.findings, all.epoch), (vec![], Some(4)));
+    assert_eq!(finding(with(fenced.clone(), 10, started(1))).rule, "epoch");
+    assert_eq!(finding(with(with(fenced, 10, started(4)), 11, started(5))).rule, "epoch");
+}
+
+#[test]
 fn what_is_open_is_listed_and_is_no_finding() {
     let story = Story::new();
     let review = story.event(E::ReviewOpened, Actor::Broker, 30).lease(story.lease).fact("review", "r");

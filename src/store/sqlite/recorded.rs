@@ -7,18 +7,16 @@ use super::rows::{self, count};
 use crate::broker::ports::{RecordedEvent, RecordedOf};
 use crate::ledger::evidence::build::RecordedText;
 
+const OF_RUN: &str = "SELECT place, bytes FROM events WHERE run = ?1 ORDER BY place LIMIT ?2";
+/// In the words of its index.
+const OF_ADMINISTRATION: &str = "SELECT place, bytes FROM events
+ WHERE run IS NULL AND json_extract(CAST(bytes AS TEXT), '$.grant') = ?1 ORDER BY place LIMIT ?2";
+
 /// In order; at most `limit`.
 pub(super) fn recorded(conn: &Connection, of: RecordedOf, limit: u32) -> Result<Vec<RecordedEvent>, Fault> {
     let (sql, id) = match of {
-        RecordedOf::Run(run) => {
-            ("SELECT place, bytes FROM events WHERE run = ?1 ORDER BY place LIMIT ?2", run.to_string())
-        }
-        // In the words of the index.
-        RecordedOf::Administration(grant) => (
-            "SELECT place, bytes FROM events
-             WHERE run IS NULL AND json_extract(CAST(bytes AS TEXT), '$.grant') = ?1 ORDER BY place LIMIT ?2",
-            grant.to_string(),
-        ),
+        RecordedOf::Run(run) => (OF_RUN, run.to_string()),
+        RecordedOf::Administration(grant) => (OF_ADMINISTRATION, grant.to_string()),
     };
     let mut found = rows::all(conn, sql, params![id, limit], |row| {
         let (place, bytes): (i64, Vec<u8>) = (row.get("place")?, row.get("bytes")?);
@@ -35,4 +33,57 @@ pub(super) fn recorded(conn: &Connection, of: RecordedOf, limit: u32) -> Result<
         )?;
     }
     Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::broker::ports::{Log as _, Store as _};
+    use crate::domain::event::{Event, EventKind, SaltedText};
+    use crate::domain::id::{GrantId, RunId};
+    use crate::domain::principal::Actor;
+    use crate::domain::time::Timestamp;
+    use crate::store::SqliteStore;
+
+    const NOW: Timestamp = Timestamp::from_seconds(1_700_000_000);
+
+    #[tokio::test]
+    async fn events_are_found_by_what_they_are_about_with_texts_and_salts() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("store.sqlite");
+        let store = SqliteStore::open(&path).unwrap();
+        let (run, sheet, other) =
+            (RunId::generate(NOW), GrantId::generate(NOW), GrantId::generate(NOW.plus(1)));
+        let event = |kind| Event::new(kind, Actor::Broker, NOW);
+        let text = SaltedText::new("reason", "because".into());
+        let events = vec![
+            event(EventKind::Refused).run(run).grant(sheet),
+            event(EventKind::AdministrationSealed).grant(sheet).text(text.clone()),
+            event(EventKind::AdministrationSealed).grant(other),
+            event(EventKind::Refused),
+            event(EventKind::PlaybookSigned).grant(sheet),
+        ];
+        store.record(events).await.unwrap();
+        let found = store.recorded(RecordedOf::Administration(sheet), 10).await.unwrap();
+        assert_eq!(found.iter().map(|event| event.index).collect::<Vec<_>>(), [1, 4]);
+        let kept = &found[0].texts[0];
+        assert_eq!((kept.name.as_str(), kept.salt, kept.value.as_str()), ("reason", text.salt, "because"));
+        let found = store.recorded(RecordedOf::Run(run), 10).await.unwrap();
+        assert_eq!(found.iter().map(|event| event.index).collect::<Vec<_>>(), [0]);
+        assert_eq!(store.recorded(RecordedOf::Administration(sheet), 1).await.unwrap().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn neither_looks_through_the_whole_ledger() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("store.sqlite");
+        let _store = SqliteStore::open(&path).unwrap();
+        let conn = Connection::open(&path).unwrap();
+        for (sql, index) in [(OF_RUN, "events_of_run"), (OF_ADMINISTRATION, "events_of_administration")] {
+            let plan: String = conn
+                .query_row(&format!("EXPLAIN QUERY PLAN {sql}"), params!["x", 1], |row| row.get("detail"))
+                .unwrap();
+            assert!(plan.contains(index), "{plan}");
+        }
+    }
 }
