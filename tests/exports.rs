@@ -7,10 +7,10 @@ mod receiver;
 mod world;
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use phasebroker::broker::exporting::Export;
-use phasebroker::broker::ports::{Sink, Store};
+use phasebroker::broker::ports::{Delivered, LoggedEvent, Sink, SinkError, Store};
 use phasebroker::exports::file::LineFile;
 use phasebroker::exports::syslog::{Address, Syslog};
 use phasebroker::exports::webhook::{Body, Webhook};
@@ -113,6 +113,52 @@ async fn a_restarted_sink_goes_on_where_it_stood_and_a_new_one_begins_at_the_end
     assert_eq!(indices(&receiver.objects()), all);
     sink.end().await;
     assert_eq!(world.store.cursor("sink:hook").await.unwrap(), Some(size(&world).await));
+}
+
+/// Takes few events at a time.
+struct Narrow(Arc<Mutex<Vec<u64>>>);
+
+#[async_trait::async_trait]
+impl Sink for Narrow {
+    fn name(&self) -> &str {
+        "narrow"
+    }
+    async fn deliver(&self, events: &[LoggedEvent]) -> Result<Delivered, SinkError> {
+        if events.len() > 4 {
+            return Err(SinkError::nothing("413 Payload Too Large"));
+        }
+        // And not always all of them.
+        let taken = events.len().min(3);
+        self.0.lock().unwrap().extend(events[..taken].iter().map(|event| event.index));
+        Ok(Delivered { taken, refused: 0 })
+    }
+}
+
+#[tokio::test]
+async fn a_receiver_that_refuses_what_is_large_gets_everything_in_smaller_batches() {
+    let world = World::start().await;
+    for _ in 0..3 {
+        world.deciding().await;
+    }
+    let taken = Arc::new(Mutex::new(Vec::new()));
+    let sink = Running::start(&world, Narrow(taken.clone()), true);
+    let all: Vec<u64> = (0..size(&world).await).collect();
+    assert!(all.len() > 16);
+    until("everything", async || (*taken.lock().unwrap() == all).then_some(())).await;
+    sink.end().await;
+}
+
+#[tokio::test]
+async fn a_place_that_moves_is_no_event() {
+    let world = World::start().await;
+    let before = world.store.head().await.unwrap();
+    assert_eq!(world.store.cursor("sink:new").await.unwrap(), None);
+    for place in [3, 1] {
+        world.store.keep_cursor("sink:new", place).await.unwrap();
+        assert_eq!(world.store.cursor("sink:new").await.unwrap(), Some(place));
+    }
+    assert_eq!(world.store.cursor("sink:other").await.unwrap(), None);
+    assert_eq!(world.store.head().await.unwrap(), before);
 }
 
 #[tokio::test]
@@ -286,6 +332,6 @@ async fn the_program_copies_its_log_to_every_sink_of_its_configuration_through_a
         .collect();
     assert_eq!(out, file);
     let released = file.iter().filter(|object| object["metadata"]["event_code"] == "lease.released");
-    let execute = released.map(|object| object["privileges"][0].as_str().unwrap().to_owned()).last();
+    let execute = released.map(|object| object["privileges"][0].as_str().unwrap().to_owned()).next_back();
     assert_eq!(execute.as_deref(), Some("phase:execute"));
 }

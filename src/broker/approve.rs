@@ -142,6 +142,11 @@ impl Broker {
             match self.store.change_grant(change).await {
                 Ok(()) => {
                     self.gate.store_recorded(now);
+                    // A signal that came while this was written looked too early to see it.
+                    if let Err(refusal) = self.signalled.check(&approval) {
+                        self.cancel_unasked(grant.id).await;
+                        return Err(refusal);
+                    }
                     if complete {
                         self.metrics.proposal_to_approval(now.since(grant.time.sealed_at));
                     }

@@ -65,7 +65,7 @@ impl Signalled {
     }
 
     /// Refuses an approval that was signed before the signal.
-    fn check(&self, approval: &Approval) -> Result<(), Refusal> {
+    pub(super) fn check(&self, approval: &Approval) -> Result<(), Refusal> {
         let people = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let person = &approval.claims.iss;
         match people.get(person) {
@@ -180,7 +180,9 @@ impl Broker {
             true => signal.subject.parse().ok().filter(|slug| directory.agent(slug).is_some()),
             false => directory.agent_by_workload(&signal.issuer, &signal.subject).cloned(),
         };
-        let person = (signal.people && !ours).then(|| signal.subject.parse().ok()).flatten();
+        // SECURITY: a name of another issuer may be a slug of ours by chance.
+        let own = signal.people && !ours && signal.issuer == signal.transmitter;
+        let person = own.then(|| signal.subject.parse().ok()).flatten();
         Concerned { agent, person: person.filter(|slug| directory.person(slug).is_some()) }
     }
 
@@ -211,8 +213,6 @@ impl Broker {
         let now = self.gate.now();
         // Before anything is read: from here on, nothing that they signed earlier comes in.
         self.signalled.note(person, now);
-        let head = in_time(self.store.record(vec![event])).await;
-        head.map(|head| self.gate.committed(head)).map_err(|error| self.gate.store_failed(&error))?;
         let leases = self.resting_on(person).await?;
         tracing::warn!(person = %person, grants = leases.len(), "a security event ends what rests on a person's word");
         for lease in leases {
@@ -225,7 +225,9 @@ impl Broker {
                 self.cancel_administration(record).await?;
             }
         }
-        Ok(())
+        // Last: a signal that is recorded was acted upon whole, whatever happens to this process meanwhile.
+        let head = in_time(self.store.record(vec![event])).await;
+        head.map(|head| self.gate.committed(head)).map_err(|error| self.gate.store_failed(&error))
     }
 
     /// Leases, opened or not, of grants that the person asked for or signed.

@@ -44,6 +44,8 @@ impl Sinks {
             let export = Export { sink, from_start: export.from_start };
             tasks.push(tokio::spawn(broker.clone().export(export, stopped.clone())));
         }
+        let receivers = config.caep.receivers.clone();
+        tasks.push(tokio::spawn(broker.clone().watch_polls(receivers, stopped)));
         Ok(Self { stop, tasks })
     }
 

@@ -2,6 +2,7 @@
 //! receiver refuses with an error of its own moves on too, told in the log and counted; anything else is sent again.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use reqwest::StatusCode;
@@ -11,6 +12,9 @@ use super::Post;
 use crate::broker::ports::{Clock, Delivered, LoggedEvent, Sink, SinkError};
 use crate::domain::security_event::SET_MEDIA_TYPE;
 use crate::domain::token::TokenSigner;
+
+/// For so long one batch is pushed; the rest is the next one's.
+const SLICE: Duration = Duration::from_secs(20);
 
 /// A receiver that is pushed to.
 pub struct CaepPush {
@@ -71,12 +75,16 @@ impl Sink for CaepPush {
 
     async fn deliver(&self, events: &[LoggedEvent]) -> Result<Delivered, SinkError> {
         let mut refused = 0;
+        let enough = tokio::time::Instant::now() + SLICE;
         for (taken, event) in events.iter().enumerate() {
+            if taken > 0 && tokio::time::Instant::now() >= enough {
+                return Ok(Delivered { taken, refused });
+            }
             match self.push(event).await {
                 Ok(no) => refused += u64::from(no),
                 Err(why) => return Err(SinkError { taken, refused, why }),
             }
         }
-        Ok(Delivered { refused })
+        Ok(Delivered { taken: events.len(), refused })
     }
 }

@@ -35,7 +35,7 @@ impl Sink for LineFile {
 
     async fn deliver(&self, events: &[LoggedEvent]) -> Result<Delivered, SinkError> {
         self.writer.write(lines(events)).await.map_err(SinkError::nothing)?;
-        Ok(Delivered::default())
+        Ok(Delivered::all(events.len()))
     }
 }
 

@@ -34,6 +34,6 @@ impl Sink for Stdout {
 
     async fn deliver(&self, events: &[LoggedEvent]) -> Result<Delivered, SinkError> {
         self.writer.write(lines(events)).await.map_err(SinkError::nothing)?;
-        Ok(Delivered::default())
+        Ok(Delivered::all(events.len()))
     }
 }

@@ -122,7 +122,7 @@ impl Sink for Syslog {
 
     async fn deliver(&self, events: &[LoggedEvent]) -> Result<Delivered, SinkError> {
         match tokio::time::timeout(PATIENCE, self.send(events)).await {
-            Ok(Ok(())) => Ok(Delivered::default()),
+            Ok(Ok(())) => Ok(Delivered::all(events.len())),
             Ok(Err((taken, error))) => Err(SinkError { taken, refused: 0, why: error.to_string() }),
             Err(_) => Err(SinkError::nothing(format!("no progress within {} s", PATIENCE.as_secs()))),
         }

@@ -42,7 +42,7 @@ impl Sink for Webhook {
         };
         let answer = self.post.send(media, body.into_bytes()).await.map_err(SinkError::nothing)?;
         match answer.status.is_success() {
-            true => Ok(Delivered::default()),
+            true => Ok(Delivered::all(events.len())),
             false => Err(SinkError::nothing(format!("the webhook answered {}", answer.status))),
         }
     }

@@ -36,6 +36,8 @@ pub struct Export {
 struct Place {
     next: u64,
     kept: u64,
+    /// Events given at a time: fewer after a failure, for a receiver that is slow or refuses what is large.
+    batch: u32,
 }
 
 impl Broker {
@@ -81,12 +83,12 @@ impl Broker {
     /// Where the sink stands: where it left off, or, when it is new, at the end or the beginning of the log.
     async fn begin(&self, name: &str, from_start: bool) -> Result<Place, String> {
         if let Some(kept) = self.store.cursor(name).await.map_err(|error| error.to_string())? {
-            return Ok(Place { next: kept, kept });
+            return Ok(Place { next: kept, kept, batch: BATCH });
         }
         let head = self.store.head().await.map_err(|error| error.to_string())?;
         let next = if from_start { 0 } else { head.size };
         self.store.keep_cursor(name, next).await.map_err(|error| error.to_string())?;
-        Ok(Place { next, kept: next })
+        Ok(Place { next, kept: next, batch: BATCH })
     }
 
     /// Copies one batch; false when there was nothing to do.
@@ -94,18 +96,20 @@ impl Broker {
         let head = self.store.head().await.map_err(|error| error.to_string())?;
         self.metrics.export_lag(export.sink.name(), head.size.saturating_sub(place.next));
         if place.next < head.size {
-            let (events, end) = self.logged(head.epoch, place.next).await?;
+            let (events, end) = self.logged(head.epoch, place.next, place.batch).await?;
             let asked = tokio::time::timeout(PATIENCE, export.sink.deliver(&events)).await;
             let (taken, refused, failure) = match asked {
-                Ok(Ok(delivered)) => (end, delivered.refused, None),
-                Ok(Err(error)) => {
-                    let next = events.get(error.taken).map_or(end, |event| event.index);
-                    let next = if error.taken == 0 { place.next } else { next };
-                    (next, error.refused, Some(error.why))
-                }
-                Err(_) => (place.next, 0, Some(format!("not taken within {} s", PATIENCE.as_secs()))),
+                Ok(Ok(delivered)) => (delivered.taken, delivered.refused, None),
+                Ok(Err(error)) => (error.taken, error.refused, Some(error.why)),
+                Err(_) => (0, 0, Some(format!("not taken within {} s", PATIENCE.as_secs()))),
             };
-            place.next = taken;
+            if taken > 0 {
+                place.next = events.get(taken).map_or(end, |event| event.index);
+            }
+            place.batch = match failure {
+                Some(_) => (place.batch / 4).max(1),
+                None => place.batch.saturating_mul(2).min(BATCH),
+            };
             self.metrics.export_refused(export.sink.name(), refused);
             self.metrics.export_lag(export.sink.name(), head.size.saturating_sub(place.next));
             self.keep_place(name, place).await?;
@@ -116,8 +120,8 @@ impl Broker {
     }
 
     /// Events from `from` on, bounded in number and size, and the index after the last. What was pruned is not there.
-    async fn logged(&self, epoch: u64, from: u64) -> Result<(Vec<LoggedEvent>, u64), String> {
-        let stored = self.store.events(None, from, BATCH).await.map_err(|error| error.to_string())?;
+    async fn logged(&self, epoch: u64, from: u64, most: u32) -> Result<(Vec<LoggedEvent>, u64), String> {
+        let stored = self.store.events(None, from, most).await.map_err(|error| error.to_string())?;
         let (mut events, mut bytes, mut end) = (Vec::with_capacity(stored.len()), 0, from);
         for one in stored {
             bytes += one.bytes.len();

@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::watch;
+
 use super::super::Broker;
 use super::super::ports::{LoggedEvent, SignedSet};
 use super::super::refusal::{Code, Refusal};
@@ -20,6 +22,9 @@ const REMEMBERED: usize = 10_000;
 const MOST_EVENTS: u64 = 8_192;
 /// How often the log is looked at while a receiver waits.
 const LOOK: Duration = Duration::from_millis(250);
+
+/// How often the metrics hear of receivers that do not poll.
+const WATCH: Duration = Duration::from_secs(5);
 
 /// A resource server that may fetch tokens.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,6 +74,23 @@ impl Broker {
             }
         }
         Ok(())
+    }
+
+    /// Shows how far receivers are behind, also while they do not poll.
+    pub async fn watch_polls(
+        self: Arc<Self>,
+        receivers: Vec<PollReceiver>,
+        mut stopped: watch::Receiver<bool>,
+    ) {
+        while !receivers.is_empty() && !*stopped.borrow() {
+            for name in receivers.iter().map(cursor) {
+                if let (Ok(head), Ok(Some(place))) = (self.store.head().await, self.store.cursor(&name).await)
+                {
+                    self.metrics.export_lag(&name, head.size.saturating_sub(place));
+                }
+            }
+            super::pause(WATCH, &mut stopped).await;
+        }
     }
 
     /// Takes acknowledgements and gives tokens, waiting for the first one as long as the receiver does.

@@ -4,11 +4,20 @@ use async_trait::async_trait;
 
 use super::logged::LoggedEvent;
 
-/// What became of a batch that was taken.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+/// What became of a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Delivered {
+    /// So many of its first events were taken: all, or as many as there was time for.
+    pub taken: usize,
     /// Events that the receiver was told and refused for good; they do not come again.
     pub refused: u64,
+}
+
+impl Delivered {
+    /// All of so many.
+    pub fn all(taken: usize) -> Self {
+        Self { taken, refused: 0 }
+    }
 }
 
 /// Why a batch was not taken whole.
