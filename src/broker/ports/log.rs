@@ -110,7 +110,7 @@ pub trait Log: Send + Sync {
     /// Events of one thing in order, at most `limit`.
     async fn recorded(&self, of: RecordedOf, limit: u32) -> Result<Vec<RecordedEvent>, StoreError>;
 
-    /// Keeps a signed checkpoint. Older ones go, except the newest few that witnesses cosigned.
+    /// Keeps a signed checkpoint. Older ones go, except the newest, and the newest that witnesses cosigned.
     async fn keep_checkpoint(&self, checkpoint: StoredCheckpoint) -> Result<(), StoreError>;
     /// Keeps a witness's cosignature of the checkpoint of `size` entries, if that is still kept.
     async fn keep_cosignature(&self, size: u64, cosigned: Cosigned) -> Result<(), StoreError>;

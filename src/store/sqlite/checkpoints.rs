@@ -7,8 +7,10 @@ use super::rows::{self, at, count, number};
 use crate::broker::ports::{Cosigned, StoredCheckpoint};
 use crate::domain::digest::Digest;
 
-/// Cosigned checkpoints kept beside the newest one; any of them proves every entry below it.
+/// Cosigned checkpoints that are kept; any of them proves every entry below it.
 const COSIGNED_KEPT: i64 = 16;
+/// Newest checkpoints that are kept, a minute of them, so that a slow witness's line still finds the one it is about.
+const NEWEST_KEPT: i64 = 64;
 
 pub(super) fn keep(conn: &Connection, new: &StoredCheckpoint) -> Result<(), Fault> {
     conn.prepare_cached(
@@ -17,10 +19,11 @@ pub(super) fn keep(conn: &Connection, new: &StoredCheckpoint) -> Result<(), Faul
     )?
     .execute(params![number(new.size)?, new.origin, new.root.as_bytes(), new.note, new.at.seconds()])?;
     conn.prepare_cached(
-        "DELETE FROM checkpoints WHERE size < ?1 AND size NOT IN
-           (SELECT DISTINCT size FROM cosignatures ORDER BY size DESC LIMIT ?2)",
+        "DELETE FROM checkpoints
+         WHERE size NOT IN (SELECT size FROM checkpoints ORDER BY size DESC LIMIT ?1)
+           AND size NOT IN (SELECT DISTINCT size FROM cosignatures ORDER BY size DESC LIMIT ?2)",
     )?
-    .execute(params![number(new.size)?, COSIGNED_KEPT])?;
+    .execute([NEWEST_KEPT, COSIGNED_KEPT])?;
     Ok(())
 }
 

@@ -71,7 +71,7 @@ impl<'a> Tx<'a> {
         Ok(())
     }
 
-    /// INVARIANT: every event is a leaf of the tree, by the transaction that records it.
+    /// Every event is a leaf of the tree, by the transaction that records it.
     fn add_leaf(&mut self, place: i64, leaf: Digest) -> Result<(), Fault> {
         self.conn
             .prepare_cached("INSERT INTO leaves (place, hash) VALUES (?1, ?2)")?
