@@ -104,7 +104,8 @@ async fn a_receipt_is_checked_by_others_and_is_for_people_and_the_runs_own_agent
     let run = broker.by_agent("fixer", &key, "POST", "/v1/runs", Some(&asked)).await.good();
     long(&broker).await;
     let of_run = format!("/v1/runs/{}/events", run["run"].as_str().unwrap());
-    let index = broker.by_person("audrey", "GET", &of_run, None).await.good()["events"][0]["index"].as_u64().unwrap();
+    let index =
+        broker.by_person("audrey", "GET", &of_run, None).await.good()["events"][0]["index"].as_u64().unwrap();
     let path = format!("/v1/receipts/{index}");
     let receipt = broker.by_person("audrey", "GET", &path, None).await.good();
     let own = broker.by_agent("fixer", &key, "GET", &path, None).await.good();
@@ -121,7 +122,11 @@ async fn a_receipt_is_checked_by_others_and_is_for_people_and_the_runs_own_agent
     let proof = TlogProof::parse(receipt["proof"].as_str().unwrap().as_bytes()).unwrap();
     proof.verify(&leaf_hash(&event), broker.broker.ledger().log(), &Witnesses::none()).unwrap();
     proof.verify(&leaf_hash(b"another"), broker.broker.ledger().log(), &Witnesses::none()).unwrap_err();
-    broker.by_person("audrey", "GET", "/v1/receipts/999999", None).await.refused(404, "not_found", "no entry");
+    broker.by_person("audrey", "GET", "/v1/receipts/999999", None).await.refused(
+        404,
+        "not_found",
+        "no entry",
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,6 +1,6 @@
 //! Erasing a text beside an event: the words go, their salted digest stays in the event, and every proof stays valid.
 
-use rusqlite::params;
+use rusqlite::{Connection, params};
 
 use super::fault::{Abort, Fault};
 use super::ledger::Tx;
@@ -31,13 +31,12 @@ pub(super) fn erase(
     };
     let event = ReadEvent::parse(&bytes).map_err(|e| Fault::Unreadable(format!("event {index}: {e}")))?;
     let erased = if event.texts.contains_key(name) {
-        // Erased is not only unlinked: the freed bytes are overwritten (https://sqlite.org/pragma.html#pragma_secure_delete).
-        overwriting(tx, || {
+        overwriting(tx.conn, || {
             let mut delete = tx.conn.prepare_cached("DELETE FROM texts WHERE place = ?1 AND name = ?2")?;
             Ok(delete.execute(params![number(index)?, name])?)
         })?
     } else if let (EVIDENCE, true, Some(grant)) = (name, event.facts.contains_key(EVIDENCE), event.grant) {
-        overwriting(tx, || {
+        overwriting(tx.conn, || {
             let forget = "UPDATE grants SET evidence = NULL WHERE id = ?1 AND evidence IS NOT NULL";
             Ok(tx.conn.prepare_cached(forget)?.execute([grant.to_string()])?)
         })?
@@ -50,8 +49,12 @@ pub(super) fn erase(
     Ok(tx.append(&[told])?)
 }
 
-fn overwriting<T>(tx: &Tx<'_>, erase: impl FnOnce() -> Result<T, Fault>) -> Result<T, Fault> {
-    let set = |on: bool| tx.conn.pragma_update(None, "secure_delete", on).map_err(Fault::Sql);
+/// Erased is not only unlinked: the freed bytes are overwritten (https://sqlite.org/pragma.html#pragma_secure_delete).
+pub(super) fn overwriting<T>(
+    conn: &Connection,
+    erase: impl FnOnce() -> Result<T, Fault>,
+) -> Result<T, Fault> {
+    let set = |on: bool| conn.pragma_update(None, "secure_delete", on).map_err(Fault::Sql);
     set(true)?;
     let erased = erase();
     set(false)?;

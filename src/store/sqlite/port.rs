@@ -35,7 +35,8 @@ impl Store for SqliteStore {
         let committed = self.put(move |tx| {
             let at = event.at();
             tx.head.epoch = tx.head.epoch.max(known) + 1;
-            tx.append(&[event])?;
+            let epoch = tx.head.epoch;
+            tx.append(&[event.fact("epoch", epoch)])?;
             playbooks::suspend_all(tx)?;
             // An operator has looked at the clock: time goes on from here, even when it had run ahead.
             tx.head.at = at;

@@ -3,6 +3,7 @@
 
 use rusqlite::{Connection, params};
 
+use super::erasing;
 use super::fault::Fault;
 use super::ledger::Tx;
 use super::rows::{count, number};
@@ -17,6 +18,7 @@ SELECT min(place) FROM (
   UNION ALL SELECT (SELECT min(place) FROM events WHERE run = leases.run) FROM leases
     WHERE state IN ('intent', 'unknown', 'minted', 'released') OR retry_at IS NOT NULL
   UNION ALL SELECT place FROM administrations WHERE state = 'pending'
+    OR id IN (SELECT administration FROM playbooks WHERE state = 'active' AND not_after > ?1)
   UNION ALL SELECT (SELECT min(place) FROM events WHERE run = reviews.run) FROM reviews WHERE state = 'open'
 )";
 
@@ -32,7 +34,7 @@ pub(super) fn prune(
 ) -> Result<Option<Pruned>, Fault> {
     let conn = tx.conn;
     let from = first_kept(conn)?;
-    let open: Option<i64> = conn.query_row(FIRST_OPEN, [], |row| row.get(0))?;
+    let open: Option<i64> = conn.query_row(FIRST_OPEN, [tx.head.at.seconds()], |row| row.get(0))?;
     let end = from.saturating_add(limit).min(tree::size(conn)?);
     let end = open.map(count).transpose()?.map_or(end, |open| open.min(end));
     // Time never runs back in the log but at a fence, so that the first entry of today ends what is old.
@@ -47,10 +49,16 @@ pub(super) fn prune(
         return Ok(None);
     }
     conn.execute("UPDATE sequence SET pruned = ?1", params![number(end)?])?;
-    conn.execute("DELETE FROM texts WHERE place < ?1", params![number(end)?])?;
-    conn.execute("DELETE FROM events WHERE place < ?1", params![number(end)?])?;
-    conn.execute("UPDATE grants SET evidence = NULL WHERE place < ?1", params![number(end)?])?;
-    conn.execute("DELETE FROM decisions WHERE at < ?1", params![before.seconds()])?;
+    erasing::overwriting(conn, || {
+        for forget in [
+            "DELETE FROM texts WHERE place < ?1",
+            "DELETE FROM events WHERE place < ?1",
+            "UPDATE grants SET evidence = NULL WHERE place < ?1 AND evidence IS NOT NULL",
+        ] {
+            conn.prepare_cached(forget)?.execute([number(end)?])?;
+        }
+        Ok(conn.prepare_cached("DELETE FROM decisions WHERE at < ?1")?.execute([before.seconds()])?)
+    })?;
     let pruned = Pruned { first_kept: end, entries: end - from };
     let at = tx.head.at;
     tx.append(&[event(pruned, at)])?;
