@@ -162,3 +162,37 @@ fn a_watch_tells_what_happened_and_ends_when_nobody_reads() {
         .collect();
     assert_eq!(lines.iter().map(|line| line["index"].as_u64()).collect::<Vec<_>>(), [Some(0), Some(1)]);
 }
+
+#[test]
+fn a_receipt_and_the_continuation_of_a_kept_checkpoint_are_checked_before_they_are_shown() {
+    let world = DevWorld::start();
+    let trust = world.path("trust.json").display().to_string();
+    let config = world.path("phasebroker.toml").display().to_string();
+    let wrote = Command::new(PROGRAM).args(["audit", "trust", "--config", &config, "--out", &trust]).status();
+    assert!(wrote.unwrap().success());
+    let kept = world.json("erin", &["audit", "receipt", "0", "--trust", &trust]);
+    let kept = world.file("checkpoint", text(&kept["receipt"], "checkpoint"));
+    used(&world);
+
+    let claims = world.json("erin", &["audit", "log", "--type", "lease.intent", "--action", "restart-service"]);
+    let index = claims["events"][0]["index"].as_u64().unwrap().to_string();
+    let out = world.path("intent.tlog-proof").display().to_string();
+    let receipt = ["audit", "receipt", &index, "--trust", &trust, "--out", &out];
+    let shown = world.person("erin", &receipt).ends(0);
+    assert!(shown.contains("lease.intent") && shown.contains("no witness has cosigned"), "{shown}");
+    assert!(std::fs::read_to_string(&out).unwrap().starts_with("c2sp.org/tlog-proof@v1"));
+    let missing = world.person("erin", &["audit", "receipt", "99999", "--trust", &trust]).ends(1);
+    assert!(missing.contains("no entry 99999"), "{missing}");
+
+    let goes_on = world.person("erin", &["audit", "consistency", &kept, "--trust", &trust]).ends(0);
+    assert!(goes_on.contains("nothing was changed or dropped"), "{goes_on}");
+    let edited = std::fs::read_to_string(&kept).unwrap().replacen('\n', "\n1", 1);
+    let edited = world.file("edited", &edited);
+    let refused = world.person("erin", &["audit", "consistency", &edited, "--trust", &trust]).ends(2);
+    assert!(refused.contains("no checkpoint of this log"), "{refused}");
+    let foreign = std::fs::read_to_string(&trust).unwrap();
+    let name = serde_json::from_str::<Value>(&foreign).unwrap()["log"]["name"].as_str().unwrap().to_owned();
+    let foreign = world.file("foreign.json", &foreign.replace(&name, "log.example.com"));
+    let refused = world.person("erin", &["audit", "receipt", "0", "--trust", &foreign]).ends(1);
+    assert!(refused.contains("the receipt proves nothing"), "{refused}");
+}
