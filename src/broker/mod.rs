@@ -68,6 +68,7 @@ use arc_swap::ArcSwap;
 
 use crate::domain::id::{GrantId, ReviewId};
 use crate::domain::plan::ProviderKind;
+use crate::domain::time::Timestamp;
 use crate::domain::token::TokenSigner;
 use allowance::{AgentAllowances, Allowance};
 use exporting::polls::Polls;
@@ -164,6 +165,8 @@ pub struct Broker {
     /// The store is behind, or damaged: nothing is issued on it, and its head is never called the newest.
     distrusted: AtomicBool,
     ledger: Ledger,
+    /// When the former life last recorded something, and the boot-time clock at this one's start, seconds.
+    former: (Timestamp, i64),
     keeping: Arc<tokio::sync::Mutex<()>>,
 }
 

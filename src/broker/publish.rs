@@ -112,7 +112,8 @@ impl Ledger {
     /// Whether enough witnesses cosigned.
     pub(super) fn is_witnessed(&self, checkpoint: &StoredCheckpoint) -> bool {
         checkpoint.cosignatures.len() >= self.quorum.needed()
-            && SignedNote::parse(checkpoint.cosigned_note().as_bytes()).is_ok_and(|note| self.quorum.satisfied(&note).is_ok())
+            && SignedNote::parse(checkpoint.cosigned_note().as_bytes())
+                .is_ok_and(|note| self.quorum.satisfied(&note).is_ok())
     }
 }
 
@@ -123,18 +124,19 @@ impl Broker {
     }
 
     /// Takes up what a former life published.
-    pub(super) async fn take_up_checkpoints(&self, now: Timestamp) -> Result<(), StoreError> {
+    pub(super) async fn take_up_checkpoints(&self) -> Result<(), StoreError> {
         let kept = self.store.checkpoints().await?;
-        if let Some(foreign) = kept.iter().find(|kept| !self.ledger.is_ours(kept)) {
+        let origin = self.origin().map(|origin| origin.to_string());
+        let of_this_epoch = || kept.iter().filter(|kept| Some(&kept.origin) == origin.as_ref());
+        if let Some(foreign) = of_this_epoch().find(|kept| !self.ledger.is_ours(kept)) {
             let why = format!(
-                "the kept checkpoint of {} entries is not signed by the log's key (was the key, or the checkpoint, replaced?); an operator must bring back the key `log-key.pem`, or restore a backup",
+                "the kept checkpoint of {} entries is not signed by the log's key (was the key, or the checkpoint, replaced?); an operator must bring back the key `log-key.pem`, or begin an epoch under the new one with `phasebroker store fence` and give it to whoever verifies",
                 foreign.size
             );
             tracing::error!(why, "nothing is issued");
             self.distrust();
-            self.gate.close(Refusal::new(Code::LedgerDamaged, why));
+            self.gate.close(Refusal::new(Code::FenceNeeded, why));
         }
-        let origin = self.origin().map(|origin| origin.to_string());
         for (held, witness) in self.ledger.held.iter().zip(&self.ledger.witnesses) {
             let cosigned = kept
                 .iter()
@@ -142,13 +144,11 @@ impl Broker {
                 .find(|kept| kept.cosignatures.iter().any(|line| line.witness == witness.key().name()));
             held.store(cosigned.map_or(0, |kept| kept.size), Ordering::Release);
         }
-        // Whoever was never cosigned has the patience from its start; a restart gives nobody more of it.
+        // A log that enough witnesses never saw issues nothing until they have; a restart gives nobody more patience.
         let witnessed = kept.iter().find(|kept| self.ledger.is_witnessed(kept));
-        let since = witnessed.map_or(now, |kept| kept.at).seconds();
+        let since = witnessed.map_or(i64::MIN, |kept| kept.at.seconds());
         self.ledger.witnessed_at.store(since, Ordering::Release);
-        if let Some(newest) = kept.into_iter().next().filter(|kept| Some(&kept.origin) == origin.as_ref()) {
-            self.ledger.newest.store(Some(Arc::new(newest)));
-        }
+        self.ledger.newest.store(of_this_epoch().next().cloned().map(Arc::new));
         Ok(())
     }
 
@@ -231,7 +231,7 @@ impl Broker {
             true => Some(Refusal::new(
                 Code::WitnessesMissing,
                 format!(
-                    "fewer than {needed} witnesses have seen the ledger for {age} s, and {} s are allowed; an operator must bring them back",
+                    "fewer than {needed} witnesses have seen the ledger within {} s; an operator must bring them back",
                     self.ledger.max_age_seconds
                 ),
             )),

@@ -96,6 +96,10 @@ impl Broker {
         let failed = |error| self.gate.store_failed(&error);
         let missing =
             || Refusal::new(Code::NotFound, format!("there is no entry {index}, or it is not yours"));
+        if index >= self.checkpoint()?.size {
+            let size = self.store.head().await.map_err(failed)?.size;
+            return Err(if index < size { not_yet() } else { missing() });
+        }
         let bytes = self.store.entries(index, 1).await.map_err(failed)?.pop();
         let bytes = match bytes {
             Some(bytes) => bytes,

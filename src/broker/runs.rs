@@ -187,10 +187,14 @@ impl Broker {
 
     /// Closes a run: its leases end, its open grants are cancelled.
     pub async fn close_run(self: &Arc<Self>, id: RunId, agent: &AgentSlug) -> Result<ClosedRun, Refusal> {
-        let now = self.gate.now();
         let run = self.run_of(id, Some(agent)).await?;
+        self.close_as(run, Actor::Agent(agent.clone())).await
+    }
+
+    /// Closes it on somebody's account.
+    pub(super) async fn close_as(self: &Arc<Self>, run: Run, actor: Actor) -> Result<ClosedRun, Refusal> {
+        let (now, id) = (self.gate.now(), run.id);
         moves(run.phase, RunPhase::Closed).map_err(|e| Refusal::new(Code::PhaseOrder, e.to_string()))?;
-        let actor = Actor::Agent(agent.clone());
         let leases = self.leases_of_run(id).await?;
         let changes = self.end_changes(&leases, EndReason::PhaseLeft, &actor, now)?;
         let open = self.store.open_grants(Some(id)).await.map_err(|e| self.gate.store_failed(&e))?;

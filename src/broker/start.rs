@@ -30,8 +30,8 @@ use crate::domain::event::{Event, EventKind};
 use crate::domain::lease::{EndReason, LeaseState, Revocation};
 use crate::domain::principal::Actor;
 
-/// How long a start waits for witnesses.
-const WITNESS_PATIENCE: Duration = Duration::from_secs(3);
+/// How long a start waits for witnesses: longer than one of them may take for an answer.
+const WITNESS_PATIENCE: Duration = Duration::from_secs(7);
 
 /// The broker cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -79,7 +79,11 @@ async fn inspect(
     parts: &Parts,
     head: &Head,
 ) -> Result<(Option<Damage>, HeadCheck, Option<Head>), StartError> {
-    let damage = parts.store.damage().await?;
+    let damage = match parts.store.damage().await {
+        // INVARIANT: stop-always-works. A log that cannot be read is damaged, and no reason not to start and revoke.
+        Err(StoreError::Unreadable(why)) => Some(Damage { index: 0, what: format!("cannot be read: {why}") }),
+        checked => checked?,
+    };
     let known = parts.heads.known().await?;
     let past = match known {
         // The tree of a damaged log cannot be asked.
@@ -96,6 +100,8 @@ impl Broker {
         let head = parts.store.head().await?;
         let (damage, check, known) = inspect(&parts, &head).await?;
         let gate = Gate::new(parts.clock, head);
+        // An empty store has no former life to compare with.
+        let former = (if head.size == 0 { gate.now() } else { head.at }, gate.since_boot());
         if let Some(damage) = &damage {
             tracing::error!(
                 index = damage.index,
@@ -153,6 +159,7 @@ impl Broker {
             reloading: tokio::sync::Mutex::new(()),
             distrusted: AtomicBool::new(distrusted),
             ledger: parts.ledger,
+            former,
             keeping: Arc::default(),
         });
         match broker.recover(head.size == 0).await {
@@ -167,7 +174,7 @@ impl Broker {
         if !distrusted {
             let head = broker.announce().await?;
             broker.heads.advance(head).await?;
-            broker.take_up_checkpoints(head.at).await?;
+            broker.take_up_checkpoints().await?;
             broker.publish().await;
             // Witnesses know the head, too: one that has seen more is heard before anything is issued.
             let asked = tokio::time::timeout(WITNESS_PATIENCE, broker.ask_witnesses()).await;

@@ -2,14 +2,15 @@
 //! knows the head: when it has seen more than the store holds, or something else, nothing is issued any more.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::watch;
 
 use super::Broker;
-use super::ports::{Cosigned, StoredCheckpoint, Witness, WitnessAnswer};
+use super::ports::{Cosigned, Head, StoredCheckpoint, Witness, WitnessAnswer};
 use super::refusal::{Code, Refusal};
+use crate::domain::canonical::MAX_SAFE_INTEGER;
 use crate::ledger::note::{SignatureLine, SignedNote};
 use crate::ledger::witness::AddCheckpoint;
 
@@ -34,7 +35,8 @@ impl Broker {
     /// Has every new checkpoint cosigned by the `at`th witness, until `stopped`.
     pub async fn keep_witnessed(self: Arc<Self>, at: usize, mut stopped: watch::Receiver<bool>) {
         let mut changed = self.ledger.changed.subscribe();
-        let mut wait = None;
+        // The first question is about what is published already: nobody knows whether anything comes after it.
+        let mut wait = Some(Duration::ZERO);
         loop {
             let next = async {
                 match wait {
@@ -68,26 +70,38 @@ impl Broker {
         };
         let Some(newest) = self.ledger.newest().filter(|_| !self.is_distrusted()) else { return Ok(()) };
         let name = witness.key().name();
+        let mut asked = self.have_cosigned(witness, held, &newest).await;
+        if let Err(NotCosigned::Contradicted(_)) = asked {
+            // Nothing signs this answer, so that it must be given twice.
+            asked = self.have_cosigned(witness, held, &newest).await;
+        }
+        if let Err(why) = &asked {
+            self.metrics.witness_failed(name);
+            tracing::error!(witness = name, why = %why, "a checkpoint was not cosigned");
+            if let NotCosigned::Contradicted(_) = why {
+                self.contradicted(name).await;
+            }
+        }
+        asked
+    }
+
+    async fn have_cosigned(
+        &self,
+        witness: &Arc<dyn Witness>,
+        held: &AtomicU64,
+        newest: &StoredCheckpoint,
+    ) -> Result<(), NotCosigned> {
         let mut old = held.load(Ordering::Acquire);
         for _ in 0..TURNS {
-            match self.submit(witness, &newest, old).await {
-                Ok(None) => {
+            match self.submit(witness, newest, old).await? {
+                None => {
                     held.store(newest.size, Ordering::Release);
                     return Ok(());
                 }
                 // It holds less than we thought, or more that we also have.
-                Ok(Some(other)) => old = other,
-                Err(why) => {
-                    self.metrics.witness_failed(name);
-                    tracing::error!(witness = name, why = %why, "a checkpoint was not cosigned");
-                    if let NotCosigned::Contradicted(_) = why {
-                        self.contradicted(name);
-                    }
-                    return Err(why);
-                }
+                Some(other) => old = other,
             }
         }
-        self.metrics.witness_failed(name);
         Err(NotCosigned::Failed("it tells another size each time".into()))
     }
 
@@ -116,7 +130,9 @@ impl Broker {
         let request = AddCheckpoint { old, proof, checkpoint: checkpoint.clone() }.to_string();
         let WitnessAnswer { status, content_type, body } =
             witness.add_checkpoint(request).await.map_err(|e| failed(&e))?;
-        match (status, content_type.as_str()) {
+        // What a proxy says in a witness's place is no word about the log.
+        let media_type = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+        match (status, media_type.as_str()) {
             (200, _) => {
                 let line = self.cosignature(witness, &checkpoint, &body)?;
                 self.store.keep_cosignature(newest.size, line).await.map_err(|e| failed(&e))?;
@@ -132,8 +148,10 @@ impl Broker {
                 }
             }
             // SECURITY: our proof is right about our store; a witness that it does not convince has seen another one.
-            (409, _) => contradicted("it cosigned another tree, or a later epoch, of this log".into()),
-            (422, _) => contradicted("the store does not continue what it cosigned".into()),
+            (409, "text/plain") => {
+                contradicted("it cosigned another tree, or a later epoch, of this log".into())
+            }
+            (422, "text/plain") => contradicted("the store does not continue what it cosigned".into()),
             (status, _) => Err(failed(&format!("it answered {status}"))),
         }
     }
@@ -155,8 +173,17 @@ impl Broker {
     }
 
     /// INVARIANT: one-use, across restores that take the head kept outside back, too.
-    fn contradicted(&self, witness: &str) {
+    async fn contradicted(&self, witness: &str) {
         self.distrust();
+        // The next start may not reach this witness: what it said is kept where a start looks, until a fence.
+        let known = self.store.head().await.map(|head| Head { size: MAX_SAFE_INTEGER, ..head });
+        let kept = match known {
+            Ok(known) => self.heads.advance(known).await.map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        if let Err(error) = kept {
+            tracing::error!(error, "fence the store before the next restart, which might not ask for it");
+        }
         self.gate.close(Refusal::new(
             Code::FenceNeeded,
             format!(

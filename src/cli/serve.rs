@@ -46,6 +46,8 @@ const PUBLISH: Duration = Duration::from_millis(900);
 const RETAIN: Duration = Duration::from_secs(3_600);
 /// Requests of one agent that may wait for signatures at a time.
 const WAITS_PER_AGENT: usize = 16;
+/// How long a shutdown waits for the sweep, the publisher and witnesses.
+const BESIDE_PATIENCE: Duration = Duration::from_secs(2);
 /// How long a shutdown goes on revoking.
 const REVOKE_PATIENCE: Duration = Duration::from_secs(20);
 
@@ -212,8 +214,12 @@ impl Running {
         self.app.end_waits();
         self.stop.send_replace(true);
         self.server.await??;
-        for task in self.beside {
-            task.await?;
+        // What runs beside ends by itself; a witness that answers late holds up no revocation.
+        let give_up = tokio::time::Instant::now() + BESIDE_PATIENCE;
+        for mut task in self.beside {
+            if tokio::time::timeout_at(give_up, &mut task).await.is_err() {
+                task.abort();
+            }
         }
         let patience = tokio::time::Instant::now() + REVOKE_PATIENCE;
         while tokio::time::Instant::now() < patience && self.broker.revocations_pending().await {
@@ -272,7 +278,8 @@ async fn publish(broker: Arc<Broker>, stopped: watch::Receiver<bool>) {
 
 /// Prunes what is older than is kept.
 async fn retain(broker: Arc<Broker>, stopped: watch::Receiver<bool>) {
-    let mut tick = tokio::time::interval(RETAIN);
+    // Not at once: a clock that jumped when the machine started may be right again by then.
+    let mut tick = tokio::time::interval_at(tokio::time::Instant::now() + RETAIN, RETAIN);
     let mut stopped = std::pin::pin!(until(stopped));
     loop {
         tokio::select! {

@@ -127,6 +127,9 @@ impl Log for Disk {
     ) -> Result<Option<Pruned>, StoreError> {
         self.write()?.prune(before, limit, event).await
     }
+    async fn open_runs_of(&self, before: Timestamp) -> Result<Vec<Run>, StoreError> {
+        self.read()?.open_runs_of(before).await
+    }
     async fn first_kept(&self) -> Result<u64, StoreError> {
         self.read()?.first_kept().await
     }

@@ -8,6 +8,7 @@ use super::store::StoreError;
 use crate::domain::digest::Digest;
 use crate::domain::event::Event;
 use crate::domain::id::{GrantId, RunId};
+use crate::domain::run::Run;
 use crate::domain::time::Timestamp;
 use crate::ledger::evidence::build::RecordedText;
 
@@ -125,6 +126,8 @@ pub trait Log: Send + Sync {
         limit: u64,
         event: PruneEvent,
     ) -> Result<Option<Pruned>, StoreError>;
+    /// Runs opened before `before` that nobody closed, in which nothing is open or was issued since; at most 100.
+    async fn open_runs_of(&self, before: Timestamp) -> Result<Vec<Run>, StoreError>;
     /// The first entry whose bytes are kept.
     async fn first_kept(&self) -> Result<u64, StoreError>;
 }

@@ -7,7 +7,7 @@ use super::rows::{self, at, count, number};
 use crate::broker::ports::{Cosigned, StoredCheckpoint};
 use crate::domain::digest::Digest;
 
-/// Cosigned checkpoints that are kept; any of them proves every entry below it.
+/// Cosigned checkpoints that are kept, beside the newest of each number of witnesses; any proves every entry below it.
 const COSIGNED_KEPT: i64 = 16;
 /// Newest checkpoints that are kept, a minute of them, so that a slow witness's line still finds the one it is about.
 const NEWEST_KEPT: i64 = 64;
@@ -21,7 +21,9 @@ pub(super) fn keep(conn: &Connection, new: &StoredCheckpoint) -> Result<(), Faul
     conn.prepare_cached(
         "DELETE FROM checkpoints
          WHERE size NOT IN (SELECT size FROM checkpoints ORDER BY size DESC LIMIT ?1)
-           AND size NOT IN (SELECT DISTINCT size FROM cosignatures ORDER BY size DESC LIMIT ?2)",
+           AND size NOT IN (SELECT DISTINCT size FROM cosignatures ORDER BY size DESC LIMIT ?2)
+           AND size NOT IN (SELECT max(size) FROM
+             (SELECT size, count(*) AS witnesses FROM cosignatures GROUP BY size) GROUP BY witnesses)",
     )?
     .execute([NEWEST_KEPT, COSIGNED_KEPT])?;
     Ok(())

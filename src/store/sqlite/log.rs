@@ -2,11 +2,12 @@
 
 use async_trait::async_trait;
 
-use super::{SqliteStore, checkpoints, prune, recorded, tree, verify};
+use super::{SqliteStore, checkpoints, prune, recorded, rows, tree, verify};
 use crate::broker::ports::{
     Cosigned, Damage, Log, PruneEvent, Pruned, RecordedEvent, RecordedOf, StoreError, StoredCheckpoint,
 };
 use crate::domain::digest::Digest;
+use crate::domain::run::Run;
 use crate::domain::time::Timestamp;
 
 #[async_trait]
@@ -58,6 +59,10 @@ impl Log for SqliteStore {
         event: PruneEvent,
     ) -> Result<Option<Pruned>, StoreError> {
         Ok(self.put(move |tx| prune::prune(tx, before, limit, event)).await?.value)
+    }
+
+    async fn open_runs_of(&self, before: Timestamp) -> Result<Vec<Run>, StoreError> {
+        self.readers.read(move |conn| rows::runs_open_since(conn, before)).await
     }
 
     async fn first_kept(&self) -> Result<u64, StoreError> {

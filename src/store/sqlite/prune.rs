@@ -16,7 +16,9 @@ const FIRST_OPEN: &str = "
 SELECT min(place) FROM (
   SELECT (SELECT min(place) FROM events WHERE run = runs.id) AS place FROM runs WHERE phase <> 'closed'
   UNION ALL SELECT (SELECT min(place) FROM events WHERE run = leases.run) FROM leases
-    WHERE state IN ('intent', 'unknown', 'minted', 'released') OR retry_at IS NOT NULL
+    WHERE state IN ('intent', 'unknown', 'minted', 'released')
+  UNION ALL SELECT (SELECT min(place) FROM events WHERE run = leases.run) FROM leases
+    WHERE retry_at IS NOT NULL
   UNION ALL SELECT place FROM administrations WHERE state = 'pending'
     OR id IN (SELECT administration FROM playbooks WHERE state = 'active' AND not_after > ?1)
   UNION ALL SELECT (SELECT min(place) FROM events WHERE run = reviews.run) FROM reviews WHERE state = 'open'
@@ -57,7 +59,8 @@ pub(super) fn prune(
         ] {
             conn.prepare_cached(forget)?.execute([number(end)?])?;
         }
-        Ok(conn.prepare_cached("DELETE FROM decisions WHERE at < ?1")?.execute([before.seconds()])?)
+        let forget = "DELETE FROM decisions WHERE id IN (SELECT id FROM decisions WHERE at < ?1 LIMIT ?2)";
+        Ok(conn.prepare_cached(forget)?.execute([before.seconds(), number(limit)?])?)
     })?;
     let pruned = Pruned { first_kept: end, entries: end - from };
     let at = tx.head.at;

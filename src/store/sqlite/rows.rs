@@ -46,20 +46,36 @@ pub(super) fn all<T, P: Params>(
 
 /// A run by id.
 pub(super) fn run(conn: &Connection, id: RunId) -> Result<Option<Run>, Fault> {
-    let found = all(conn, "SELECT * FROM runs WHERE id = ?1", [id.to_string()], |row| {
-        Ok(Run {
-            id: parsed(row, "id")?,
-            agent: parsed(row, "agent")?,
-            environment: parsed(row, "environment")?,
-            requester: parsed(row, "requester")?,
-            asked_in_person: row.get("asked_in_person")?,
-            attestation: named(row, "attestation", Attestation::from_name)?,
-            prompt_digest: row.get::<_, Option<[u8; 32]>>("prompt_digest")?.map(Digest::from_bytes),
-            phase: named(row, "phase", RunPhase::from_name)?,
-            opened_at: at(row, "opened_at")?,
-        })
-    })?;
+    let found = all(conn, "SELECT * FROM runs WHERE id = ?1", [id.to_string()], read_run)?;
     Ok(found.into_iter().next())
+}
+
+/// Runs that were opened before `before`, that nobody closed, and in which nothing is open or was issued since.
+pub(super) fn runs_open_since(conn: &Connection, before: Timestamp) -> Result<Vec<Run>, Fault> {
+    all(
+        conn,
+        "SELECT * FROM runs WHERE phase <> 'closed' AND opened_at < ?1
+           AND NOT EXISTS (SELECT 1 FROM grants WHERE run = runs.id AND state IN ('pending', 'approved'))
+           AND NOT EXISTS (SELECT 1 FROM leases WHERE run = runs.id
+             AND (opened_at >= ?1 OR state IN ('intent', 'unknown', 'minted', 'released')))
+         ORDER BY id LIMIT 100",
+        [before.seconds()],
+        read_run,
+    )
+}
+
+fn read_run(row: &Row<'_>) -> Result<Run, Fault> {
+    Ok(Run {
+        id: parsed(row, "id")?,
+        agent: parsed(row, "agent")?,
+        environment: parsed(row, "environment")?,
+        requester: parsed(row, "requester")?,
+        asked_in_person: row.get("asked_in_person")?,
+        attestation: named(row, "attestation", Attestation::from_name)?,
+        prompt_digest: row.get::<_, Option<[u8; 32]>>("prompt_digest")?.map(Digest::from_bytes),
+        phase: named(row, "phase", RunPhase::from_name)?,
+        opened_at: at(row, "opened_at")?,
+    })
 }
 
 /// Inserts a run.

@@ -287,6 +287,10 @@ CREATE TRIGGER leaves_never_change BEFORE UPDATE ON leaves
 CREATE TRIGGER leaves_never_go BEFORE DELETE ON leaves
   BEGIN SELECT RAISE(ABORT, 'a leaf is immutable'); END;
 
+-- What a pruning looks for.
+CREATE INDEX runs_open ON runs (opened_at) WHERE phase <> 'closed';
+CREATE INDEX grants_with_words ON grants (place) WHERE evidence IS NOT NULL;
+
 CREATE TABLE checkpoints (
   size INTEGER PRIMARY KEY,
   origin TEXT NOT NULL,
