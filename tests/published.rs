@@ -182,3 +182,34 @@ async fn pruned_entries_keep_their_proofs_and_an_open_run_keeps_its_entries() {
     assert!(broker.broker.gate().may_issue().is_ok(), "a pruned log passes the check at start");
     assert_eq!(broker.broker.ledger().newest().unwrap().size, broker.disk.head().await.unwrap().size);
 }
+
+/// A day, in seconds.
+const DAY: i64 = 86_400;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_jumped_years_ahead_takes_nothing_away() {
+    let broker = TestBroker::start().await;
+    long(&broker).await;
+    broker.clock.step_wall(2_000 * DAY);
+    broker.broker.retain().await;
+    assert_eq!(broker.disk.first_kept().await.unwrap(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn retention_closes_a_run_that_nobody_closed_and_takes_what_is_older_than_is_kept() {
+    let broker = TestBroker::start().await;
+    let key = SigningKey::generate().unwrap();
+    let asked = json!({"environment": "demo", "purpose": "look"});
+    let run = broker.by_agent("fixer", &key, "POST", "/v1/runs", Some(&asked)).await.good();
+    long(&broker).await;
+    broker.clock.pass(380 * DAY);
+    long(&broker).await;
+    let young = broker.disk.head().await.unwrap().size - 700;
+    let broker = broker.restart().await;
+    broker.clock.pass(25 * DAY);
+    broker.broker.retain().await;
+    let path = format!("/v1/runs/{}", run["run"].as_str().unwrap());
+    assert_eq!(broker.by_person("audrey", "GET", &path, None).await.good()["phase"], "closed");
+    assert_eq!(broker.disk.first_kept().await.unwrap(), young, "what is young enough stays");
+    assert_eq!(broker.disk.damage().await.unwrap(), None);
+}

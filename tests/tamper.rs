@@ -270,8 +270,12 @@ async fn a_copy_of_the_store_that_goes_on_by_itself_is_stopped_by_the_witness() 
     assert_eq!(status, 503, "{why}");
     assert!(why.to_string().contains("has seen another ledger"), "{why}");
     broker.stop().await;
-    // It stays so, whatever the copy recorded meanwhile; and a fence makes another log of it, which may go on.
+    // It stays so, whatever the copy recorded meanwhile, and when the witness cannot be asked again.
+    drop(witness);
     refuses(&place, "store fence").await;
+    // A fence makes another log of it, which may go on.
+    let witness = Witness::start(&place);
+    witness.configure(&place, 3_600);
     let fenced = place.command(&["--json", "store", "fence", "--yes"]);
     assert!(fenced.status.success(), "{}", String::from_utf8_lossy(&fenced.stderr));
     let broker = place.serve().await;
