@@ -36,7 +36,7 @@ mod writer;
 use std::path::Path;
 
 pub use lock::ProcessLock;
-pub(super) use schema::{copy_to, inspect};
+pub(super) use schema::{copy_to, freezes_of, inspect, settle};
 
 use crate::broker::ports::{Committed, StoreError};
 use fault::{Abort, Fault};
