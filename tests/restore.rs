@@ -7,7 +7,7 @@ mod process;
 
 use phasebroker::broker::ports::Store as _;
 use phasebroker::cli::agent::{AgentError, Claimed};
-use phasebroker::domain::event::{Event, EventKind};
+use phasebroker::domain::event::{Event, EventKind, SaltedText};
 use phasebroker::domain::freeze::FreezeKey;
 use phasebroker::domain::principal::Actor;
 use phasebroker::domain::time::Timestamp;
@@ -358,4 +358,25 @@ async fn a_backup_has_its_name_only_when_it_is_whole_and_never_takes_anothers() 
     copy::write(&database, &out).unwrap_err();
     assert_eq!(std::fs::read(&out).unwrap(), before);
     assert!(!partial.exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn erased_words_are_in_no_file_of_the_store() {
+    let place = Place::new(None);
+    let database = place.path("store.sqlite");
+    let store = SqliteStore::open(&database).unwrap();
+    let words = "words-that-somebody-wants-gone";
+    let told = |kind| Event::new(kind, Actor::Broker, AT);
+    let event = told(EventKind::Frozen).text(SaltedText::new("reason", words.to_owned()));
+    let place_of = store.head().await.unwrap().size;
+    store.record(vec![event]).await.unwrap();
+    let found = || {
+        ["", "-wal"].into_iter().any(|suffix| {
+            let bytes = std::fs::read(format!("{}{suffix}", database.display())).unwrap_or_default();
+            bytes.windows(words.len()).any(|window| window == words.as_bytes())
+        })
+    };
+    assert!(found());
+    store.erase_text(place_of, "reason".into(), told(EventKind::TextRedacted)).await.unwrap();
+    assert!(!found());
 }
