@@ -350,6 +350,56 @@ async fn revocation_goes_on_with_an_unreadable_store_and_forgets_no_earlier_one(
     assert!(denied(&scene).contains(&one.id.to_string()));
 }
 
+/// A role whose policy was written by a process whose store was put back to an earlier state since.
+fn left_on_the_role(scene: &Scene, statement: Value) {
+    let policy = serde_json::json!({"Version": "2012-10-17", "Statement": [statement]});
+    scene.aws.edit_policy(ROLE, POLICY_NAME, Some(&policy.to_string()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_denied_on_a_role_and_unknown_to_a_restored_store_stays_denied_as_long_as_it_may_live() {
+    let mut scene = Scene::start().await;
+    let forgotten = LeaseId::generate(NOW);
+    let named = serde_json::json!({"StringEquals": {"aws:PrincipalTag/lease": [forgotten.to_string()]}});
+    left_on_the_role(
+        &scene,
+        serde_json::json!({"Effect": "Deny", "Action": "*", "Resource": "*", "Condition": named}),
+    );
+    scene.provider = scene.restarted().await;
+    let lease = scene.to_be_revoked().await;
+    scene.revoke(&lease).await.unwrap();
+    let mut expected = [forgotten.to_string(), lease.id.to_string()];
+    expected.sort();
+    assert_eq!(denied(&scene), expected);
+    scene.clock.pass(500);
+    scene.aws.set_clock(scene.clock.wall());
+    let later = scene.to_be_revoked().await;
+    scene.clock.pass(431);
+    scene.revoke(&later).await.unwrap();
+    assert_eq!(denied(&scene), [later.id.to_string()]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watermark_on_a_role_is_not_taken_away_by_a_store_that_does_not_know_whom_it_denies() {
+    let mut scene = Scene::start().await;
+    let before = serde_json::json!({"DateLessThan": {"aws:TokenIssueTime": NOW.rfc3339()}});
+    left_on_the_role(
+        &scene,
+        serde_json::json!({"Effect": "Deny", "Action": "*", "Resource": "*", "Condition": before}),
+    );
+    scene.provider = scene.restarted().await;
+    let lease = scene.to_be_revoked().await;
+    scene.revoke(&lease).await.unwrap();
+    let text = scene.aws.policy(ROLE, POLICY_NAME).unwrap();
+    assert!(text.contains("aws:TokenIssueTime") && text.contains(&lease.id.to_string()), "{text}");
+    scene.clock.pass(500);
+    scene.aws.set_clock(scene.clock.wall());
+    let later = scene.to_be_revoked().await;
+    scene.clock.pass(431);
+    scene.revoke(&later).await.unwrap();
+    assert_eq!(denied(&scene), [later.id.to_string()], "and it ends with the last session it may mean");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn moto_takes_the_mint_and_the_deny_policy() {
     let moto = tokio::task::spawn_blocking(peers::moto::Moto::start).await.unwrap();

@@ -5,7 +5,13 @@
 mod broker;
 mod process;
 
+use phasebroker::broker::ports::Store as _;
 use phasebroker::cli::agent::{AgentError, Claimed};
+use phasebroker::domain::event::{Event, EventKind, SaltedText};
+use phasebroker::domain::freeze::FreezeKey;
+use phasebroker::domain::principal::Actor;
+use phasebroker::domain::time::Timestamp;
+use phasebroker::store::{SqliteStore, copy};
 use process::caller::Work;
 use process::place::{HEAD, Place, STORE};
 use serde_json::{Value, json};
@@ -169,4 +175,208 @@ async fn a_damaged_backup_is_not_restored_and_the_store_stays() {
     assert_eq!(std::fs::read(place.path(STORE).join("phasebroker.sqlite")).unwrap(), before);
     let missing = place.command(&["store", "restore", "--yes", "--from", "no-such-backup"]);
     assert!(!missing.status.success() && text(&missing.stderr).contains("no-such-backup"));
+}
+
+const AT: Timestamp = Timestamp::from_seconds(1_700_000_000);
+const FREEZE: &str = "INSERT INTO freezes (key, actor, at, renewed_at)
+    VALUES ('agent:pay-bot', 'person:olga', 1700000000, 1700000000)";
+
+/// A store at `name`, as a crash leaves it: its last write, a freeze, is in the WAL alone.
+async fn left_with_a_wal(place: &Place, name: &str) -> std::path::PathBuf {
+    let first = place.path("first.sqlite");
+    let _ = std::fs::remove_file(&first);
+    let store = SqliteStore::open(&first).unwrap();
+    store.record(vec![Event::new(EventKind::StoreFenced, Actor::Broker, AT)]).await.unwrap();
+    drop(store);
+    let writer = rusqlite::Connection::open(&first).unwrap();
+    writer.execute_batch("PRAGMA journal_mode = WAL; PRAGMA wal_autocheckpoint = 0").unwrap();
+    writer.execute_batch(FREEZE).unwrap();
+    let left = place.path(name);
+    for suffix in ["", "-wal"] {
+        std::fs::copy(format!("{}{suffix}", first.display()), format!("{}{suffix}", left.display())).unwrap();
+    }
+    assert!(std::fs::metadata(format!("{}-wal", left.display())).unwrap().len() > 0);
+    left
+}
+
+async fn frozen_in(database: &std::path::Path) -> Vec<FreezeKey> {
+    let freezes = copy::freezes(database).unwrap().expect("there is no store");
+    freezes.into_iter().map(|freeze| freeze.key).collect()
+}
+
+fn pay_bot() -> Vec<FreezeKey> {
+    vec!["agent:pay-bot".parse().unwrap()]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_restored_is_what_was_checked_also_when_its_last_writes_are_in_its_wal() {
+    let place = Place::new(None);
+    let snapshot = left_with_a_wal(&place, "snapshot.sqlite").await;
+    let restored =
+        place.command(&["--json", "store", "restore", "--yes", "--from", &snapshot.display().to_string()]);
+    assert!(restored.status.success(), "{}", text(&restored.stderr));
+    let said: Value = serde_json::from_slice(&restored.stdout).unwrap();
+    assert_eq!(said["kept"], Value::Null, "there was no store: {said}");
+    assert_eq!(frozen_in(&place.path(STORE).join("phasebroker.sqlite")).await, pay_bot());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_is_moved_aside_is_whole_in_one_file() {
+    let place = Place::new(None);
+    let database = left_with_a_wal(&place, "store.sqlite").await;
+    let backup = place.path("store.backup");
+    copy::write(&database, &backup).unwrap();
+    let aside = place.path("store.aside");
+    let (candidate, head) = copy::candidate(&backup, &database).unwrap();
+    copy::replace(&candidate, &database, &aside).unwrap();
+    // Alone, without any companion.
+    let alone = place.path("alone.sqlite");
+    std::fs::copy(&aside, &alone).unwrap();
+    assert_eq!(frozen_in(&alone).await, pay_bot());
+    assert!(!std::fs::exists(&candidate).unwrap());
+    let store = SqliteStore::open(&database).unwrap();
+    assert_eq!(store.head().await.unwrap(), head);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_cannot_be_opened_is_moved_aside_as_it_lies() {
+    let place = Place::new(None);
+    let backup = left_with_a_wal(&place, "a.backup").await;
+    let database = place.path("store.sqlite");
+    std::fs::write(&database, "no database at all, and longer than a header would be".repeat(9)).unwrap();
+    std::fs::write(place.path("store.sqlite-wal"), "its log").unwrap();
+    let aside = place.path("store.aside");
+    let (candidate, _) = copy::candidate(&backup, &database).unwrap();
+    copy::replace(&candidate, &database, &aside).unwrap();
+    assert!(std::fs::read_to_string(&aside).unwrap().starts_with("no database"));
+    assert_eq!(std::fs::read_to_string(place.path("store.aside-wal")).unwrap(), "its log");
+    assert_eq!(frozen_in(&database).await, pay_bot());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_database_is_not_made_anew_beside_its_wal() {
+    let place = Place::new(None);
+    let database = left_with_a_wal(&place, "store.sqlite").await;
+    let wal = place.path("store.sqlite-wal");
+    let before = std::fs::read(&wal).unwrap();
+    std::fs::rename(&database, place.path("elsewhere")).unwrap();
+    let refused = SqliteStore::open(&database).unwrap_err().to_string();
+    assert!(refused.contains("put the database back"), "{refused}");
+    assert_eq!(std::fs::read(&wal).unwrap(), before);
+    std::fs::rename(place.path("elsewhere"), &database).unwrap();
+    let store = SqliteStore::open(&database).unwrap();
+    assert_eq!(store.freezes().await.unwrap().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_frozen_after_the_backup_stays_frozen_after_its_restore() {
+    let place = Place::new(None);
+    let broker = place.serve().await;
+    let backup = place.path("good.backup").display().to_string();
+    assert!(place.command(&["store", "backup", "--out", &backup]).status.success());
+    let asked = json!({"key": "everything", "reason": "something is wrong"});
+    let (status, said) = place.post("/v1/freezes", Some("olga"), &asked).await;
+    assert_eq!(status, 200, "{said}");
+    broker.stop().await;
+
+    let restore = ["--json", "store", "restore", "--yes", "--from", &backup];
+    let restored = place.command(&restore);
+    assert!(restored.status.success(), "{}", text(&restored.stderr));
+    let said: Value = serde_json::from_slice(&restored.stdout).unwrap();
+    assert_eq!(said["frozen"], json!(["everything"]));
+    let broker = place.serve().await;
+    let (status, freezes) = place.get_as("olga", "/v1/freezes").await;
+    assert_eq!(status, 200, "{freezes}");
+    assert!(freezes.to_string().contains("person:olga"), "whose it is stays known: {freezes}");
+    broker.stop().await;
+    let store = SqliteStore::open(&place.path(STORE).join("phasebroker.sqlite")).unwrap();
+    let events = store.events(None, 0, 1_000).await.unwrap();
+    let told = events.iter().any(|event| {
+        let bytes = text(&event.bytes);
+        bytes.contains("\"frozen\"") && bytes.contains("restore")
+    });
+    assert!(told, "the ledger does not tell of it");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn everything_is_frozen_when_the_former_store_cannot_tell_what_was() {
+    let place = Place::new(None);
+    let broker = place.serve().await;
+    let backup = place.path("good.backup").display().to_string();
+    assert!(place.command(&["store", "backup", "--out", &backup]).status.success());
+    broker.stop().await;
+    let database = place.path(STORE).join("phasebroker.sqlite");
+    let restore = ["--json", "store", "restore", "--yes", "--from", &backup];
+    let restored = place.command(&restore);
+    let said: Value = serde_json::from_slice(&restored.stdout).unwrap();
+    assert_eq!(said["frozen"], json!([]), "{}", text(&restored.stderr));
+    std::fs::write(&database, "no database at all, and longer than a header would be".repeat(9)).unwrap();
+    let restored = place.command(&restore);
+    assert!(restored.status.success(), "{}", text(&restored.stderr));
+    let said: Value = serde_json::from_slice(&restored.stdout).unwrap();
+    assert_eq!(said["frozen"], json!(["everything"]));
+    assert_eq!(frozen_in(&database).await, [FreezeKey::Everything]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_behind_a_symbolic_link_is_restored_where_it_is() {
+    let place = Place::new(None);
+    let broker = place.serve().await;
+    let backup = place.path("good.backup").display().to_string();
+    assert!(place.command(&["store", "backup", "--out", &backup]).status.success());
+    broker.stop().await;
+    let (link, target) = (place.path(STORE).join("phasebroker.sqlite"), place.path("disk.sqlite"));
+    std::fs::rename(&link, &target).unwrap();
+    for suffix in ["-wal", "-shm"] {
+        let _ = std::fs::remove_file(format!("{}{suffix}", link.display()));
+    }
+    std::os::unix::fs::symlink(&target, &link).unwrap();
+    let restored = place.command(&["--json", "store", "restore", "--yes", "--from", &backup]);
+    assert!(restored.status.success(), "{}", text(&restored.stderr));
+    let said: Value = serde_json::from_slice(&restored.stdout).unwrap();
+    assert!(std::fs::symlink_metadata(&link).unwrap().is_symlink());
+    let store = SqliteStore::open(&target).unwrap();
+    assert_eq!(said["epoch"], store.head().await.unwrap().epoch);
+    assert_eq!(said["epoch"], 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_has_its_name_only_when_it_is_whole_and_never_takes_anothers() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let place = Place::new(None);
+    let database = left_with_a_wal(&place, "store.sqlite").await;
+    let (out, partial) = (place.path("a.backup"), place.path("a.backup.partial"));
+    std::fs::write(&partial, "broken off").unwrap();
+    let refused = copy::write(&database, &out).unwrap_err().to_string();
+    assert!(refused.contains("a.backup.partial") && !out.exists(), "{refused}");
+    assert_eq!(std::fs::read_to_string(&partial).unwrap(), "broken off", "it may be another's");
+    std::fs::remove_file(&partial).unwrap();
+    copy::write(&database, &out).unwrap();
+    assert!(!partial.exists());
+    assert_eq!(std::fs::metadata(&out).unwrap().permissions().mode() & 0o777, 0o600);
+    let before = std::fs::read(&out).unwrap();
+    copy::write(&database, &out).unwrap_err();
+    assert_eq!(std::fs::read(&out).unwrap(), before);
+    assert!(!partial.exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn erased_words_are_in_no_file_of_the_store() {
+    let place = Place::new(None);
+    let database = place.path("store.sqlite");
+    let store = SqliteStore::open(&database).unwrap();
+    let words = "words-that-somebody-wants-gone";
+    let told = |kind| Event::new(kind, Actor::Broker, AT);
+    let event = told(EventKind::Frozen).text(SaltedText::new("reason", words.to_owned()));
+    let place_of = store.head().await.unwrap().size;
+    store.record(vec![event]).await.unwrap();
+    let found = || {
+        ["", "-wal"].into_iter().any(|suffix| {
+            let bytes = std::fs::read(format!("{}{suffix}", database.display())).unwrap_or_default();
+            bytes.windows(words.len()).any(|window| window == words.as_bytes())
+        })
+    };
+    assert!(found());
+    store.erase_text(place_of, "reason".into(), told(EventKind::TextRedacted)).await.unwrap();
+    assert!(!found());
 }

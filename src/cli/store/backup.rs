@@ -27,22 +27,9 @@ pub(super) async fn run(args: Args, output: Output) -> anyhow::Result<ExitCode> 
     if args.out.exists() {
         return Err(Exit::Usage.because(format!("{} exists; name a new file", args.out.display())));
     }
-    say_progress("copying the store");
+    say_progress("copying the store and checking the copy");
     let out = args.out.clone();
-    let head = tokio::task::spawn_blocking(move || {
-        copy::write(&database, &out)?;
-        say_progress("checking the copy");
-        copy::check(&out)
-    })
-    .await?;
-    let head = match head {
-        Ok(head) => head,
-        Err(error) => {
-            // What is not a good copy must not lie there as one.
-            let _ = std::fs::remove_file(&args.out);
-            return Err(error.into());
-        }
-    };
+    let head = tokio::task::spawn_blocking(move || copy::write(&database, &out)).await??;
     sync_folder(&args.out)?;
     let answer = json!({ "file": args.out, "head": of_head(&head) });
     output.print(&answer, || {

@@ -74,13 +74,19 @@ impl Outside {
     /// Begins an epoch above every known one, and makes its head the known one.
     async fn begin_epoch(&self, store: &dyn Store, event: Event, config: &Config) -> anyhow::Result<Head> {
         let head = store.fence(event, self.epoch).await?;
+        self.keep(head, config).await?;
+        Ok(head)
+    }
+
+    /// Makes this head the known one.
+    async fn keep(&self, head: Head, config: &Config) -> anyhow::Result<()> {
         self.keeper.replace(head).await?;
         // One that is not there would have everything frozen at the next start; who fences vouches that nothing was kept.
         let journal = EndFile::at(beside(&config.head_file));
         if matches!(journal.kept().await, Ok(None)) {
             journal.keep(KeptEnds::default()).await?;
         }
-        Ok(head)
+        Ok(())
     }
 }
 

@@ -43,6 +43,10 @@ pub(super) struct Role {
     complete: bool,
     /// Whether store or role were ever read: without either, a write could wipe out entries of an earlier process.
     known: bool,
+    /// Whether what an earlier process left on the role was taken over.
+    adopted: bool,
+    /// Until when the role's policy denied sessions that it did not name, and that nobody here knows.
+    unnamed_until: Option<Timestamp>,
     confirmed: Option<DenyDocument>,
 }
 
@@ -55,8 +59,21 @@ impl Role {
         clock: Arc<dyn Clock>,
         holder: String,
     ) -> Self {
-        let (entries, live, confirmed) = (HashMap::new(), Vec::new(), None);
-        Self { arn, name, iam, store, clock, holder, entries, live, complete: true, known: false, confirmed }
+        Self {
+            arn,
+            name,
+            iam,
+            store,
+            clock,
+            holder,
+            entries: HashMap::new(),
+            live: Vec::new(),
+            complete: true,
+            known: false,
+            adopted: false,
+            unnamed_until: None,
+            confirmed: None,
+        }
     }
 
     pub(super) fn arn(&self) -> &str {
@@ -68,7 +85,7 @@ impl Role {
     }
 
     pub(super) fn has_entries(&self) -> bool {
-        !self.entries.is_empty()
+        !self.entries.is_empty() || self.unnamed_until.is_some()
     }
 
     /// Makes the role's policy what it should be; the instant at which it was read back and was so.
@@ -94,12 +111,14 @@ impl Role {
     async fn write_and_read_back(&mut self, now: Timestamp) -> Result<Timestamp, String> {
         if let Err(error) = self.read_store(now).await {
             tracing::warn!(role.arn = self.arn, %error, "the Deny policy is made from memory");
-            self.read_role(now).await?;
         }
+        self.entries.retain(|_, entry| !entry.hard_end.has_passed(now));
+        self.unnamed_until = self.unnamed_until.filter(|until| !until.has_passed(now));
+        self.adopt(now).await?;
         let live: Vec<LiveEntry> =
             self.live.iter().copied().filter(|live| !self.entries.contains_key(&live.lease)).collect();
         let entries: Vec<DenyEntry> = self.entries.values().copied().collect();
-        let desired = deny_document(&entries, &live, now, self.complete);
+        let desired = deny_document(&entries, &live, now, self.complete && self.unnamed_until.is_none());
         self.alarm(&desired);
         // What was confirmed before is looked at first; what is new is written first.
         let mut must_write = self.confirmed.as_ref() != Some(&desired);
@@ -140,17 +159,32 @@ impl Role {
             .collect();
         let revoked = open.iter().chain(&all).filter(|lease: &&Lease| is_revoked(lease));
         self.entries.extend(revoked.map(|lease| (lease.id, entry(lease))));
-        self.entries.retain(|_, entry| !entry.hard_end.has_passed(now));
         self.known = true;
         Ok(())
     }
 
-    /// Adopts what an earlier process left on the role, since the store cannot tell.
-    async fn read_role(&mut self, now: Timestamp) -> Result<(), String> {
-        self.entries.retain(|_, entry| !entry.hard_end.has_passed(now));
-        if self.known {
+    /// Adopts what an earlier process left on the role, before anything is written over it: the store may not be
+    /// readable, or may be a backup that does not know what was revoked since.
+    async fn adopt(&mut self, now: Timestamp) -> Result<(), String> {
+        if self.adopted {
             return Ok(());
         }
+        match self.read_role(now).await {
+            Ok(()) => (self.adopted, self.known) = (true, true),
+            // INVARIANT: stop-always-works. What the store knows is denied even when the role cannot be read.
+            Err(why) if self.known => {
+                tracing::warn!(
+                    role.arn = self.arn,
+                    why,
+                    "a Deny policy is written over one that was not read"
+                );
+            }
+            Err(why) => return Err(why),
+        }
+        Ok(())
+    }
+
+    async fn read_role(&mut self, now: Timestamp) -> Result<(), String> {
         if let Some(text) = self.read().await? {
             let found = serde_json::from_str::<Value>(&text).ok().as_ref().and_then(read_back);
             let (leases, watermark) = found.unwrap_or_else(|| {
@@ -164,9 +198,8 @@ impl Role {
             for lease in leases {
                 self.entries.entry(lease).or_insert(DenyEntry { lease, issued_at: now, hard_end });
             }
-            self.complete = !watermark;
+            self.unnamed_until = watermark.then_some(hard_end);
         }
-        self.known = true;
         Ok(())
     }
 

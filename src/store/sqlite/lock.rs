@@ -53,8 +53,9 @@ impl ProcessLock {
         Ok(Self { path: path.to_owned(), file })
     }
 
-    /// The store it is the lock of.
-    pub(super) fn path(&self) -> &Path {
+    /// The store it is the lock of, by its one name.
+    #[must_use]
+    pub fn path(&self) -> &Path {
         &self.path
     }
 }
@@ -78,6 +79,16 @@ pub(super) fn one_name(path: &Path) -> Result<PathBuf, OpenError> {
 
 /// Creates the database file for its owner alone; SQLite gives its companions the same mode.
 pub(super) fn create(path: &Path) -> Result<(), OpenError> {
+    let mut wal = path.as_os_str().to_owned();
+    wal.push("-wal");
+    // SQLite would delete the WAL of a file that is not there, and with it the last commits of a store that was moved.
+    if !path.exists() && std::fs::metadata(&wal).is_ok_and(|found| found.len() > 0) {
+        return Err(OpenError::Unusable {
+            path: path.display().to_string(),
+            why: "it is missing, and its write-ahead log is not; put the database back beside its `-wal`, or restore a backup"
+                .into(),
+        });
+    }
     match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
         Ok(_) => Ok(()),
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),

@@ -36,7 +36,7 @@ mod writer;
 use std::path::Path;
 
 pub use lock::ProcessLock;
-pub(super) use schema::{copy_to, inspect};
+pub(super) use schema::{copy_to, freezes_of, inspect, settle};
 
 use crate::broker::ports::{Committed, StoreError};
 use fault::{Abort, Fault};
@@ -79,7 +79,7 @@ pub struct SqliteStore {
     // In the order they are dropped: the writer finishes what is queued before the lock goes.
     writer: Writer,
     readers: Readers,
-    _lock: ProcessLock,
+    lock: ProcessLock,
 }
 
 impl SqliteStore {
@@ -111,7 +111,17 @@ impl SqliteStore {
         let quiet = readers::checkpointer(&path).map_err(unusable)?;
         let writer = Writer::start(conn, quiet, !options.without_tree)
             .map_err(|e| unusable(Fault::Unstorable(e.to_string())))?;
-        Ok(Self { writer, readers, _lock: lock })
+        Ok(Self { writer, readers, lock })
+    }
+
+    /// Takes what was erased out of the WAL too, where the frames of earlier writes lie until they are overwritten.
+    /// As good as it goes: a reader in the way leaves them there until a later checkpoint has room.
+    async fn empty_wal(&self) {
+        let path = self.lock.path().to_owned();
+        let settled = tokio::task::spawn_blocking(move || schema::settle(&path)).await;
+        if !matches!(settled, Ok(Ok(true))) {
+            tracing::warn!("erased words may stay in the write-ahead log until it is next overwritten");
+        }
     }
 
     /// Writes that can fail only with the store.

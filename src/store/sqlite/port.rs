@@ -251,7 +251,9 @@ impl Store for SqliteStore {
     }
 
     async fn erase_text(&self, index: u64, name: String, event: Event) -> Result<Head, ChangeRefused> {
-        Ok(self.writer.write(move |tx| erasing::erase(tx, index, &name, event)).await?.head)
+        let erased = self.writer.write(move |tx| erasing::erase(tx, index, &name, event)).await?;
+        self.empty_wal().await;
+        Ok(erased.head)
     }
 
     async fn cursor(&self, name: &str) -> Result<Option<u64>, StoreError> {

@@ -7,18 +7,21 @@ use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
 use super::fault::Fault;
 use super::ledger::{self, Tx};
-use super::rows;
 use super::tables::{STEPS, VERSION};
 use super::verify;
+use super::{freezes, rows};
 use crate::broker::ports::{Damage, Head, StoreError};
 use crate::domain::digest::Digest;
 use crate::domain::event::{Event, EventKind};
+use crate::domain::freeze::Freeze;
 use crate::domain::grant::GrantState;
 use crate::domain::id::{GrantId, RunId};
 use crate::domain::principal::Actor;
 
 /// Pages after which the writer itself checkpoints when no quiet moment came (https://sqlite.org/wal.html#ckpt).
 const WAL_AUTOCHECKPOINT: i64 = 10_000;
+/// How often emptying the WAL is tried.
+const SETTLED_AFTER: u32 = 3;
 
 /// Opens the one write connection and brings the file to the newest schema, in one transaction.
 pub(super) fn writer(path: &Path, max_bytes: Option<u64>) -> Result<Connection, Fault> {
@@ -91,20 +94,44 @@ pub(super) fn reader(path: &Path) -> Result<Connection, Fault> {
     Ok(conn)
 }
 
-/// Writes what the store holds at one moment into the empty file `out`.
+/// Writes what the store holds at one moment, its WAL included, into the empty file `out`; the store is only read.
 pub(in crate::store) fn copy_to(database: &Path, out: &Path) -> Result<(), StoreError> {
     let copied = || -> Result<(), Fault> {
-        let conn = connect(database)?;
+        let conn = looking(database)?;
         conn.execute("VACUUM INTO ?1", [out.to_string_lossy()])?;
         Ok(())
     };
     copied().map_err(Fault::on_read)
 }
 
+/// Moves the WAL into the file and empties it, so that the file alone is the whole store and nothing erased stays
+/// beside it; `false` when somebody who reads or writes is in the way. Writers wait meanwhile, so never for long.
+pub(in crate::store) fn settle(database: &Path) -> Result<bool, StoreError> {
+    let settled = || -> Result<bool, Fault> {
+        let conn = connect(database)?;
+        conn.busy_timeout(Duration::from_secs(1))?;
+        for _ in 0..SETTLED_AFTER {
+            let busy: i64 = conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
+            if busy == 0 {
+                return Ok(true);
+            }
+            // Another checkpoint is not waited for by SQLite (https://sqlite.org/c3ref/wal_checkpoint_v2.html).
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(false)
+    };
+    settled().map_err(Fault::on_write)
+}
+
+/// The freezes of a store at rest.
+pub(in crate::store) fn freezes_of(database: &Path) -> Result<Vec<Freeze>, StoreError> {
+    looking(database).and_then(|conn| freezes::all(&conn)).map_err(Fault::on_read)
+}
+
 /// The head of a store at rest, and the first thing that is wrong with its log.
 pub(in crate::store) fn inspect(path: &Path) -> Result<(Head, Option<Damage>), StoreError> {
     let inspected = || -> Result<(Head, Option<Damage>), Fault> {
-        let conn = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        let conn = looking(path)?;
         let version: i64 = conn.pragma_query_value(None, "user_version", |row| row.get(0))?;
         if version != VERSION {
             return Err(Fault::Unreadable(format!(
@@ -114,6 +141,15 @@ pub(in crate::store) fn inspect(path: &Path) -> Result<(Head, Option<Damage>), S
         Ok((ledger::head(&conn)?, verify::damage(&conn)?))
     };
     inspected().map_err(Fault::on_read)
+}
+
+/// Opens a connection that changes nothing of the file, not even its journal mode.
+fn looking(path: &Path) -> Result<Connection, Fault> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let conn = Connection::open_with_flags(path, flags)?;
+    conn.busy_timeout(Duration::from_secs(5))?;
+    conn.pragma_update(None, "trusted_schema", false)?;
+    Ok(conn)
 }
 
 /// Opens a connection; never creates the file.
