@@ -2,8 +2,16 @@
 //! taken; those of others end what rests on whom they are about, once, and only when they are what they seem.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod broker;
 mod receiver;
 mod world;
+
+mod autonomy {
+    pub mod world;
+}
+
+#[path = "caep/playbooks.rs"]
+mod playbooks;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
