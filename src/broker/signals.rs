@@ -96,17 +96,17 @@ impl Broker {
         Ok(approval)
     }
 
-    /// Acts on a signal. An error means that it must come again.
-    pub async fn signal(self: &Arc<Self>, signal: &Signal) -> Result<(), Refusal> {
+    /// Acts on a signal; whether it had an effect. An error means that it must come again.
+    pub async fn signal(self: &Arc<Self>, signal: &Signal) -> Result<bool, Refusal> {
         let concerned = self.concerned(signal);
         let (now, event) =
             (self.gate.now(), |subject: String| self.signal_event(signal, &concerned, subject));
         match (&concerned.agent, &concerned.person) {
-            (None, None) => self.nobody(signal, event("nobody".into()), now).await,
+            (None, None) => self.nobody(signal, event("nobody".into()), now).await.map(|()| false),
             _ if signal.harmless => {
                 let who = concerned.agent.as_ref().map(|slug| format!("agent:{slug}"));
                 let who = who.or(concerned.person.as_ref().map(|slug| format!("person:{slug}")));
-                self.nobody(signal, event(who.unwrap_or_default()), now).await
+                self.nobody(signal, event(who.unwrap_or_default()), now).await.map(|()| false)
             }
             (agent, person) => {
                 if let Some(agent) = agent {
@@ -114,12 +114,10 @@ impl Broker {
                     let stopped = self.carry_out(target, Actor::Broker, now, Some(told)).await;
                     tracing::warn!(agent = %agent, kind = signal.kind.name(), leases = stopped.leases.len(), "a security event stopped an agent");
                 }
-                match person {
-                    Some(person) => {
-                        self.end_word_of(person, signal.kind, event(format!("person:{person}"))).await
-                    }
-                    None => Ok(()),
+                if let Some(person) = person {
+                    self.end_word_of(person, signal.kind, event(format!("person:{person}"))).await?;
                 }
+                Ok(true)
             }
         }
     }

@@ -6,7 +6,7 @@ use phasebroker::domain::digest::Digest;
 use phasebroker::domain::grant::GrantState;
 use phasebroker::domain::security_event::SignalKind;
 
-use crate::autonomy::world::{Sheet, World};
+use crate::autonomy::{Sheet, World};
 use crate::broker::flow::Pending;
 
 /// A playbook that `bob` and `erin` signed, what runs under it, and what may be claimed under it.
