@@ -2,8 +2,16 @@
 //! taken; those of others end what rests on whom they are about, once, and only when they are what they seem.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod broker;
 mod receiver;
 mod world;
+
+#[path = "autonomy/world.rs"]
+#[allow(dead_code, reason = "the tests of autonomy use the rest")]
+mod autonomy;
+
+#[path = "caep/playbooks.rs"]
+mod playbooks;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -411,6 +419,23 @@ async fn a_repeated_event_is_taken_and_does_nothing() {
     it.taken(&it.platform, &claims).await;
     assert_eq!(it.signals().await.0, 1);
     claim(&it.world, &grant).await.good();
+}
+
+#[tokio::test]
+async fn an_event_without_effect_is_not_remembered_and_may_have_one_later() {
+    let it = Listening::start().await;
+    let mut claims = it.claims(IDP, "risk-level-change", IDP, "bob");
+    claims["events"][uri("risk-level-change")]["current_level"] = json!("LOW");
+    for heard in 1..=2 {
+        it.taken(&it.idp, &claims).await;
+        assert_eq!((it.signals().await.0, &it.signals().await.1["effect"]), (heard, &json!("none")));
+    }
+    // The same token is not held against one of another transmitter, nor one with an effect.
+    let worse = it.claims(IDP, "session-revoked", IDP, "bob");
+    for _ in 0..2 {
+        it.taken(&it.idp, &worse).await;
+        assert_eq!((it.signals().await.0, &it.signals().await.1["effect"]), (3, &json!("stopped")));
+    }
 }
 
 #[tokio::test]

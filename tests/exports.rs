@@ -10,7 +10,10 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use phasebroker::broker::exporting::Export;
-use phasebroker::broker::ports::{Delivered, LoggedEvent, Sink, SinkError, Store};
+use phasebroker::broker::exporting::polls::{PollAsked, PollReceiver};
+use phasebroker::broker::ports::{Delivered, Log, LoggedEvent, Pruned, Sink, SinkError, Store};
+use phasebroker::domain::event::{Event, EventKind};
+use phasebroker::domain::principal::Actor;
 use phasebroker::exports::file::LineFile;
 use phasebroker::exports::syslog::{Address, Syslog};
 use phasebroker::exports::webhook::{Body, Webhook};
@@ -113,6 +116,67 @@ async fn a_restarted_sink_goes_on_where_it_stood_and_a_new_one_begins_at_the_end
     assert_eq!(indices(&receiver.objects()), all);
     sink.end().await;
     assert_eq!(world.store.cursor("sink:hook").await.unwrap(), Some(size(&world).await));
+}
+
+/// Prunes what the log has so far; gives the first entry that is kept.
+async fn pruned(world: &World) -> u64 {
+    let event = |pruned: Pruned, at| {
+        Event::new(EventKind::LogPruned, Actor::Broker, at).fact("before", pruned.first_kept)
+    };
+    let later = world.store.head().await.unwrap().at.plus(1);
+    world.store.prune(later, 10_000, event).await.unwrap().unwrap().first_kept
+}
+
+#[tokio::test]
+async fn a_sink_behind_what_was_pruned_says_how_much_it_missed_once_and_gets_the_rest() {
+    let world = World::start().await;
+    let receiver = Receiver::start(500).await;
+    world.store.keep_cursor("sink:hook", 0).await.unwrap();
+    let first = pruned(&world).await;
+    assert!(first > 0);
+    run(&world).await;
+    let sink = Running::start(&world, webhook(&receiver, Body::Lines), true);
+    // One for what is missing, and one for each try that failed: not one of each for every try.
+    let shown = async |count: usize| {
+        let line = format!("phasebroker_export_failures_total{{sink=\"hook\"}} {count}\n");
+        metrics(&world).await.contains(&line).then_some(())
+    };
+    until("two tries", async || (receiver.posted().len() == 2).then_some(())).await;
+    until("both to be counted, and the gap once", async || shown(3).await).await;
+    receiver.answer(204, "");
+    let rest: Vec<u64> = (first..size(&world).await).collect();
+    until("the rest", async || (indices(&receiver.objects()) == rest).then_some(())).await;
+    sink.end().await;
+}
+
+#[tokio::test]
+async fn a_new_sink_begins_with_the_first_event_there_is_and_misses_nothing() {
+    let world = World::start().await;
+    let receiver = Receiver::start(204).await;
+    let first = pruned(&world).await;
+    let sink = Running::start(&world, webhook(&receiver, Body::Lines), true);
+    let rest: Vec<u64> = (first..size(&world).await).collect();
+    until("everything there is", async || (indices(&receiver.objects()) == rest).then_some(())).await;
+    sink.end().await;
+    assert!(!metrics(&world).await.contains("phasebroker_export_failures_total{sink=\"hook\"}"));
+}
+
+#[tokio::test]
+async fn a_receiver_behind_what_was_pruned_is_counted_once_and_goes_on() {
+    let world = World::start().await;
+    let receiver = PollReceiver { audience: "cells".into(), all: true };
+    world.store.keep_cursor("poll:cells", 0).await.unwrap();
+    let first = pruned(&world).await;
+    let failed = "phasebroker_export_failures_total{sink=\"poll:cells\"} 1\n";
+    assert!(!metrics(&world).await.contains(failed));
+    world.deciding().await;
+    for _ in 0..2 {
+        let asked = PollAsked { most: 100, ..PollAsked::default() };
+        let polled = world.broker.poll(&receiver, asked).await.unwrap();
+        assert!(!polled.sets.is_empty());
+        assert!(metrics(&world).await.contains(failed));
+    }
+    assert!(world.store.cursor("poll:cells").await.unwrap().unwrap() >= first);
 }
 
 /// Takes few events at a time.

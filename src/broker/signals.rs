@@ -1,5 +1,6 @@
 //! What transmitters of security events tell (CAEP): an agent that is not to be trusted any more is stopped; of a person,
-//! unspent approvals and what was asked in their name are cancelled, and leases that rest on either end.
+//! unspent approvals and what was asked in their name are cancelled, and leases that rest on either end. Playbooks that
+//! they signed are suspended where their key may be another's.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,7 +8,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::Broker;
 use super::end::in_time;
 use super::grants::active;
-use super::ports::{AdministrationChange, AdministrationRecord, ChangeRefused, GrantRecord, LeaseFilter};
+use super::ports::{
+    AdministrationChange, AdministrationRecord, ChangeRefused, GrantRecord, LeaseFilter, PlaybookRecord,
+};
 use super::refusal::{Code, Refusal};
 use crate::domain::approval::{Answer, Approval, Signable};
 use crate::domain::digest::Digest;
@@ -15,6 +18,7 @@ use crate::domain::directory::Directory;
 use crate::domain::event::{Event, EventKind, SaltedText};
 use crate::domain::grant::GrantState;
 use crate::domain::id::LeaseId;
+use crate::domain::playbook::PlaybookState;
 use crate::domain::principal::{Actor, AgentSlug, PersonSlug};
 use crate::domain::security_event::SignalKind;
 use crate::domain::stop::StopTarget;
@@ -92,17 +96,17 @@ impl Broker {
         Ok(approval)
     }
 
-    /// Acts on a signal. An error means that it must come again.
-    pub async fn signal(self: &Arc<Self>, signal: &Signal) -> Result<(), Refusal> {
+    /// Acts on a signal; whether it had an effect. An error means that it must come again.
+    pub async fn signal(self: &Arc<Self>, signal: &Signal) -> Result<bool, Refusal> {
         let concerned = self.concerned(signal);
         let (now, event) =
             (self.gate.now(), |subject: String| self.signal_event(signal, &concerned, subject));
         match (&concerned.agent, &concerned.person) {
-            (None, None) => self.nobody(signal, event("nobody".into()), now).await,
+            (None, None) => self.nobody(signal, event("nobody".into()), now).await.map(|()| false),
             _ if signal.harmless => {
                 let who = concerned.agent.as_ref().map(|slug| format!("agent:{slug}"));
                 let who = who.or(concerned.person.as_ref().map(|slug| format!("person:{slug}")));
-                self.nobody(signal, event(who.unwrap_or_default()), now).await
+                self.nobody(signal, event(who.unwrap_or_default()), now).await.map(|()| false)
             }
             (agent, person) => {
                 if let Some(agent) = agent {
@@ -110,10 +114,10 @@ impl Broker {
                     let stopped = self.carry_out(target, Actor::Broker, now, Some(told)).await;
                     tracing::warn!(agent = %agent, kind = signal.kind.name(), leases = stopped.leases.len(), "a security event stopped an agent");
                 }
-                match person {
-                    Some(person) => self.end_word_of(person, event(format!("person:{person}"))).await,
-                    None => Ok(()),
+                if let Some(person) = person {
+                    self.end_word_of(person, signal.kind, event(format!("person:{person}"))).await?;
                 }
+                Ok(true)
             }
         }
     }
@@ -208,33 +212,79 @@ impl Broker {
         head.map(|head| self.gate.committed(head)).map_err(|error| self.gate.store_failed(&error))
     }
 
-    /// What rests on a person's word is over: unspent grants are cancelled, and leases of spent ones end.
-    async fn end_word_of(self: &Arc<Self>, person: &PersonSlug, event: Event) -> Result<(), Refusal> {
+    /// What rests on a person's word is over: unspent grants are cancelled, and leases of spent ones end, also those that
+    /// rest on a playbook that they signed. The playbook itself goes out of use, for good, only where somebody else may
+    /// have signed it with their key: a credential that changed, or a risk that rose. A session that was revoked may be
+    /// a logout, after which a playbook covers new grants as before.
+    async fn end_word_of(
+        self: &Arc<Self>,
+        person: &PersonSlug,
+        kind: SignalKind,
+        event: Event,
+    ) -> Result<(), Refusal> {
         let now = self.gate.now();
         // Before anything is read: from here on, nothing that they signed earlier comes in.
         self.signalled.note(person, now);
-        let leases = self.resting_on(person).await?;
-        tracing::warn!(person = %person, grants = leases.len(), "a security event ends what rests on a person's word");
+        // What waits goes before playbooks, and playbooks before leases: what comes into force or opens meanwhile is
+        // found by the next reading. No failure holds up the ends.
+        let cancelled = self.cancel_administrations_of(person).await;
+        let playbooks = self.playbooks_signed_by(person).await;
+        let signed = playbooks.iter().flatten().map(|one| one.administration.sealed.digest()).collect();
+        let suspended = match playbooks {
+            Ok(playbooks) if is_about_a_key(kind) => self.suspend_for_signal(playbooks).await,
+            other => other.map(drop),
+        };
+        let leases = self.resting_on(person, &signed).await?;
+        tracing::warn!(person = %person, grants = leases.len(), playbooks = signed.len(), "a security event ends what rests on a person's word");
         for lease in leases {
             self.carry_out(StopTarget::Lease(lease), Actor::Broker, now, None).await;
         }
-        let open = in_time(self.store.open_administrations()).await;
-        for record in open.map_err(|error| self.gate.store_failed(&error))? {
-            let requested = record.sealed.document().requester == *person;
-            if requested || signed_by(&record.approvals, person) {
-                self.cancel_administration(record).await?;
-            }
-        }
+        cancelled.and(suspended)?;
         // Last: a signal that is recorded was acted upon whole, whatever happens to this process meanwhile.
         let head = in_time(self.store.record(vec![event])).await;
         head.map(|head| self.gate.committed(head)).map_err(|error| self.gate.store_failed(&error))
     }
 
-    /// Leases, opened or not, of grants that the person asked for or signed.
-    async fn resting_on(&self, person: &PersonSlug) -> Result<BTreeSet<LeaseId>, Refusal> {
+    /// Playbooks that were ever in force and count on the person's signature.
+    async fn playbooks_signed_by(&self, person: &PersonSlug) -> Result<Vec<PlaybookRecord>, Refusal> {
+        let all = in_time(self.store.playbooks(self.gate.now())).await;
+        let mut all = all.map_err(|error| self.gate.store_failed(&error))?;
+        all.retain(|one| signed_by(&one.administration.approvals, person));
+        Ok(all)
+    }
+
+    async fn suspend_for_signal(&self, playbooks: Vec<PlaybookRecord>) -> Result<(), Refusal> {
+        for one in playbooks.iter().filter(|one| one.state == PlaybookState::Active) {
+            let (sealed, now) = (&one.administration.sealed, self.gate.now());
+            let event = Event::new(EventKind::PlaybookSuspended, Actor::Broker, now)
+                .grant(sealed.document().id)
+                .fact("digest", sealed.digest().to_string())
+                .fact("why", "signal");
+            match in_time(self.store.suspend_playbook(sealed.digest(), event)).await {
+                Ok(()) => {
+                    self.gate.store_recorded(now);
+                    tracing::warn!(grant = %sealed.document().id, "a security event suspended a playbook");
+                }
+                Err(ChangeRefused::Store(error)) => return Err(self.gate.store_failed(&error)),
+                // Somebody else suspended it meanwhile.
+                Err(ChangeRefused::Moved | ChangeRefused::Missing) => {}
+            }
+        }
+        self.keep_head().await;
+        Ok(())
+    }
+
+    /// Leases, opened or not, of grants that the person asked for or signed, or that name one of these playbooks.
+    async fn resting_on(
+        &self,
+        person: &PersonSlug,
+        playbooks: &BTreeSet<Digest>,
+    ) -> Result<BTreeSet<LeaseId>, Refusal> {
         let failed = |error| self.gate.store_failed(&error);
         let rests = |record: &GrantRecord| {
-            record.sealed.grant().who.requester == *person || signed_by(&record.approvals, person)
+            let grant = record.sealed.grant();
+            let covered = grant.decision.playbook.is_some_and(|playbook| playbooks.contains(&playbook));
+            covered || grant.who.requester == *person || signed_by(&record.approvals, person)
         };
         let open = in_time(self.store.open_grants(None)).await.map_err(failed)?;
         let mut leases: BTreeSet<LeaseId> = open
@@ -251,6 +301,18 @@ impl Broker {
             }
         }
         Ok(leases)
+    }
+
+    /// Cancels what waits for signatures and was asked for or signed by the person.
+    async fn cancel_administrations_of(&self, person: &PersonSlug) -> Result<(), Refusal> {
+        let open = in_time(self.store.open_administrations()).await;
+        for record in open.map_err(|error| self.gate.store_failed(&error))? {
+            let requested = record.sealed.document().requester == *person;
+            if requested || signed_by(&record.approvals, person) {
+                self.cancel_administration(record).await?;
+            }
+        }
+        Ok(())
     }
 
     async fn cancel_administration(&self, record: AdministrationRecord) -> Result<(), Refusal> {
@@ -281,4 +343,9 @@ impl Broker {
 
 fn signed_by(approvals: &[Approval], person: &PersonSlug) -> bool {
     active(approvals).iter().any(|approval| approval.claims.iss == *person)
+}
+
+/// Whether what a person signed may have been signed by somebody else.
+fn is_about_a_key(kind: SignalKind) -> bool {
+    matches!(kind, SignalKind::CredentialChange | SignalKind::RiskLevelChange)
 }

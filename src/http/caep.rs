@@ -16,7 +16,7 @@ use super::App;
 use super::body::{Json, bad, ok, reply};
 use super::callers::ReceiverCaller;
 use super::problem::Problem;
-use crate::authn::transmitter::EventRefused;
+use crate::authn::transmitter::{Attempt, EventRefused};
 use crate::broker::exporting::polls::{MOST_ACKS, MOST_SETS, PollAsked, PollReceiver};
 use crate::broker::refusal::{Code, Refusal};
 use crate::broker::signals::Signal;
@@ -85,21 +85,24 @@ pub(super) async fn push(State(app): State<Arc<App>>, request: Request) -> Respo
         Ok(event) => event,
         Err(refused) => return refuse(&app, refused).await,
     };
-    match app.authn.first_time(&event, now) {
-        // One that comes again is taken and does nothing (RFC 8935 section 2).
-        Ok(false) => return StatusCode::ACCEPTED.into_response(),
-        Err(refused) => return refuse(&app, refused).await,
-        Ok(true) => {}
-    }
     let Some(kind) = event.kind else { return StatusCode::ACCEPTED.into_response() };
-    if app.authn.may_be_known(&event) {
+    let attempt = match event.harmless {
+        true => None,
+        false => match app.authn.attempt(&event, now) {
+            Ok(Some(attempt)) => Some(attempt),
+            // One that comes again is taken and does nothing (RFC 8935 section 2).
+            Ok(None) => return StatusCode::ACCEPTED.into_response(),
+            Err(refused) => return refuse(&app, refused).await,
+        },
+    };
+    if attempt.is_some() && app.authn.may_be_known(&event) {
         match app.broker.has_heard(&event.id, event.issued_at).await {
             Ok(false) => {}
-            Ok(true) => return StatusCode::ACCEPTED.into_response(),
-            Err(refusal) => {
-                app.authn.not_used(&event, now);
-                return Problem::from(refusal).into_response();
+            Ok(true) => {
+                attempt.into_iter().for_each(Attempt::done);
+                return StatusCode::ACCEPTED.into_response();
             }
+            Err(refusal) => return Problem::from(refusal).into_response(),
         }
     }
     let signal = Signal {
@@ -112,11 +115,12 @@ pub(super) async fn push(State(app): State<Arc<App>>, request: Request) -> Respo
         id: event.id,
     };
     match app.broker.signal(&signal).await {
-        Ok(()) => StatusCode::ACCEPTED.into_response(),
-        Err(refusal) => {
-            app.authn.not_used(&event, now);
-            Problem::from(refusal).into_response()
+        Ok(acted) => {
+            attempt.into_iter().filter(|_| acted).for_each(Attempt::done);
+            StatusCode::ACCEPTED.into_response()
         }
+        // The attempt is dropped: it may come again.
+        Err(refusal) => Problem::from(refusal).into_response(),
     }
 }
 

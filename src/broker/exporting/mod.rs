@@ -86,7 +86,11 @@ impl Broker {
             return Ok(Place { next: kept, kept, batch: BATCH });
         }
         let head = self.store.head().await.map_err(|error| error.to_string())?;
-        let next = if from_start { 0 } else { head.size };
+        let next = match from_start {
+            // A new sink misses nothing of what was pruned before it was there.
+            true => self.store.first_kept().await.map_err(|error| error.to_string())?,
+            false => head.size,
+        };
         self.store.keep_cursor(name, next).await.map_err(|error| error.to_string())?;
         Ok(Place { next, kept: next, batch: BATCH })
     }
@@ -97,6 +101,11 @@ impl Broker {
         self.metrics.export_lag(export.sink.name(), head.size.saturating_sub(place.next));
         if place.next < head.size {
             let (events, end) = self.logged(head.epoch, place.next, place.batch).await?;
+            if let Some(first) = events.first().map(|event| event.index).filter(|first| *first > place.next) {
+                self.tell_of_gap(export.sink.name(), place.next, first);
+                // Kept with whatever is taken, so that it is told once.
+                place.next = first;
+            }
             let asked = tokio::time::timeout(PATIENCE, export.sink.deliver(&events)).await;
             let (taken, refused, failure) = match asked {
                 Ok(Ok(delivered)) => (delivered.taken, delivered.refused, None),
@@ -135,6 +144,18 @@ impl Broker {
             true => Err("the log ends before its head".into()),
             false => Ok((events, end)),
         }
+    }
+
+    /// A copier that was away for longer than the log keeps its entries gets the rest, but not in silence.
+    fn tell_of_gap(&self, name: &str, from: u64, first_kept: u64) {
+        self.metrics.export_failed(name);
+        tracing::error!(
+            sink = name,
+            skipped = first_kept.saturating_sub(from),
+            from,
+            first_kept,
+            "events were pruned before they were copied; this sink never gets them"
+        );
     }
 
     async fn keep_place(&self, name: &str, place: &mut Place) -> Result<(), String> {

@@ -117,13 +117,16 @@ impl Broker {
         let failed = |error| self.gate.store_failed(&error);
         let head = self.store.head().await.map_err(failed)?;
         let kept = self.store.cursor(&name).await.map_err(failed)?.unwrap_or(head.size);
-        let (mut next, mut done) = (kept, kept);
+        let (mut begun, mut next, mut done) = (kept, kept, kept);
         let mut gap = false;
         let mut polled = Polled::default();
-        'log: while next < head.size && next - kept < MOST_EVENTS {
+        'log: while next < head.size && next - begun < MOST_EVENTS {
             let stored = self.store.events(None, next, BATCH).await.map_err(failed)?;
-            if stored.is_empty() {
-                break;
+            let Some(first) = stored.first().map(|one| one.index) else { break };
+            if !gap && first > next {
+                self.tell_of_gap(&name, next, first);
+                // The cursor is kept below, so that it is told once.
+                (begun, next, done) = (first, first, first);
             }
             for one in stored {
                 let unreadable = |why: String| {

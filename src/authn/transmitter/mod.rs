@@ -1,6 +1,8 @@
 //! Transmitters of security events (RFC 8417, RFC 8935): whose token this is, that it is for us, fresh, and about exactly
 //! one event. A configured transmitter speaks of the subjects that it was configured for, and of nobody else.
 
+mod once;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
@@ -8,14 +10,15 @@ use serde_json::{Map, Value};
 
 use super::assertion::{Assertion, Audience};
 use super::jwks::{Issuer, IssuerSettings, JwksError};
-use super::replay::{ExpiringSet, Inserted};
 use super::{Authn, AuthnError, CLOCK_SKEW_SECONDS};
+use once::Once;
+
+pub use once::Attempt;
+
 use crate::domain::digest::Digest;
 use crate::domain::security_event::{SET_TYP, SignalKind, SubjectId};
 use crate::domain::time::Timestamp;
 
-/// Tokens remembered, so that none counts twice.
-const REMEMBERED: usize = 1 << 16;
 /// What a transmitter says of its stream, not of anybody (OpenID SSF 1.0 section 8.1).
 const OF_THE_STREAM: &str = "https://schemas.openid.net/secevent/ssf/event-type/";
 
@@ -99,22 +102,17 @@ impl EventRefused {
     }
 }
 
-/// The configured transmitters, and the tokens that were used.
+/// The configured transmitters, each with its tokens that had an effect.
+#[derive(Default)]
 pub(super) struct Transmitters {
     known: BTreeMap<String, Transmitter>,
-    used: ExpiringSet,
 }
 
 struct Transmitter {
     issuer: Issuer,
     people: bool,
     subjects_of: BTreeSet<String>,
-}
-
-impl Default for Transmitters {
-    fn default() -> Self {
-        Self { known: BTreeMap::new(), used: ExpiringSet::new(REMEMBERED) }
-    }
+    once: Once,
 }
 
 impl Transmitters {
@@ -150,7 +148,8 @@ impl Authn {
         for one in settings {
             let name = one.issuer.issuer.clone();
             let (people, subjects_of) = (one.people, one.subjects_of);
-            let transmitter = Transmitter { issuer: Issuer::new(one.issuer, dev)?, people, subjects_of };
+            let issuer = Issuer::new(one.issuer, dev)?;
+            let transmitter = Transmitter { issuer, people, subjects_of, once: Once::default() };
             if self.transmitters.known.insert(name.clone(), transmitter).is_some() {
                 return Err(JwksError::Settings(format!("transmitter `{name}` is configured twice")));
             }
@@ -158,7 +157,7 @@ impl Authn {
         Ok(self)
     }
 
-    /// Checks a token that somebody pushed. Whether it came before is another question: [`Authn::first_time`].
+    /// Checks a token that somebody pushed. Whether it came before is another question: [`Authn::attempt`].
     pub async fn security_event(&self, token: &str, now: Timestamp) -> Result<SecurityEvent, EventRefused> {
         let parsed = Assertion::parse(token).map_err(|error| EventRefused::of("invalid_request", error))?;
         // SECURITY: the issuer is matched exactly and only chooses among configured ones.
@@ -177,25 +176,20 @@ impl Authn {
         transmitter.event(claims, now).map_err(|refused| refused.by(&signer))
     }
 
-    /// Uses the token up; false when it was used before, which is no mistake of its transmitter's.
-    pub fn first_time(&self, event: &SecurityEvent, now: Timestamp) -> Result<bool, EventRefused> {
-        match self.transmitters.used.insert(event.id, event.until, now) {
-            Inserted::New => Ok(true),
-            Inserted::Present => Ok(false),
-            Inserted::Full => {
-                Err(EventRefused::Unavailable { why: "too many events at once; try again".into() })
-            }
-        }
+    /// Begins to act upon an event that is not harmless; `None` when that was done before. Only what had an effect is
+    /// remembered ([`Attempt::done`]): everything else may come again, and does nothing again.
+    pub fn attempt(
+        &self,
+        event: &SecurityEvent,
+        now: Timestamp,
+    ) -> Result<Option<Attempt<'_>>, EventRefused> {
+        let transmitter = self.transmitters.known.get(&event.transmitter);
+        transmitter.ok_or(EventRefused::UnknownTransmitter)?.once.begin(event, now)
     }
 
     /// Whether a former life of this process may have acted upon it: only the ledger knows.
     pub fn may_be_known(&self, event: &SecurityEvent) -> bool {
         event.issued_at < self.guard.started_at()
-    }
-
-    /// It could not be acted upon: it may come again.
-    pub fn not_used(&self, event: &SecurityEvent, now: Timestamp) {
-        self.transmitters.used.take(&event.id, now);
     }
 }
 
@@ -331,8 +325,8 @@ mod tests {
         let event = read(&f, &header, &claims(), &key).await.unwrap();
         assert_eq!((event.kind, event.subject.as_str()), (Some(SignalKind::SessionRevoked), "alice"));
         assert!(!event.harmless);
-        assert_eq!(f.authn.first_time(&event, NOW), Ok(true));
-        assert_eq!(f.authn.first_time(&event, NOW.plus(3599)), Ok(false));
+        f.authn.attempt(&event, NOW).unwrap().unwrap().done();
+        assert!(f.authn.attempt(&event, NOW.plus(3599)).unwrap().is_none());
         let stream = json!({"events": {format!("{OF_THE_STREAM}verification"): {"state": "x"}},
                             "sub_id": {"format": "opaque", "id": "stream"}});
         assert_eq!(read(&f, &header, &with(claims(), stream), &key).await.unwrap().kind, None);
