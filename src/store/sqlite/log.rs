@@ -58,7 +58,11 @@ impl Log for SqliteStore {
         limit: u64,
         event: PruneEvent,
     ) -> Result<Option<Pruned>, StoreError> {
-        Ok(self.put(move |tx| prune::prune(tx, before, limit, event)).await?.value)
+        let pruned = self.put(move |tx| prune::prune(tx, before, limit, event)).await?.value;
+        if pruned.is_some_and(|pruned| pruned.entries < limit) {
+            self.empty_wal().await;
+        }
+        Ok(pruned)
     }
 
     async fn open_runs_of(&self, before: Timestamp) -> Result<Vec<Run>, StoreError> {
