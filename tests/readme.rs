@@ -32,7 +32,9 @@ fn every_command_and_option_of_the_readme_exists() {
         let commands: Vec<&str> = words
             .iter()
             .copied()
-            .take_while(|word| !word.starts_with("--") && word.chars().all(|c| c.is_ascii_lowercase() || c == '-'))
+            .take_while(|word| {
+                !word.starts_with("--") && word.chars().all(|c| c.is_ascii_lowercase() || c == '-')
+            })
             .collect();
         let help = help(&commands).unwrap_or_else(|| panic!("no such command: {line}"));
         for option in words.iter().filter(|word| word.starts_with("--")) {

@@ -112,7 +112,8 @@ impl Ledger {
     /// Whether enough witnesses cosigned.
     pub(super) fn is_witnessed(&self, checkpoint: &StoredCheckpoint) -> bool {
         checkpoint.cosignatures.len() >= self.quorum.needed()
-            && SignedNote::parse(checkpoint.cosigned_note().as_bytes()).is_ok_and(|note| self.quorum.satisfied(&note).is_ok())
+            && SignedNote::parse(checkpoint.cosigned_note().as_bytes())
+                .is_ok_and(|note| self.quorum.satisfied(&note).is_ok())
     }
 }
 

@@ -174,7 +174,8 @@ fn a_receipt_and_the_continuation_of_a_kept_checkpoint_are_checked_before_they_a
     let kept = world.file("checkpoint", text(&kept["receipt"], "checkpoint"));
     used(&world);
 
-    let claims = world.json("erin", &["audit", "log", "--type", "lease.intent", "--action", "restart-service"]);
+    let claims =
+        world.json("erin", &["audit", "log", "--type", "lease.intent", "--action", "restart-service"]);
     let index = claims["events"][0]["index"].as_u64().unwrap().to_string();
     let out = world.path("intent.tlog-proof").display().to_string();
     let receipt = ["audit", "receipt", &index, "--trust", &trust, "--out", &out];
