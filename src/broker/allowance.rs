@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
 use super::refusal::{Code, Refusal};
+use super::told::Told;
 use crate::domain::principal::AgentSlug;
 use crate::domain::time::Timestamp;
 
@@ -80,12 +81,14 @@ impl Allowance {
     }
 }
 
-/// What each agent may cause in an hour.
+/// What each agent may cause in an hour, and tell of a run.
 pub(super) struct AgentAllowances {
     suggestions: Allowance,
     observations: Allowance,
     looks: Allowance,
     steps: Allowance,
+    pub(super) steps_of_run: Told,
+    pub(super) observations_of_run: Told,
 }
 
 impl Default for AgentAllowances {
@@ -95,6 +98,8 @@ impl Default for AgentAllowances {
             observations: Allowance::per_hour(OBSERVATIONS_PER_HOUR),
             looks: Allowance::per_hour(LOOKS_PER_HOUR),
             steps: Allowance::per_hour(STEPS_PER_HOUR),
+            steps_of_run: Told::steps(),
+            observations_of_run: Told::observations(),
         }
     }
 }

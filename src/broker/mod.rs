@@ -54,6 +54,7 @@ pub mod start;
 pub mod steps;
 pub mod stop;
 pub mod sweep;
+pub mod told;
 mod unchanged;
 pub mod views;
 mod voucher;

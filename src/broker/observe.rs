@@ -58,6 +58,7 @@ impl Broker {
             ));
         }
         self.allowances.observation(agent, now)?;
+        self.room_in_run(&self.allowances.observations_of_run, run.id).await?;
         let mut event = Event::new(EventKind::ObservationRecorded, Actor::Agent(agent.clone()), now)
             .run(run.id)
             .fact("trust", "untrusted")

@@ -90,6 +90,7 @@ impl Broker {
         }
         fits(&step).map_err(|why| Refusal::new(Code::BadRequest, why))?;
         self.allowances.step(agent, now)?;
+        self.room_in_run(&self.allowances.steps_of_run, run.id).await?;
         let untrusted = step.kind == StepKind::Observation || step.trust == Some(Trust::Untrusted);
         let mut event = Event::new(EventKind::StepRecorded, Actor::Agent(agent.clone()), now)
             .run(run.id)

@@ -49,6 +49,7 @@ async fn an_honest_store_has_no_finding_while_its_broker_runs() {
     assert_eq!(said(&found), Vec::<String>::new());
     assert_eq!(found.head, world.store.head().await.unwrap());
     assert_eq!((found.counts.grants, found.counts.approvals, found.counts.leases), (2, 2, 6));
+    assert_eq!((found.counts.unchecked_answers, found.counts.unchecked_rules), (0, 0));
     assert!(found.counts.texts == 4 && found.counts.erased_texts == 0, "{:?}", found.counts);
     assert!(found.followed.open_leases.is_empty());
 }
@@ -132,6 +133,50 @@ async fn an_edited_side_record_is_named() {
         let found = after(|_| sql.into()).await;
         names(&found, part);
     }
+}
+
+/// The lives of two grants, after which `sql` was done to the file of their broker.
+async fn after_two(sql: &str) -> (Life, Checked) {
+    let world = World::start().await;
+    let (one, other) = (lived(&world).await, lived(&world).await);
+    let file = Connection::open(world.dir.path().join("store.db")).unwrap();
+    file.execute_batch(&sql.replace("ONE", &one.grant).replace("OTHER", &other.grant)).unwrap();
+    (one, checked(&world))
+}
+
+#[tokio::test]
+async fn an_answer_swapped_for_that_of_another_grant_is_named_by_its_grant() {
+    let (one, found) = after_two(
+        "UPDATE approvals SET record = (SELECT record FROM approvals WHERE grant_id = 'OTHER')
+         WHERE grant_id = 'ONE'",
+    )
+    .await;
+    let found = said(&found);
+    let grant = &one.grant;
+    names(&found, &format!("grant {grant}: the answer of alice does not verify"));
+    names(&found, &format!("grant {grant}: it was approved, but the answers that verify do not satisfy"));
+    names(&found, &format!("grant {grant}: it was claimed, but the answers that verify do not satisfy"));
+    assert!(found.iter().all(|text| text.contains(grant.as_str())), "{found:#?}");
+}
+
+#[tokio::test]
+async fn a_record_that_says_more_than_its_token_is_named() {
+    for edit in ["'$.received_at', 1", "'$.custody', 'passkey'", "'$.claims.iss', 'bob'"] {
+        let sql = format!("UPDATE approvals SET record = json_set(record, {edit}) WHERE grant_id = 'ONE'");
+        let (one, found) = after_two(&sql).await;
+        names(&said(&found), &format!("grant {}: the answer of", one.grant));
+        names(&said(&found), "its record says something else than its token");
+    }
+}
+
+#[tokio::test]
+async fn answers_whose_directory_is_not_kept_are_counted_as_not_checkable() {
+    let (_, found) = after_two("DELETE FROM directories").await;
+    assert_eq!(said(&found), Vec::<String>::new());
+    assert_eq!((found.counts.unchecked_answers, found.counts.unchecked_rules), (2, 4));
+    // A document under the digest of another one is no better than none.
+    let (_, found) = after_two("UPDATE directories SET document = '{}'").await;
+    assert_eq!((found.counts.unchecked_answers, found.counts.unchecked_rules), (2, 4));
 }
 
 #[tokio::test]

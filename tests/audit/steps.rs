@@ -1,6 +1,10 @@
 //! Steps that an agent tells of its run.
 
+use phasebroker::broker::ports::{Clock as _, Store as _};
+use phasebroker::broker::told::{OBSERVATIONS_PER_RUN, STEPS_PER_RUN};
 use phasebroker::domain::digest::Digest;
+use phasebroker::domain::event::{Event, EventKind};
+use phasebroker::domain::principal::Actor;
 use serde_json::json;
 
 use super::life::{found, only, text};
@@ -67,4 +71,39 @@ async fn steps_belong_to_an_open_run_of_ones_own() {
     told(&world, &run, step.clone()).await.good();
     world.by_agent(&key(), "POST", &format!("/v1/runs/{run}/close"), None).await.good();
     told(&world, &run, step).await.refused(409, "phase_order");
+}
+
+/// Records all but one of what a run may tell, as if its agent had.
+async fn all_but_one(world: &World, run: &str, kind: EventKind, most: u32) {
+    let actor = Actor::Agent("pay-bot".parse().unwrap());
+    let event = || Event::new(kind, actor.clone(), world.clock.wall()).run(run.parse().unwrap());
+    world.store.record((1..most).map(|_| event()).collect()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_run_takes_so_many_steps_and_another_run_as_many_again() {
+    let world = World::start().await;
+    let (run, other) = (open(&world).await, open(&world).await);
+    all_but_one(&world, &run, EventKind::StepRecorded, STEPS_PER_RUN).await;
+    let step = json!({"kind": "prompt", "digest": Digest::of(b"x")});
+    told(&world, &run, step.clone()).await.good();
+    told(&world, &run, step.clone()).await.refused(429, "limit_reached");
+    told(&world, &other, step).await.good();
+    // What it read can still be told.
+    let path = format!("/v1/runs/{run}/observations");
+    world.by_agent(&key(), "POST", &path, Some(&json!({"source": "a forum"}))).await.good();
+}
+
+#[tokio::test]
+async fn a_run_takes_so_many_observations_and_another_run_as_many_again() {
+    let world = World::start().await;
+    let (run, other) = (open(&world).await, open(&world).await);
+    all_but_one(&world, &run, EventKind::ObservationRecorded, OBSERVATIONS_PER_RUN).await;
+    let told = async |run: &str| {
+        let path = format!("/v1/runs/{run}/observations");
+        world.by_agent(&key(), "POST", &path, Some(&json!({"source": "a forum"}))).await
+    };
+    told(&run).await.good();
+    told(&run).await.refused(429, "limit_reached");
+    told(&other).await.good();
 }

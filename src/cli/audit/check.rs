@@ -169,6 +169,12 @@ fn shown(checked: &Checked, wrong: &[Wrong], signed: usize) -> String {
             followed.open_grants
         ),
     ];
+    if counts.unchecked_answers > 0 || counts.unchecked_rules > 0 {
+        lines.push(format!(
+            "not checkable: the signatures of {} answers, the rules of {} approvals and claims; the directory they were given under, the document they are for, or its sealing, is not kept",
+            counts.unchecked_answers, counts.unchecked_rules
+        ));
+    }
     let late = followed.open_leases.iter().filter(|lease| lease.overdue).count();
     if late > 0 {
         lines.push(format!(

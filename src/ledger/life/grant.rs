@@ -67,12 +67,33 @@ impl Grant {
         matches!(self.stands, Stands::Pending | Stands::Approved)
     }
 
+    /// What a claim tells of a grant that was sealed where nobody can look any more.
+    fn claimed_as(claim: &ReadEvent) -> Self {
+        Self {
+            stands: Stands::Claimed,
+            digest: claim.fact_text("grant_digest").map(str::to_owned),
+            claiming_agent: claim.agent().map(ToString::to_string),
+            requester: None,
+            playbook: None,
+            break_glass: true,
+            administration: false,
+            takes_back: None,
+            claim_until: None,
+            signed: BTreeMap::new(),
+        }
+    }
+
     /// A fence: it is dead.
     pub(super) fn outlive_its_epoch(&mut self) {
         if self.is_open() {
             self.stands = Stands::Outlived;
         }
     }
+}
+
+/// Whether an event is about the bytes that were sealed; one that does not say is not.
+fn is_of(event: &ReadEvent, fact: &str, grant: &Grant) -> bool {
+    event.fact_text(fact).is_some_and(|digest| Some(digest) == grant.digest.as_deref())
 }
 
 impl Lives {
@@ -112,7 +133,15 @@ impl Lives {
         if let Some(forward) = forward {
             self.ways_back.insert(forward, id);
         }
-        if self.grants.insert(id, grant).is_some() {
+        if grant.digest.is_none() {
+            self.found(index, "grant", format!("grant {id} is sealed without the digest of its bytes"));
+        }
+        if grant.claiming_agent.is_none() && !administration {
+            self.found(index, "grant", format!("grant {id} is sealed without the agent that may claim it"));
+        }
+        // INVARIANT: one-use. An id that is spent or dead stays so.
+        let gone = self.gone_grants.contains(&id);
+        if self.grants.insert(id, grant).is_some() || gone {
             self.found(index, "grant", format!("grant {id} is sealed twice"));
         }
     }
@@ -123,7 +152,9 @@ impl Lives {
             return self.found(index, "approval", format!("{} names no grant or no person", kind.name()));
         };
         let jti = event.fact_text("jti").unwrap_or_default().to_owned();
-        if !self.approvals.insert(jti.clone()) {
+        if jti.is_empty() {
+            self.found(index, "approval", format!("grant {id}: the answer of {person} has no `jti`"));
+        } else if !self.approvals.insert(jti.clone()) {
             let text = format!("grant {id}: the answer `{jti}` of {person} was counted before");
             self.found(index, "approval", text);
         }
@@ -131,7 +162,7 @@ impl Lives {
             return self.not_open(index, id, kind.name());
         };
         let mut wrong = Vec::new();
-        if event.facts.contains_key("digest") && event.fact_text("digest") != grant.digest.as_deref() {
+        if !is_of(event, "digest", grant) {
             wrong.push(("approval", format!("grant {id}: {person} signed other bytes than were sealed")));
         }
         if !grant.is_open() {
@@ -186,8 +217,7 @@ impl Lives {
             return self.forget(id);
         }
         let unsigned = grant.signed.is_empty();
-        let other =
-            event.facts.contains_key("digest") && event.fact_text("digest") != grant.digest.as_deref();
+        let other = !is_of(event, "digest", grant);
         grant.claim_until = event.fact_number("claim_until").or(grant.claim_until);
         if stands == Stands::Pending {
             grant.stands = Stands::Approved;
@@ -229,6 +259,10 @@ impl Lives {
             let (approvals, not_after) = (signed.unwrap_or_default(), event.fact_number("not_after"));
             self.playbooks.insert(digest.to_owned(), Playbook { approvals, not_after, in_force: true });
         }
+        if self.grants.get(&id).is_some_and(|grant| !is_of(event, "digest", grant)) {
+            let text = format!("{}: grant {id} was sealed over other bytes", event.kind);
+            self.found(index, "grant", text);
+        }
         match self.grants.get(&id).map(|grant| (grant.administration, grant.stands)) {
             Some((true, Stands::Approved)) => self.forget(id),
             Some(_) => {
@@ -249,15 +283,19 @@ impl Lives {
     pub(super) fn spend(&mut self, index: u64, id: GrantId, event: &ReadEvent) {
         let whole = self.is_whole();
         let Some(grant) = self.grants.get_mut(&id) else {
-            return self.not_open(index, id, "a claim");
+            self.not_open(index, id, "a claim");
+            // Sealed before the first event there is: from here on it is spent like any other.
+            let claimed = Grant::claimed_as(event);
+            if !whole && !self.gone_grants.contains(&id) {
+                self.grants.insert(id, claimed);
+            }
+            return;
         };
         let mut wrong = Vec::new();
         if grant.stands != Stands::Approved || grant.administration {
             wrong.push(format!("a credential is opened, but grant {id} is {}", grant.stands.name()));
         }
-        if event.facts.contains_key("grant_digest")
-            && event.fact_text("grant_digest") != grant.digest.as_deref()
-        {
+        if !is_of(event, "grant_digest", grant) {
             wrong.push(format!("grant {id}: other bytes were claimed than were sealed"));
         }
         let claims = event.agent().map(ToString::to_string);
@@ -270,7 +308,11 @@ impl Lives {
             Some(playbook) => playbook.approvals.iter().any(|known| known == jti),
             None => grant.signed.values().any(|known| known == jti),
         };
-        if let Some(jti) = event.fact_list("approvals").into_iter().find(|jti| whole && !counted(jti)) {
+        let approvals = event.fact_list("approvals");
+        if approvals.is_empty() {
+            wrong.push(format!("grant {id} is claimed without naming an approval"));
+        }
+        if let Some(jti) = approvals.into_iter().find(|jti| whole && !counted(jti)) {
             wrong.push(format!(
                 "grant {id} is claimed with the approval `{jti}`, which does not count for it"
             ));
@@ -315,14 +357,16 @@ impl Lives {
         }
     }
 
+    /// Only its id is kept: it is never sealed, signed or claimed again.
     fn forget(&mut self, id: GrantId) {
+        self.gone_grants.insert(id);
         if let Some((forward, _)) = self.grants.remove(&id).and_then(|grant| grant.takes_back) {
             self.ways_back.remove(&forward);
         }
     }
 
     fn not_open(&mut self, index: u64, id: GrantId, what: &str) {
-        if self.is_whole() {
+        if self.is_whole() || self.gone_grants.contains(&id) {
             let text = format!("{what} of grant {id}, which was never sealed, or is spent or dead");
             self.found(index, "grant", text);
         }

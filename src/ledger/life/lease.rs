@@ -47,7 +47,9 @@ impl Lives {
                 self.found(index, "grant", format!("lease {id} spends grant {grant}, but does not execute"));
             }
         }
-        self.is_in_epoch(index, event, "a grant is spent");
+        if event.grant.is_some() {
+            self.is_in_epoch(index, event, "a grant is spent");
+        }
         let lease = Lease {
             state: LeaseState::Intent,
             index,
@@ -58,6 +60,8 @@ impl Lives {
         };
         if self.leases.insert(id, lease).is_some() {
             self.found(index, "lease", format!("lease {id} is opened again, though it had not ended"));
+        } else if self.gone_leases.contains(&id) {
+            self.found(index, "lease", format!("lease {id} is opened again after it was over"));
         }
     }
 
@@ -73,7 +77,11 @@ impl Lives {
             _ => LeaseState::Ended,
         };
         let Some(lease) = self.leases.get_mut(&id) else {
-            if self.is_whole() {
+            let gone = match next {
+                LeaseState::Ended => !self.gone_leases.insert(id),
+                _ => self.gone_leases.contains(&id),
+            };
+            if self.is_whole() || gone {
                 let text = format!("{} of lease {id}, which was never opened, or is over", kind.name());
                 self.found(index, "lease", text);
             }
@@ -93,13 +101,18 @@ impl Lives {
             (LeaseState::Refused, _) => {
                 self.leases.remove(&id);
                 self.reviews.retain(|_, review| review.lease != Some(id));
-                if let Some(grant) = grant {
-                    let closed = run.is_some_and(|run| self.is_closed(run));
-                    self.give_back(grant, closed);
+                match grant {
+                    // Nothing was minted: the grant, which names this lease, may be claimed again.
+                    Some(grant) => {
+                        let closed = run.is_some_and(|run| self.is_closed(run));
+                        self.give_back(grant, closed);
+                    }
+                    None => drop(self.gone_leases.insert(id)),
                 }
             }
             (LeaseState::Ended, _) => {
                 self.leases.remove(&id);
+                self.gone_leases.insert(id);
             }
             (LeaseState::Released, Some(grant)) => self.released(grant),
             (LeaseState::Minted | LeaseState::Unknown, Some(grant)) => self.spent(grant),

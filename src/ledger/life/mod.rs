@@ -1,6 +1,7 @@
 //! The lives that a log tells, followed from its first event to its last, and what must not be in them: a credential
 //! without an approved grant, a grant spent twice, an approval that counts twice, a step that skips one, a run with a
-//! gap. Pure, one pass, in the order of the index; what ended is forgotten, so that memory follows what is open.
+//! gap. Pure, one pass, in the order of the index. Memory follows what is open; of what ended the ids alone are kept, so
+//! that nothing begins twice: 16 bytes each, 160 MB for ten million leases.
 
 mod grant;
 mod lease;
@@ -55,7 +56,11 @@ pub struct Lives {
     playbooks: HashMap<String, Playbook>,
     leases: HashMap<LeaseId, Lease>,
     reviews: HashMap<String, OpenReview>,
-    /// Every approval there ever was: the one thing that is remembered for good.
+    /// Grants that are spent or dead; kept for good, like the next two.
+    gone_grants: HashSet<GrantId>,
+    /// Leases that are over.
+    gone_leases: HashSet<LeaseId>,
+    /// Every approval there ever was.
     approvals: HashSet<String>,
     newer: BTreeMap<String, u64>,
     findings: Vec<Finding>,
@@ -129,6 +134,8 @@ impl Lives {
             playbooks: HashMap::new(),
             leases: HashMap::new(),
             reviews: HashMap::new(),
+            gone_grants: HashSet::new(),
+            gone_leases: HashSet::new(),
             approvals: HashSet::new(),
             newer: BTreeMap::new(),
             findings: Vec::new(),
@@ -231,10 +238,12 @@ impl Lives {
         self.is_in_epoch(index, event, "a broker starts");
     }
 
-    /// An event that names its epoch names the one the log is in.
+    /// An event of the broker's start, and of a claim, names the epoch that the log is in.
     fn is_in_epoch(&mut self, index: u64, event: &ReadEvent, what: &str) {
         let says = event.fact_number("epoch").and_then(|epoch| u64::try_from(epoch).ok());
-        let Some(says) = says else { return };
+        let Some(says) = says else {
+            return self.found(index, "epoch", format!("{what}, and no epoch is named"));
+        };
         match self.epoch {
             Some(epoch) if says != epoch => {
                 self.found(index, "epoch", format!("{what} in epoch {says}; the log is in {epoch}"));
@@ -257,7 +266,10 @@ impl Lives {
         {
             self.found(index, "epoch", format!("a fence after epoch {old}; the log is in {epoch}"));
         }
-        if number("old_size").is_some_and(|size| size != index) {
+        if old.is_none() {
+            self.found(index, "epoch", "a fence that does not name the epoch before it".into());
+        }
+        if number("old_size") != Some(index) {
             self.found(
                 index,
                 "epoch",

@@ -67,6 +67,9 @@ impl Lives {
                     self.found(index, "run", format!("run {id} is opened, but it was there before"));
                 }
                 let requester = event.fact_text("requester").map(str::to_owned);
+                if requester.is_none() {
+                    self.found(index, "run", format!("run {id} is opened for nobody"));
+                }
                 self.set(id, Stands::Open(Box::new(Asked { requester })));
             }
             E::RunClosed => {

@@ -79,6 +79,18 @@ impl Story {
     }
 }
 
+/// What a claim always says, of the bytes and the approval it rests on.
+fn claim(event: Event, digest: &str, approval: &str) -> Event {
+    let event = event.fact("phase", "execute").fact("grant_digest", digest);
+    event.fact("approvals", vec![approval]).fact("epoch", 1)
+}
+
+/// Another run, opened before the story.
+fn opened_at_one() -> Event {
+    let event = Event::new(E::RunOpened, agent(), Timestamp::from_seconds(1)).run(RunId::nil());
+    event.fact("requester", "alice")
+}
+
 /// Events as they are read back, each with the one before it in its run.
 fn read(events: &[Event]) -> Vec<ReadEvent> {
     let mut before: HashMap<RunId, u64> = HashMap::new();
@@ -189,7 +201,7 @@ fn a_dead_grant_is_never_claimed() {
         let story = Story::new();
         let answered = matches!(kind, E::GrantDenied | E::ApprovalWithdrawn);
         let actor = if answered { person("bob") } else { Actor::Broker };
-        let dead = story.event(kind, actor, 25).grant(story.grant).fact("jti", "j2");
+        let dead = story.event(kind, actor, 25).grant(story.grant).fact("jti", "j2").fact("digest", "d");
         let found = finding(with(story.whole(), 4, dead));
         assert_eq!((found.index, found.rule), (5, "grant"), "{}", kind.name());
     }
@@ -210,6 +222,84 @@ fn a_grant_is_spent_once_and_again_only_after_the_provider_refused() {
     let twice = with(story.whole(), 8, story.intent());
     let found = followed(&read(&twice)).findings;
     assert!(found[0].text.contains("is spent or dead"), "{found:?}");
+}
+
+#[test]
+fn what_is_over_never_begins_again() {
+    let story = Story::new();
+    let sealed_again = with(story.whole(), 8, story.sealed(story.grant, "d"));
+    assert!(finding(sealed_again.clone()).text.contains("is sealed twice"));
+    // The whole story a second time, signed by another approval, in the same run.
+    let second = [
+        story.signed("bob", "j7"),
+        story.approved(),
+        story.intent().fact("approvals", vec!["j7"]),
+        story.step(E::LeaseMinted),
+        story.step(E::LeaseReleased),
+        story.step(E::LeaseEnded),
+    ];
+    let mut twice = sealed_again;
+    twice.splice(9..9, second);
+    let found = followed(&read(&twice)).findings;
+    assert!(found.iter().any(|one| one.text.contains("is opened again after it was over")), "{found:?}");
+    let read_phase = |kind| {
+        let event = story.event(kind, agent(), 40).lease(LeaseId::nil());
+        if kind == E::LeaseIntent { event.fact("phase", "decide") } else { event }
+    };
+    let mut events = story.whole();
+    events.splice(8..8, [E::LeaseIntent, E::LeaseRefused].map(read_phase));
+    assert_eq!(followed(&read(&events)).findings, []);
+    events.insert(10, read_phase(E::LeaseIntent));
+    assert!(finding(events).text.contains("after it was over"));
+}
+
+#[test]
+fn of_a_pruned_log_too_a_grant_is_spent_once() {
+    let story = Story::new();
+    let mut events = read(&with(story.whole(), 8, story.intent()));
+    let from = |events: &[ReadEvent]| {
+        let mut lives = Lives::from(4);
+        events.iter().enumerate().skip(4).for_each(|(index, event)| lives.follow(index as u64, event));
+        lives.finish().findings
+    };
+    let found = from(&events);
+    assert!(found.iter().any(|one| one.index == 8 && one.text.contains("is spent or dead")), "{found:?}");
+    events.truncate(8);
+    assert_eq!(from(&events), []);
+}
+
+#[test]
+fn what_an_event_always_says_is_missed_when_it_does_not() {
+    let story = Story::new();
+    let instead = |at: usize, event: Event| {
+        let mut events = story.whole();
+        events[at] = event;
+        followed(&read(&events)).findings
+    };
+    let bare = |kind, actor, at| story.event(kind, actor, at).grant(story.grant);
+    let digestless = bare(E::GrantSealed, agent(), 1).fact("claiming_agent", "fixer");
+    assert!(instead(1, digestless)[0].text.contains("without the digest"));
+    let anybodys = bare(E::GrantSealed, agent(), 1).fact("digest", "d");
+    assert!(instead(1, anybodys)[0].text.contains("without the agent"));
+    let unsaid = bare(E::ApprovalReceived, person("bob"), 20).fact("jti", "j1");
+    assert!(instead(2, unsaid)[0].text.contains("other bytes"));
+    let unnamed = bare(E::ApprovalReceived, person("bob"), 20).fact("digest", "d");
+    assert!(instead(2, unnamed)[0].text.contains("no `jti`"));
+    let unsaid = bare(E::GrantApproved, Actor::Broker, 20).fact("claim_until", 1_100);
+    assert!(instead(3, unsaid)[0].text.contains("other bytes"));
+    let spends = || bare(E::LeaseIntent, agent(), 30).lease(story.lease).fact("phase", "execute");
+    let approvals = || vec!["j1"];
+    for (claim, part) in [
+        (spends().fact("approvals", approvals()).fact("epoch", 1), "other bytes were claimed"),
+        (spends().fact("grant_digest", "d").fact("epoch", 1), "without naming an approval"),
+        (spends().fact("grant_digest", "d").fact("approvals", approvals()), "no epoch is named"),
+    ] {
+        let found = instead(4, claim);
+        assert!(found.len() == 1 && found[0].text.contains(part), "{part}: {found:?}");
+    }
+    let fence = Event::new(E::StoreFenced, Actor::Broker, Timestamp::from_seconds(1_090));
+    let found = followed(&read(&with(story.whole(), 9, fence))).findings;
+    assert_eq!(found.len(), 2, "{found:?}");
 }
 
 #[test]
@@ -259,10 +349,10 @@ fn what_is_claimed_is_what_was_sealed_by_whom_it_names_and_in_time() {
     assert!(claimed(story.intent().fact("epoch", 2)).contains("epoch 2"));
     let other =
         Event::new(E::LeaseIntent, Actor::Agent("other".parse().unwrap()), Timestamp::from_seconds(1_030));
-    let other = other.run(story.run).grant(story.grant).lease(story.lease).fact("phase", "execute");
-    assert!(claimed(other).contains("another agent"));
+    let other = other.run(story.run).grant(story.grant).lease(story.lease);
+    assert!(claimed(claim(other, "d", "j1")).contains("another agent"));
     let late = story.event(E::LeaseIntent, agent(), 100).grant(story.grant).lease(story.lease);
-    assert!(claimed(late.fact("phase", "execute")).contains("after its time to claim"));
+    assert!(claimed(claim(late, "d", "j1")).contains("after its time to claim"));
 }
 
 #[test]
@@ -273,7 +363,7 @@ fn a_way_back_waits_until_there_is_something_to_take_back() {
     let take_back = |at: i64| {
         let lease = LeaseId::generate(Timestamp::from_seconds(1));
         let event = story.event(E::LeaseIntent, agent(), at).grant(story.other).lease(lease);
-        vec![event.fact("phase", "execute"), story.event(E::LeaseRefused, Actor::Broker, at).lease(lease)]
+        vec![claim(event, "b", "jp"), story.event(E::LeaseRefused, Actor::Broker, at).lease(lease)]
     };
     let mut after = [playbook(), with(story.whole(), 2, back.clone())].concat();
     after.splice(12..12, take_back(40));
@@ -328,9 +418,8 @@ fn what_issues_is_not_of_before_the_log_but_an_end_may_be_told_late() {
     let mut events = story.whole();
     events[7] = late.run(story.run).lease(story.lease);
     assert_eq!(followed(&read(&events)).findings, []);
-    let back = Event::new(E::RunOpened, agent(), Timestamp::from_seconds(1));
-    assert_eq!(finding(with(story.whole(), 9, back.run(RunId::nil()))).rule, "time");
-    let back = Event::new(E::RunOpened, agent(), Timestamp::from_seconds(1)).run(RunId::nil());
+    assert_eq!(finding(with(story.whole(), 9, opened_at_one())).rule, "time");
+    let back = opened_at_one();
     let fence = Event::new(E::StoreFenced, Actor::Broker, Timestamp::from_seconds(1));
     let fenced = with(with(story.whole(), 9, fence.fact("old_epoch", 1).fact("old_size", 9)), 10, back);
     assert_eq!(followed(&read(&fenced)).findings, [], "an operator looked at the clock");

@@ -1,7 +1,8 @@
 //! The whole store against its log, read only and beside a running broker: the tree over its events, the lives they
-//! tell, and every record that must agree with them. One reading of one moment; it writes nothing and holds no lock
+//! tell, every record that must agree with them, and every signature that they rest on. One reading of one moment; it writes nothing and holds no lock
 //! that a broker waits for.
 
+mod answers;
 mod runs;
 mod scan;
 
@@ -72,6 +73,10 @@ pub struct Counts {
     pub texts: u64,
     /// Texts that were erased; their digests stay.
     pub erased_texts: u64,
+    /// Answers whose signatures could not be verified: what they were given under, or for, is not kept.
+    pub unchecked_answers: u64,
+    /// Approvals and claims whose rule could not be counted, for the same reason.
+    pub unchecked_rules: u64,
 }
 
 /// How far a check has come: what it looks at, and how many of how many.
@@ -86,6 +91,11 @@ struct Found {
 }
 
 impl Found {
+    /// So many answers cannot be judged.
+    fn unchecked(&mut self, answers: usize) {
+        self.counts.unchecked_answers += u64::try_from(answers).unwrap_or(0);
+    }
+
     fn problem(&mut self, index: Option<u64>, text: String) {
         match self.problems.len() < MOST_PROBLEMS {
             true => self.problems.push(Problem { index, text }),
@@ -140,8 +150,9 @@ fn check(conn: &Connection, tell: Tell<'_>) -> Result<Checked, Fault> {
     tell("the tree", 0, head.size);
     let damage = verify::damage(conn)?;
     let scanned = scan::events(conn, first_kept, head.size, &mut found, tell)?;
-    runs::records(conn, first_kept, &mut found, tell)?;
-    scanned.compare(conn, first_kept, &mut found)?;
+    let mut judge = answers::Judge::new(conn, &scanned.changes);
+    runs::records(conn, first_kept, &mut judge, &mut found, tell)?;
+    scanned.compare(conn, first_kept, &mut judge, &mut found)?;
     Ok(Checked {
         head,
         first_kept,

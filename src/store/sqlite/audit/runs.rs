@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 
 use rusqlite::Connection;
 
+use super::answers::{Claim, Judge, Matter, Received, When};
+use super::scan::token;
 use super::{Found, Tell};
 use crate::domain::approval::Approval;
 use crate::domain::digest::Digest;
 use crate::domain::event::EventKind as E;
-use crate::domain::grant::GrantState;
+use crate::domain::grant::{GrantState, SealedGrant};
 use crate::domain::id::{GrantId, LeaseId, RunId};
 use crate::domain::lease::{Lease, LeaseState};
 use crate::domain::proposal::Evidence;
@@ -38,9 +40,12 @@ struct ToldLease {
 struct ToldGrant {
     index: u64,
     digest: Option<Digest>,
-    tokens: Vec<Digest>,
+    playbook: Option<Digest>,
+    received: Vec<Received>,
     /// Approved by people, or inside a playbook.
     approved: bool,
+    approved_at: Option<When>,
+    claimed: Option<Claim>,
 }
 
 /// A grant's row.
@@ -53,7 +58,13 @@ struct StoredGrant {
 }
 
 /// Looks at every run.
-pub(super) fn records(conn: &Connection, first: u64, found: &mut Found, tell: Tell<'_>) -> Result<(), Fault> {
+pub(super) fn records(
+    conn: &Connection,
+    first: u64,
+    judge: &mut Judge<'_>,
+    found: &mut Found,
+    tell: Tell<'_>,
+) -> Result<(), Fault> {
     let all: u64 = count(conn.query_row("SELECT count(*) FROM runs", [], |row| row.get(0))?)?;
     let mut runs = conn.prepare("SELECT id FROM runs ORDER BY id")?;
     let mut runs = runs.query([])?;
@@ -65,7 +76,7 @@ pub(super) fn records(conn: &Connection, first: u64, found: &mut Found, tell: Te
             found.problem(None, format!("run {run} is in no event"));
         }
         leases(conn, run, first, &told, found)?;
-        grants(conn, run, first, &told, found)?;
+        grants(conn, run, first, &told, judge, found)?;
         done += 1;
         if done.is_multiple_of(TELL_EVERY) {
             tell("runs", done, all);
@@ -115,6 +126,12 @@ impl Told {
             E::LeaseEnded => LeaseState::Ended,
             _ => return self.grant(index, kind, event),
         };
+        let when = When { index, at: event.at };
+        let spends = event.grant.filter(|_| kind == E::LeaseIntent).and_then(|id| self.grants.get_mut(&id));
+        if let Some(grant) = spends {
+            let approvals = event.fact_list("approvals").into_iter().map(str::to_owned).collect();
+            grant.claimed = Some(Claim { when, approvals });
+        }
         let Some(id) = event.lease else { return };
         let before = self.leases.get(&id).and_then(|lease| lease.grant);
         let text = |name| event.fact_text(name).map(str::to_owned);
@@ -127,21 +144,32 @@ impl Told {
 
     fn grant(&mut self, index: u64, kind: E, event: &ReadEvent) {
         let Some(id) = event.grant else { return };
+        let when = When { index, at: event.at };
         match kind {
             E::GrantSealed | E::GrantSuggested => {
                 let covered = ["playbook", "claim_until", "inverse_of"];
                 let approved = covered.iter().any(|name| event.facts.contains_key(*name));
                 let digest = event.fact_digest("digest");
-                self.grants.insert(id, ToldGrant { index, digest, tokens: Vec::new(), approved });
+                let sealed = ToldGrant {
+                    index,
+                    digest,
+                    playbook: event.fact_digest("playbook"),
+                    received: Vec::new(),
+                    approved,
+                    approved_at: None,
+                    claimed: None,
+                };
+                self.grants.insert(id, sealed);
             }
             E::ApprovalReceived | E::GrantDenied | E::ApprovalWithdrawn => {
                 if let Some(grant) = self.grants.get_mut(&id) {
-                    grant.tokens.extend(event.fact_digest("token"));
+                    grant.received.push(Received { when, token: event.fact_digest("token") });
                 }
             }
             E::GrantApproved => {
                 if let Some(grant) = self.grants.get_mut(&id) {
                     grant.approved = true;
+                    grant.approved_at = Some(when);
                 }
             }
             _ => {}
@@ -191,7 +219,14 @@ fn differs(lease: &Lease, told: &ToldLease) -> Option<String> {
     (ended != says).then(|| format!("lease {id} ended otherwise in the store than in the log"))
 }
 
-fn grants(conn: &Connection, run: RunId, first: u64, told: &Told, found: &mut Found) -> Result<(), Fault> {
+fn grants(
+    conn: &Connection,
+    run: RunId,
+    first: u64,
+    told: &Told,
+    judge: &mut Judge<'_>,
+    found: &mut Found,
+) -> Result<(), Fault> {
     let sql = "SELECT id, place, state, evidence, bytes FROM grants WHERE run = ?1 ORDER BY place, id";
     let stored = rows::all(conn, sql, [run.to_string()], |row| {
         Ok(StoredGrant {
@@ -215,14 +250,14 @@ fn grants(conn: &Connection, run: RunId, first: u64, told: &Told, found: &mut Fo
             if grant.place >= first {
                 found.problem(None, format!("grant {} is in no event of its run", grant.id));
             }
+            found.unchecked(approvals.len());
             continue;
         };
         let mut wrong = |text: &str| found.problem(Some(said.index), format!("grant {}: {text}", grant.id));
         if said.digest != Some(Digest::of(&grant.bytes)) {
             wrong("its bytes are not those that were sealed");
         }
-        let tokens: Vec<Digest> = approvals.iter().map(|one| Digest::of(one.token.as_bytes())).collect();
-        if tokens != said.tokens {
+        if !said.received.iter().map(|one| one.token).eq(approvals.iter().map(token)) {
             wrong("its answers are not those that were received");
         }
         if (grant.state == GrantState::Claimed) != told.spent(grant.id) {
@@ -238,6 +273,7 @@ fn grants(conn: &Connection, run: RunId, first: u64, told: &Told, found: &mut Fo
         if grant.evidence.is_none() {
             found.counts.erased_texts += 1;
         }
+        signatures(grant, said, &approvals, judge, found)?;
     }
     for (id, grant) in &told.grants {
         if !stored.iter().any(|known| known.id == *id) {
@@ -245,6 +281,36 @@ fn grants(conn: &Connection, run: RunId, first: u64, told: &Told, found: &mut Fo
         }
     }
     Ok(())
+}
+
+/// What people signed, against the rule of the grant.
+fn signatures(
+    grant: &StoredGrant,
+    said: &ToldGrant,
+    approvals: &[Approval],
+    judge: &mut Judge<'_>,
+    found: &mut Found,
+) -> Result<(), Fault> {
+    // A document of an older version was judged by the broker of its time.
+    let Ok(sealed) = SealedGrant::parse(&grant.bytes) else {
+        found.unchecked(approvals.len());
+        return Ok(());
+    };
+    let playbook = sealed.grant().decision.playbook;
+    if playbook != said.playbook {
+        let text = format!("grant {}: its playbook is another one in the log", grant.id);
+        found.problem(Some(said.index), text);
+    }
+    let matter = Matter {
+        name: format!("grant {}", grant.id),
+        signed: (&sealed).into(),
+        given: approvals,
+        received: &said.received,
+        approved: said.approved_at,
+        claimed: said.claimed.as_ref(),
+        covered: playbook.is_some(),
+    };
+    judge.judge(&matter, found)
 }
 
 /// Whether the grant's document names the digest of these words.

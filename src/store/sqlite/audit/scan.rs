@@ -4,7 +4,9 @@ use std::collections::HashMap;
 
 use rusqlite::{Connection, params};
 
+use super::answers::{Changes, Judge, Matter, Received, When};
 use super::{Found, Tell};
+use crate::domain::administration::SealedAdministration;
 use crate::domain::approval::Approval;
 use crate::domain::digest::Digest;
 use crate::domain::event::{EventKind as E, salted_digest};
@@ -20,6 +22,7 @@ const TELL_EVERY: u64 = 100_000;
 /// What the events say that no run holds together.
 pub(super) struct Scanned {
     pub(super) followed: Followed,
+    pub(super) changes: Changes,
     administrations: HashMap<GrantId, Administration>,
     reviews: HashMap<String, Review>,
 }
@@ -28,7 +31,8 @@ pub(super) struct Scanned {
 struct Administration {
     index: u64,
     digest: Option<Digest>,
-    tokens: Vec<Digest>,
+    received: Vec<Received>,
+    approved: Option<When>,
 }
 
 struct Review {
@@ -53,8 +57,12 @@ pub(super) fn events(
     tell: Tell<'_>,
 ) -> Result<Scanned, Fault> {
     let mut lives = Lives::from(first);
-    let mut all =
-        Scanned { followed: Followed::default(), administrations: HashMap::new(), reviews: HashMap::new() };
+    let mut all = Scanned {
+        followed: Followed::default(),
+        changes: Changes::default(),
+        administrations: HashMap::new(),
+        reviews: HashMap::new(),
+    };
     let mut texts = conn.prepare("SELECT place, name, salt, value FROM texts ORDER BY place, name")?;
     let mut texts = texts.query([])?;
     let mut next_text = || -> Result<Option<Text>, Fault> {
@@ -114,14 +122,22 @@ pub(super) fn events(
 impl Scanned {
     fn note(&mut self, index: u64, event: &ReadEvent) {
         let Some(kind) = event.kind.known() else { return };
+        let when = When { index, at: event.at };
+        self.changes.note(index, event);
         match (kind, event.grant) {
             (E::AdministrationSealed, Some(grant)) => {
                 let digest = event.fact_digest("digest");
-                self.administrations.insert(grant, Administration { index, digest, tokens: Vec::new() });
+                let sealed = Administration { index, digest, ..Administration::default() };
+                self.administrations.insert(grant, sealed);
             }
             (E::ApprovalReceived | E::GrantDenied | E::ApprovalWithdrawn, Some(grant)) => {
                 if let Some(known) = self.administrations.get_mut(&grant) {
-                    known.tokens.extend(event.fact_digest("token"));
+                    known.received.push(Received { when, token: event.fact_digest("token") });
+                }
+            }
+            (E::GrantApproved, Some(grant)) => {
+                if let Some(known) = self.administrations.get_mut(&grant) {
+                    known.approved = Some(when);
                 }
             }
             (E::ReviewOpened, _) => {
@@ -142,8 +158,15 @@ impl Scanned {
     }
 
     /// Administration grants and reviews against the events that tell of them.
-    pub(super) fn compare(&self, conn: &Connection, first: u64, found: &mut Found) -> Result<(), Fault> {
-        self.administrations(conn, first, found)?;
+    pub(super) fn compare(
+        &self,
+        conn: &Connection,
+        first: u64,
+        judge: &mut Judge<'_>,
+        found: &mut Found,
+    ) -> Result<(), Fault> {
+        self.administrations(conn, first, judge, found)?;
+        spent_once(conn, found)?;
         let stored = rows::all(conn, "SELECT id, place, state FROM reviews", [], |row| {
             Ok((row.get::<_, String>("id")?, count(row.get("place")?)?, row.get::<_, String>("state")?))
         })?;
@@ -167,7 +190,13 @@ impl Scanned {
         Ok(())
     }
 
-    fn administrations(&self, conn: &Connection, first: u64, found: &mut Found) -> Result<(), Fault> {
+    fn administrations(
+        &self,
+        conn: &Connection,
+        first: u64,
+        judge: &mut Judge<'_>,
+        found: &mut Found,
+    ) -> Result<(), Fault> {
         let sql = "SELECT id, place, approvals, bytes FROM administrations";
         let stored = rows::all(conn, sql, [], |row| {
             let id: GrantId = rows::parsed(row, "id")?;
@@ -181,17 +210,31 @@ impl Scanned {
                 if *place >= first {
                     found.problem(None, format!("administration grant {id} is in no event"));
                 }
+                found.unchecked(approvals.len());
                 continue;
             };
             if told.digest != Some(Digest::of(bytes)) {
                 let text = format!("administration grant {id}: its bytes are not those that were sealed");
                 found.problem(Some(told.index), text);
             }
-            let tokens: Vec<Digest> = approvals.iter().map(|one| Digest::of(one.token.as_bytes())).collect();
-            if tokens != told.tokens {
+            if !told.received.iter().map(|one| one.token).eq(approvals.iter().map(token)) {
                 let text = format!("administration grant {id}: its answers are not those that were received");
                 found.problem(Some(told.index), text);
             }
+            let Ok(sealed) = SealedAdministration::parse(bytes) else {
+                found.unchecked(approvals.len());
+                continue;
+            };
+            let matter = Matter {
+                name: format!("administration grant {id}"),
+                signed: (&sealed).into(),
+                given: approvals,
+                received: &told.received,
+                approved: told.approved,
+                claimed: None,
+                covered: false,
+            };
+            judge.judge(&matter, found)?;
         }
         for (id, told) in &self.administrations {
             let known: i64 = conn
@@ -201,17 +244,26 @@ impl Scanned {
                 found.problem(Some(told.index), format!("administration grant {id} is not in the store"));
             }
         }
-        // INVARIANT: one-use. The index that enforces it may have been taken away.
-        let twice = rows::all(
-            conn,
-            "SELECT grant_id, min(place) AS place FROM leases WHERE grant_id IS NOT NULL AND state <> 'refused'
-             GROUP BY grant_id HAVING count(*) > ?1",
-            [number(1)?],
-            |row| Ok((row.get::<_, String>("grant_id")?, count(row.get("place")?)?)),
-        )?;
-        for (grant, place) in twice {
-            found.problem(Some(place), format!("grant {grant} has more than one lease"));
-        }
         Ok(())
     }
+}
+
+/// The token of an answer, as its receipt names it.
+pub(super) fn token(answer: &Approval) -> Option<Digest> {
+    Some(Digest::of(answer.token.as_bytes()))
+}
+
+/// INVARIANT: one-use. The index that enforces it may have been taken away.
+fn spent_once(conn: &Connection, found: &mut Found) -> Result<(), Fault> {
+    let twice = rows::all(
+        conn,
+        "SELECT grant_id, min(place) AS place FROM leases WHERE grant_id IS NOT NULL AND state <> 'refused'
+         GROUP BY grant_id HAVING count(*) > ?1",
+        [number(1)?],
+        |row| Ok((row.get::<_, String>("grant_id")?, count(row.get("place")?)?)),
+    )?;
+    for (grant, place) in twice {
+        found.problem(Some(place), format!("grant {grant} has more than one lease"));
+    }
+    Ok(())
 }
