@@ -78,6 +78,8 @@ pub const VERSION: u32 = 1;
 pub const MAX_PACK_BYTES: usize = 16 * 1024 * 1024;
 /// Most entries of a pack.
 pub const MAX_ENTRIES: usize = 10_000;
+/// Most texts, most tokens and most documents of a pack, each.
+pub const MAX_PARTS: usize = 10_000;
 /// Most hashes of a path: a log never has more than 2^63 entries.
 pub const MAX_PATH: usize = 63;
 
@@ -182,6 +184,13 @@ impl Pack {
         }
         if self.entries.len() > MAX_ENTRIES {
             return wrong(format!("more than {MAX_ENTRIES} entries"));
+        }
+        let tokens = self.approvals.values().map(Vec::len).fold(0, usize::saturating_add);
+        let documents = self.grants.len().saturating_add(self.administrations.len());
+        for (what, count) in [("texts", self.texts.len()), ("tokens", tokens), ("documents", documents)] {
+            if count > MAX_PARTS {
+                return wrong(format!("more than {MAX_PARTS} {what}"));
+            }
         }
         for pair in self.entries.windows(2) {
             if let [before, after] = pair
