@@ -165,27 +165,23 @@ fn signed(case: &Case<'_>, one: &Use<'_>) -> Result<(), String> {
     }
 }
 
-/// The event that says when the rule was satisfied: there is one, at the very time of the signature that completed it, and
-/// nobody took a signature back since.
+/// The event that says when the rule was satisfied: there is one, right after the signature that completed it, and nobody
+/// signed or took a signature back since.
 fn completed<'c>(case: &'c Case<'_>, one: &Use<'_>) -> Result<&'c At, String> {
-    let (id, intent) = (one.sealed.grant().id, one.intent.index);
-    let mut all = case.about(id, &[EventKind::GrantApproved]).filter(|at| at.index < intent);
-    let (Some(approved), None) = (all.next(), all.next()) else {
-        return Err("not exactly one event before it says that the rule was satisfied".into());
+    let kinds = [EventKind::ApprovalReceived, EventKind::ApprovalWithdrawn, EventKind::GrantApproved];
+    let about = case.about(one.sealed.grant().id, &kinds);
+    let steps: Vec<&At> = about.filter(|at| at.index < one.intent.index).collect();
+    let approved = |at: &&At| at.event.is(EventKind::GrantApproved);
+    let (before, last) = match steps.as_slice() {
+        [.., before, last] if approved(last) && steps.iter().filter(|at| approved(at)).count() == 1 => {
+            (before, last)
+        }
+        _ => return Err("its signing did not end once, by an event that says so".into()),
     };
-    let signed =
-        case.about(id, &[EventKind::ApprovalReceived]).filter(|at| at.index < approved.index).last();
     // SECURITY: its own time is the broker's word; that of a signature is bound to the signer's clock.
-    if signed.is_none_or(|signed| signed.event.at != approved.event.at) {
-        return Err(format!("event {} is not of the time of the signature before it", approved.index));
-    }
-    if one.approvals.iter().any(|(index, _)| *index > approved.index) {
-        return Err(format!("it rests on a signature after event {}, which ended the signing", approved.index));
-    }
-    let mut back = case.about(id, &[EventKind::ApprovalWithdrawn]);
-    match back.find(|at| (approved.index..intent).contains(&at.index)) {
-        Some(back) => Err(format!("event {} took a signature back after the rule was satisfied", back.index)),
-        None => Ok(approved),
+    match before.event.is(EventKind::ApprovalReceived) && before.event.at == last.event.at {
+        true => Ok(last),
+        false => Err(format!("event {} is not of the time of the signature before it", last.index)),
     }
 }
 

@@ -1,14 +1,13 @@
 //! What autonomous grants rest on: a playbook that people signed, and that the grant lies inside.
 
 use super::case::{At, Case};
-use super::leases::{ENDINGS, Use, standing};
+use super::leases::{ENDINGS, Use};
 use crate::domain::administration::SealedAdministration;
 use crate::domain::approval::Approval;
 use crate::domain::authority::{CoveredGrant, Quorum, SignedPlaybook};
 use crate::domain::event::EventKind;
 use crate::domain::grant::SealedGrant;
 use crate::domain::id::GrantId;
-use crate::domain::lease::LeaseState;
 
 /// The playbook that a grant names, where it names one that is in the pack.
 pub(super) fn named<'c>(
@@ -64,12 +63,16 @@ pub(super) fn covers(
 pub(super) fn not_used_up(case: &Case<'_>, uses: &[Use<'_>], one: &Use<'_>) -> Result<(), String> {
     let playbook = named(case, one.sealed).and_then(|(_, administration)| administration.playbook());
     let playbook = playbook.ok_or("the playbook that the grant names is not in this pack")?;
-    let (states, digest, now) = (standing(case), one.sealed.grant().decision.playbook, one.intent.event.at);
+    let (digest, now) = (one.sealed.grant().decision.playbook, one.intent.event.at);
+    let refused = |other: &Use<'_>| {
+        let mut all = case.of_lease(other.sealed.grant().time.lease, EventKind::LeaseRefused);
+        all.any(|at| at.index > other.intent.index)
+    };
     let counts = |other: &&Use<'_>| {
         let grant = other.sealed.grant();
         other.intent.index <= one.intent.index
             && grant.decision.playbook == digest
-            && states.get(&grant.time.lease) != Some(&LeaseState::Refused)
+            && !refused(other)
     };
     let since = now.plus(-i64::from(playbook.budget.seconds));
     let all: Vec<_> = uses.iter().filter(counts).map(|other| other.intent.event.at).collect();
