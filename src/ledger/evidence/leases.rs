@@ -22,7 +22,8 @@ const DEADLINE_SLACK_SECONDS: i64 = 2;
 /// The phases that a credential can be for.
 const PHASES: [&str; 3] = ["observe", "decide", "execute"];
 /// What ends a grant before it is claimed.
-pub(super) const ENDINGS: [EventKind; 3] = [EventKind::GrantDenied, EventKind::GrantCancelled, EventKind::GrantLapsed];
+pub(super) const ENDINGS: [EventKind; 3] =
+    [EventKind::GrantDenied, EventKind::GrantCancelled, EventKind::GrantLapsed];
 
 /// An intent to mint for the execute phase, with the grant it names.
 pub(super) struct Use<'c> {
@@ -248,7 +249,10 @@ fn session(grant: &Grant, aws: &AwsCredential) -> [(bool, &'static str); 5] {
     ];
     let tags: BTreeMap<String, String> = tags.map(|(name, value)| (name.to_owned(), value)).into();
     [
-        (ends_itself(&aws.session_policy), "has no deadline: its policy does not end with the Deny from then on"),
+        (
+            ends_itself(&aws.session_policy),
+            "has no deadline: its policy does not end with the Deny from then on",
+        ),
         (is_plain(&aws.session_policy), "has an unusual policy text: duplicate members or spelling"),
         (aws.duration_seconds == ASSUME_ROLE_SECONDS, "lasts longer than the shortest there is"),
         (

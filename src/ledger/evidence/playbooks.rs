@@ -70,9 +70,7 @@ pub(super) fn not_used_up(case: &Case<'_>, uses: &[Use<'_>], one: &Use<'_>) -> R
     };
     let counts = |other: &&Use<'_>| {
         let grant = other.sealed.grant();
-        other.intent.index <= one.intent.index
-            && grant.decision.playbook == digest
-            && !refused(other)
+        other.intent.index <= one.intent.index && grant.decision.playbook == digest && !refused(other)
     };
     let since = now.plus(-i64::from(playbook.budget.seconds));
     let all: Vec<_> = uses.iter().filter(counts).map(|other| other.intent.event.at).collect();

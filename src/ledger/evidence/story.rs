@@ -161,7 +161,9 @@ pub(super) fn proves(facts: &Facts<'_>) -> Vec<String> {
             names.join(", ")
         ));
     }
-    lines.push("Each event of the run that is shown names the one shown before it, from its opening on.".into());
+    lines.push(
+        "Each event of the run that is shown names the one shown before it, from its opening on.".into(),
+    );
     for one in *uses {
         let grant = one.sealed.grant();
         let people: Vec<String> = one.approvals.iter().map(|(_, a)| a.claims.iss.to_string()).collect();
@@ -208,16 +210,17 @@ pub(super) fn does_not_prove(facts: &Facts<'_>) -> Vec<String> {
                 "That everybody was shown the same log: {needed} of {all} witnesses are needed, so that two logs could have found as many each; need more than half."
             ));
         }
-        lines.push("That no log of another epoch was shown to others: for a witness each begins from nothing.".into());
+        lines.push(
+            "That no log of another epoch was shown to others: for a witness each begins from nothing."
+                .into(),
+        );
     }
     lines.push(
         "That the log holds nothing else about the run: a broker that lies can keep events without `run`, or a second chain of it, at other places; only the whole log shows those (`phasebroker audit check`).".into(),
     );
     let last =
         case.events.iter().filter(|at| at.event.run.is_some()).map(|at| at.index).max().unwrap_or_default();
-    lines.push(format!(
-        "That nothing happened in the run after entry {last}: a later pack may show more."
-    ));
+    lines.push(format!("That nothing happened in the run after entry {last}: a later pack may show more."));
     let open: Vec<String> = uses
         .iter()
         .filter(|one| {
@@ -242,7 +245,8 @@ pub(super) fn does_not_prove(facts: &Facts<'_>) -> Vec<String> {
     }
     if !uses.is_empty() {
         lines.push(
-            "That no grant was used a second time elsewhere in the log, or in the log of another epoch.".into(),
+            "That no grant was used a second time elsewhere in the log, or in the log of another epoch."
+                .into(),
         );
         lines.push(
             "What was done with a credential while it lived: ask the log of the system it is for (at AWS, CloudTrail with the grant's id as source identity).".into(),
