@@ -270,7 +270,7 @@ pub(super) fn does_not_prove(facts: &Facts<'_>) -> Vec<String> {
             "How often the playbook was used in other runs, and that what starts it was seen: only the whole log and the broker tell.".into(),
         );
         lines.push(
-            "That the credential, its claim key and the agent's parameters of a use of a playbook mean what was signed: nobody signed those; they are the broker's compilation of the playbook's `template`. Compile it again from your catalog and compare.".into(),
+            "That the credential and the claim key of a use of a playbook are what its signers meant: nobody signed those; they are the broker's compilation of the playbook's `template`. Compile it again from your catalog and compare.".into(),
         );
     }
     if !case.grants.is_empty() {
