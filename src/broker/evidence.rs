@@ -57,7 +57,8 @@ impl Broker {
         self.store.recorded(of, limit).await.map_err(|e| self.gate.store_failed(&e))
     }
 
-    async fn signed_playbooks(
+    /// The playbooks of these digests.
+    pub(super) async fn signed_playbooks(
         &self,
         rests_on: &BTreeSet<Digest>,
     ) -> Result<Vec<super::ports::AdministrationRecord>, Refusal> {

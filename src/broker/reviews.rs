@@ -126,11 +126,15 @@ impl Broker {
             .text(SaltedText::new("note", reviewed.note));
         let mut events = vec![event];
         if let (ReviewState::Rejected, Some(playbook)) = (reviewed.verdict, review.playbook) {
-            events.push(
-                Event::new(EventKind::PlaybookSuspended, Actor::Person(person.clone()), now)
-                    .fact("digest", playbook.to_string())
-                    .fact("why", "a review was rejected"),
-            );
+            let suspended = Event::new(EventKind::PlaybookSuspended, Actor::Person(person.clone()), now)
+                .fact("digest", playbook.to_string())
+                .fact("why", "a review was rejected");
+            // With the grant, so that it stands in the evidence of every run under the playbook.
+            let named = self.signed_playbooks(&BTreeSet::from([playbook])).await?;
+            events.push(match named.first() {
+                Some(record) => suspended.grant(record.sealed.document().id),
+                None => suspended,
+            });
         }
         let decision = ReviewDecision { id, state: reviewed.verdict, by: person.clone(), at: now, events };
         match self.store.decide_review(decision).await {

@@ -1,12 +1,16 @@
 //! The text that a provider really sends: the signed credential with its deadline filled in, and nothing else.
 //! Pure, so that whoever holds the signed grant makes the text again and compares it with the digest INTENT recorded.
 
+use serde_json::Value;
+
 use super::canonical::{self, CanonicalError};
 use super::digest::Digest;
 use super::id::LeaseId;
 use super::plan::{AwsCredential, Credential, MAX_SESSION_POLICY_CHARS, NOT_AFTER_PLACEHOLDER};
 use super::time::Timestamp;
 
+/// The first second of the year 10000, which no text of ours can write.
+const YEAR_10000: i64 = 253_402_300_800;
 /// Seconds by which AWS's clock, in which a session's deadline is written, may differ from the broker's.
 pub const MAX_CLOCK_OFFSET_SECONDS: i64 = 120;
 
@@ -40,6 +44,37 @@ pub fn session_policy_text(
     Ok(text)
 }
 
+/// Whether the last statement of a session policy is our Deny of everything from the deadline on, and the deadline
+/// stands nowhere else.
+pub fn ends_itself(policy: &str) -> bool {
+    let expected = serde_json::json!({
+        "Effect": "Deny", "Action": "*", "Resource": "*",
+        "Condition": {"DateGreaterThanEquals": {"aws:CurrentTime": NOT_AFTER_PLACEHOLDER}}
+    });
+    let last = statements(policy).pop().map(|mut last| {
+        if let Value::Object(members) = &mut last {
+            members.remove("Sid");
+        }
+        last
+    });
+    policy.matches(NOT_AFTER_PLACEHOLDER).count() == 1 && last == Some(expected)
+}
+
+/// Whether the compact writing of a policy's parse has its length: then no member appears twice and nothing is escaped.
+pub fn is_plain(policy: &str) -> bool {
+    serde_json::from_str::<Value>(policy).is_ok_and(|value| value.to_string().len() == policy.len())
+}
+
+/// The statements of a session policy, as parsed; none when it does not read.
+pub fn statements(policy: &str) -> Vec<Value> {
+    let parsed = serde_json::from_str::<Value>(policy).ok();
+    match parsed.and_then(|mut policy| policy.get_mut("Statement").map(Value::take)) {
+        Some(Value::Array(statements)) => statements,
+        Some(one) => vec![one],
+        None => Vec::new(),
+    }
+}
+
 /// INVARIANT: exact-scope. The deadline with which the signed credential becomes the text of this digest; `None` when
 /// something else was sent. `not_after` is INTENT's, in the broker's clock.
 pub fn deadline_in(
@@ -56,6 +91,8 @@ pub fn deadline_in(
         // AWS's clock is not recorded, but it was at most so far off.
         Credential::Aws(aws) => (-MAX_CLOCK_OFFSET_SECONDS..=MAX_CLOCK_OFFSET_SECONDS)
             .map(|offset| not_after.plus(offset))
+            // SECURITY: outside of these years a time has no text of its own, and all of them would be the same.
+            .filter(|deadline| (0..YEAR_10000).contains(&deadline.seconds()))
             .find(|deadline| session_policy_text(aws, *deadline).is_ok_and(is_sent)),
     }
 }
@@ -95,6 +132,17 @@ mod tests {
         }
         let wider = session_policy_text(&aws(r#"{"Resource":"*","until":"{{not_after}}"}"#), NOW).unwrap();
         assert_eq!(deadline_in(Digest::of(wider.as_bytes()), lease, &credential, NOW), None);
+    }
+
+    #[test]
+    fn a_deadline_that_cannot_be_written_is_none() {
+        let lease = LeaseId::generate(NOW);
+        let credential = Credential::Aws(aws(r#"{"until":"{{not_after}}"}"#));
+        let sent = Digest::of(br#"{"until":"9999-12-31T23:59:59Z"}"#);
+        for (seconds, found) in [(253_402_300_799, true), (253_402_300_920, false), (i64::MIN, false)] {
+            let deadline = deadline_in(sent, lease, &credential, Timestamp::from_seconds(seconds));
+            assert_eq!(deadline.is_some(), found, "{seconds}");
+        }
     }
 
     #[test]

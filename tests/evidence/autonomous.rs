@@ -51,7 +51,6 @@ async fn what_lies_outside_of_its_playbook_is_noticed() {
         ("/action/parameters/service", json!("billing")),
         ("/action/parameters/service", json!(3)),
         ("/action/reversible", json!(false)),
-        ("/environment", json!("stage")),
         ("/time/work_seconds", json!(61)),
         ("/who/proposing_agent", json!("twin")),
         ("/action/type", json!("scale-service")),
@@ -59,6 +58,7 @@ async fn what_lies_outside_of_its_playbook_is_noticed() {
         let outside = it.with_grant(|grant| *grant.pointer_mut(pointer).unwrap() = other);
         outside.refused_only("playbooks");
     }
+    it.with_grant(|grant| grant["environment"] = json!("stage")).refused("playbooks");
     it.with_grant(|grant| {
         grant["action"]["parameters"]["more"] = json!("x");
     })
@@ -89,6 +89,69 @@ async fn a_playbook_that_is_missing_changed_or_signed_by_too_few_is_noticed() {
     let until = document["subject"]["playbook"]["not_after"].as_i64().unwrap();
     let over = it.forged(|events| events.get_mut(&intent).unwrap()["at"] = json!(until));
     over.refused("playbooks");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_is_said_to_have_signed_the_text_of_a_use_of_a_playbook() {
+    let it = used_playbook().await;
+    let verdict = it.holds();
+    assert!(!verdict.proves.iter().any(|line| line.contains("that was signed")), "{verdict}");
+    let gap = "nobody signed those; they are the broker's compilation";
+    assert!(verdict.does_not_prove.iter().any(|line| line.contains(gap)), "{verdict}");
+    // What the broker may lie about there.
+    let other = it.with_grant(|grant| {
+        grant["who"]["claim_key"] = "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k".into();
+    });
+    let intent = it.intent();
+    other
+        .forged(|events| {
+            let facts = &mut events.get_mut(&intent).unwrap()["facts"];
+            facts["key"] = "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k".into();
+        })
+        .holds();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_playbook_that_was_over_of_another_epoch_or_used_up_is_noticed() {
+    let it = used_playbook().await;
+    let (intent, signed) = (it.intent(), it.place("playbook.signed"));
+    let mut over = it.events()[&signed].clone();
+    let harmless = |mut event: Value| {
+        event["type"] = "administration.noted".into();
+        event
+    };
+    it.inserted(intent, harmless(over.clone())).holds();
+    for kind in ["playbook.suspended", "grant.cancelled", "grant.lapsed"] {
+        over["type"] = kind.into();
+        it.inserted(intent, over.clone()).refused_only("playbooks");
+    }
+    // After the use it ends nothing.
+    over["type"] = "playbook.suspended".into();
+    it.inserted(intent + 1, over.clone()).holds();
+    let later = it.with_grant(|grant| grant["epoch"] = json!(2));
+    later.forged(|events| events.get_mut(&intent).unwrap()["facts"]["epoch"] = json!(2)).refused("playbooks");
+    // Twice within an hour, as signed; a third time in it is too much.
+    let again = it.events()[&intent].clone();
+    let twice = it.inserted(intent, again.clone());
+    assert!(!twice.verdict().failed().contains(&"playbooks"), "{}", twice.verdict());
+    assert!(twice.independently(&twice.bytes())["failed"].get("playbooks").is_none());
+    twice.inserted(intent, again).refused("playbooks");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_suspension_by_a_rejected_review_stands_in_the_evidence() {
+    let world = World::start().await;
+    world.in_force().await;
+    let it = world.ask().await;
+    world.run(&it).await;
+    let list = world.b.by_person("bob", "GET", "/v1/reviews", None).await.good();
+    let review = list["reviews"][0]["review"].as_str().unwrap().to_owned();
+    let body = json!({"verdict": "rejected", "note": "wrong"});
+    let path = format!("/v1/reviews/{review}");
+    world.b.by_person("dana", "POST", &path, Some(&body)).await.good();
+    let packed = Packed::of(&world.b, it.deciding.run).await;
+    packed.holds();
+    packed.place("playbook.suspended");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -200,6 +263,30 @@ async fn an_aws_session_holds_with_its_deadline_in_the_clock_of_aws_and_no_wider
         let digest = Digest::of(text.as_bytes()).to_string();
         it.forged(|events| events.get_mut(&it.intent()).unwrap()["facts"]["sent"] = digest.into())
     };
+    // Another session in the grant, sent as it stands there; nobody signed it, but this check must say no by itself.
+    let session = |change: &dyn Fn(&mut Value)| {
+        let other = it.with_grant(|grant| change(&mut grant["credential"]));
+        let (_, grant) = other.grant();
+        let policy = grant["credential"]["session_policy"].as_str().unwrap();
+        let text = policy.replace("{{not_after}}", &Timestamp::from_seconds(until).to_string());
+        let digest = Digest::of(text.as_bytes()).to_string();
+        other.forged(|events| events.get_mut(&it.intent()).unwrap()["facts"]["sent"] = digest.into())
+    };
+    let of_policy = |from: &'static str, to: &'static str| {
+        move |credential: &mut Value| {
+            let policy = credential["session_policy"].as_str().unwrap();
+            assert!(policy.contains(from), "{policy}");
+            credential["session_policy"] = policy.replacen(from, to, 1).into();
+        }
+    };
+    session(&|_| ()).holds();
+    session(&of_policy(r#""Effect":"Deny""#, r#""Effect":"Allow""#)).refused("sent");
+    session(&of_policy("DateGreaterThanEquals", "DateLessThanEquals")).refused("sent");
+    session(&of_policy(r#""Effect":"Allow","#, r#""Effect":"Allow","Effect":"Allow","#)).refused("sent");
+    session(&|credential| credential["duration_seconds"] = json!(43_200)).refused("sent");
+    session(&|credential| credential["session_name"] = json!("x")).refused("sent");
+    session(&|credential| credential["source_identity"] = json!("x")).refused("sent");
+    session(&|credential| credential["tags"]["agent"] = json!("twin")).refused("sent");
     sent(&|_| (), AHEAD).holds();
     sent(&|_| (), -120).holds();
     sent(&|_| (), 121).refused_only("sent");

@@ -51,6 +51,14 @@ async fn another_form_is_refused() {
 async fn what_is_too_large_is_refused() {
     let it = packed().await;
     it.with(|pack| pack["issuer"] = "x".repeat(16 * 1024 * 1024).into()).refused("form");
+    let text = it.pack["texts"][0].clone();
+    it.with(|pack| pack["texts"] = vec![text.clone(); 10_001].into()).refused_only("form");
+    let (id, _) = it.grant();
+    it.with(|pack| pack["approvals"][&id] = vec![json!(""); 10_001].into()).refused_only("form");
+    // Many failures are counted, not told.
+    let verdict = it.with(|pack| pack["texts"] = vec![text; 100].into()).refused_only("texts");
+    let told = verdict.checks.iter().find(|check| check.name == "texts").unwrap();
+    assert_eq!(told.details.len(), 21, "{:?}", told.details);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,7 +1,7 @@
 //! What a broker that holds its own log key can lie into being: every hash and the checkpoint are right, and still a
 //! verifier with the trust file says no, because people's signatures are not the broker's to make.
 
-use phasebroker::domain::digest::Digest;
+use phasebroker::domain::digest::{Digest, decode, encode};
 use phasebroker::domain::id::LeaseId;
 use phasebroker::domain::jws::{self, KeyHeader};
 use phasebroker::domain::plan::Credential;
@@ -104,6 +104,116 @@ async fn a_claim_too_late_or_of_a_grant_that_was_over_is_noticed() {
         .refused_only("authority");
 }
 
+/// The intent at another time, with what was sent then.
+fn claimed_at(it: &Packed, at: i64) -> Packed {
+    let (_, grant) = it.grant();
+    changed(it, it.intent(), |event| {
+        event["at"] = json!(at);
+        event["facts"]["not_after"] = json!(at + 60);
+        event["facts"]["sent"] = sent(&grant, &grant["credential"], at + 60).into();
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_claim_before_what_it_rests_on_is_noticed() {
+    let it = packed().await;
+    let (_, grant) = it.grant();
+    let sealed = grant["time"]["sealed_at"].as_i64().unwrap();
+    claimed_at(&it, sealed).holds();
+    claimed_at(&it, sealed - 1).refused_only("authority");
+    changed(&it, it.intent(), |event| event["at"] = json!(-((1_i64 << 53) - 1))).refused("authority");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_end_of_signing_is_of_the_time_of_its_signature_and_there_is_one() {
+    let it = packed().await;
+    let (intent, approved) = (it.intent(), it.place("grant.approved"));
+    let event = it.events()[&approved].clone();
+    let later = event["at"].as_i64().unwrap() + 1;
+    changed(&it, approved, |event| event["at"] = json!(later)).refused_only("authority");
+    it.inserted(intent, event.clone()).refused_only("authority");
+    // The log of somebody who took the signature back in time.
+    let mut back = it.events()[&it.place("approval.received")].clone();
+    back["type"] = "approval.withdrawn".into();
+    back["facts"]["jti"] = "01JDMZKW0X00000000000000AA".into();
+    assert!(it.inserted(intent, back).refused("authority").failed().contains(&"approvals"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_claim_in_a_run_that_was_closed_is_noticed() {
+    let it = packed().await;
+    let mut closed = it.events()[&it.place("phase.entered")].clone();
+    closed["facts"] = json!({});
+    closed["type"] = "run.noted".into();
+    it.inserted(it.intent(), closed.clone()).holds();
+    closed["type"] = "run.closed".into();
+    it.inserted(it.intent(), closed).refused_only("authority");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_grant_for_another_requester_or_environment_than_its_run_is_noticed() {
+    let it = packed().await;
+    for (fact, other) in [("requester", "bob"), ("environment", "stage")] {
+        changed(&it, it.place("run.opened"), |event| event["facts"][fact] = other.into())
+            .refused_only("grants");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_grant_of_a_later_epoch_than_its_log_is_noticed() {
+    let it = packed().await;
+    let later = it.with_grant(|grant| grant["epoch"] = json!(2));
+    let verdict = changed(&later, it.intent(), |event| event["facts"]["epoch"] = json!(2));
+    assert!(verdict.refused("authority").to_string().contains("later than the log's"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_that_names_no_run_and_a_credential_without_phase_or_lease_are_noticed() {
+    let it = packed().await;
+    let (last, looked) = (*it.events().keys().max().unwrap(), it.place_of_phase("observe"));
+    changed(&it, last, |event| {
+        event.as_object_mut().unwrap().retain(|name, _| !["run", "previous"].contains(&name.as_str()));
+    })
+    .refused_only("chain");
+    for phase in [json!("root"), Value::Null] {
+        changed(&it, looked, |event| event["facts"]["phase"] = phase).refused_only("authority");
+    }
+    changed(&it, looked, |event| drop(event.as_object_mut().unwrap().remove("lease"))).refused_only("life");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_credential_that_lives_is_not_said_to_have_ended_because_an_earlier_one_was_refused() {
+    let it = packed().await;
+    let (intent, minted) = (it.events()[&it.intent()].clone(), it.place("lease.minted"));
+    let mut refused = it.events()[&minted].clone();
+    refused["type"] = "lease.refused".into();
+    let again = changed(&it, it.place("lease.ended"), |event| {
+        event["type"] = "refused".into();
+    });
+    let verdict = again.inserted(minted, intent).inserted(minted, refused).holds();
+    assert!(verdict.does_not_prove.iter().any(|line| line.starts_with("How the credential of")), "{verdict}");
+    let end = verdict.checks.iter().find(|check| check.name == "end").unwrap();
+    assert!(!end.details[0].contains("is recorded"), "{verdict}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn both_verifiers_refuse_the_same_spellings() {
+    let it = packed().await;
+    it.with_grant(|grant| grant["more"] = json!(1)).refused("grants");
+    it.with_grant(|grant| grant["time"]["more"] = json!(1)).refused("grants");
+    it.with_grant(|grant| grant["decision"]["rule"]["groups"]["nobody"] = json!(0)).refused("authority");
+    it.with(|pack| {
+        let text = &mut pack["texts"][0];
+        let bytes = |value: &Value| decode(value.as_str().unwrap()).unwrap();
+        let (salt, value) = (bytes(&text["salt"]), bytes(&text["value"]));
+        text["salt"] = encode(&salt[..8]).into();
+        text["value"] = encode(&[&salt[8..], &value].concat()).into();
+    })
+    .refused_only("texts");
+    let sealed = changed(&it, it.place("refused"), |event| event["type"] = "moon.sealed".into());
+    sealed.holds();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn one_signature_too_few_is_noticed() {
     let it = packed_by_two().await;
@@ -140,8 +250,13 @@ async fn an_approval_that_its_receipt_does_not_fit_is_noticed() {
     changed(&it, place, |event| event["actor"] = "person:erin".into()).refused("approvals");
     changed(&it, place, |event| event["type"] = "grant.denied".into()).refused("approvals");
     let at = it.events()[&place]["at"].as_i64().unwrap();
-    for (shift, holds) in [(60, true), (61, false), (-61, false)] {
-        let moved = changed(&it, place, |event| event["at"] = json!(at + shift));
+    for (shift, holds) in [(-60, true), (61, false), (-61, false)] {
+        let approved = it.place("grant.approved");
+        let moved = it.forged(|events| {
+            for place in [place, approved] {
+                events.get_mut(&place).unwrap()["at"] = json!(at + shift);
+            }
+        });
         match holds {
             true => drop(moved.holds()),
             false => drop(moved.refused("approvals")),

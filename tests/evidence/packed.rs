@@ -93,6 +93,12 @@ impl Packed {
         self.events().into_iter().find(|(_, event)| is(event)).unwrap().0
     }
 
+    /// Place of the first intent for a phase that nobody signs.
+    pub fn place_of_phase(&self, phase: &str) -> u64 {
+        let is = |event: &Value| event["type"] == "lease.intent" && event["facts"]["phase"] == phase;
+        self.events().into_iter().find(|(_, event)| is(event)).unwrap().0
+    }
+
     /// What a broker with its log key can make: a log in which these events stand, rightly hashed and signed.
     pub fn forged(&self, change: impl FnOnce(&mut BTreeMap<u64, Value>)) -> Self {
         let mut events = self.events();
@@ -117,6 +123,23 @@ impl Packed {
             text["index"] = json!(new[&text["index"].as_u64().unwrap()]);
         }
         packed
+    }
+
+    /// With one more event before the one at a place, of the run when that is.
+    pub fn inserted(&self, before: u64, mut event: Value) -> Self {
+        let events = self.events();
+        let places: Vec<u64> = events.keys().map(|place| place + u64::from(*place >= before)).collect();
+        event.as_object_mut().unwrap().remove("previous");
+        self.moved(&places, places.last().unwrap() + 4).forged(|events| {
+            let next = events.get_mut(&(before + 1)).unwrap();
+            if event.get("run").is_some() {
+                if let Some(previous) = next.get("previous") {
+                    event["previous"] = previous.clone();
+                }
+                next["previous"] = json!(before);
+            }
+            events.insert(before, event);
+        })
     }
 
     fn over(&self, events: &BTreeMap<u64, Value>, size: u64) -> Self {

@@ -40,7 +40,7 @@ async fn so_many_witnesses_as_the_trust_file_needs_must_have_cosigned() {
     needing(&it, 0, &known).holds();
     needing(&it, 1, &known).refused_only("witnesses");
     let verdict = needing(&once, 1, &known).holds();
-    assert!(verdict.proves.iter().any(|line| line.contains("`one.example` saw")), "{verdict}");
+    assert!(verdict.proves.iter().any(|line| line.contains("Cosigned by `one.example` at")), "{verdict}");
     needing(&once, 2, &known).refused_only("witnesses");
     needing(&both, 2, &known).holds();
     let twice = cosigned(&once, "one.example", &one, None);

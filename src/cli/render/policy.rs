@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use crate::domain::plan::NOT_AFTER_PLACEHOLDER;
+use crate::domain::sent::{ends_itself, is_plain, statements};
 
 /// The text a provider will send, or another JSON text that is signed.
 pub struct PolicyText<'a>(pub &'a str);
@@ -19,7 +20,7 @@ impl PolicyText<'_> {
     /// Every resource the Allow statements name; `everything except …` where they exclude.
     pub fn resources(&self) -> Vec<String> {
         let mut all = Vec::new();
-        for statement in self.statements().iter().filter(|s| text(s, "Effect") != Some("Deny")) {
+        for statement in statements(self.0).iter().filter(|s| text(s, "Effect") != Some("Deny")) {
             all.extend(texts(statement.get("Resource")));
             all.extend(texts(statement.get("NotResource")).map(|r| format!("EVERYTHING EXCEPT {r}")));
         }
@@ -30,7 +31,7 @@ impl PolicyText<'_> {
 
     /// Where the deadline stands.
     pub fn deadline(&self, work_seconds: u32) -> String {
-        match self.ends_itself() {
+        match ends_itself(self.0) {
             true => format!(
                 "the last statement denies everything from {NOT_AFTER_PLACEHOLDER} on: the claim plus {work_seconds} s"
             ),
@@ -41,46 +42,16 @@ impl PolicyText<'_> {
     /// What must be said before anything else.
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
-        if !self.ends_itself() {
+        if !ends_itself(self.0) {
             warnings
                 .push("NO DEADLINE: the policy does not end with our Deny from {{not_after}} on".to_owned());
         }
-        if !self.is_plain() {
+        if !is_plain(self.0) {
             warnings.push(
                 "UNUSUAL POLICY TEXT: duplicate members or spelling; trust no list made from it".to_owned(),
             );
         }
         warnings
-    }
-
-    fn ends_itself(&self) -> bool {
-        let expected = serde_json::json!({
-            "Effect": "Deny", "Action": "*", "Resource": "*",
-            "Condition": {"DateGreaterThanEquals": {"aws:CurrentTime": NOT_AFTER_PLACEHOLDER}}
-        });
-        let last = self.statements().last().cloned().map(|mut last| {
-            if let Value::Object(members) = &mut last {
-                members.remove("Sid");
-            }
-            last
-        });
-        self.0.matches(NOT_AFTER_PLACEHOLDER).count() == 1 && last == Some(expected)
-    }
-
-    /// Whether the compact writing of its parse has its length: then no member appears twice and nothing is escaped.
-    fn is_plain(&self) -> bool {
-        serde_json::from_str::<Value>(self.0).is_ok_and(|value| value.to_string().len() == self.0.len())
-    }
-
-    fn statements(&self) -> Vec<Value> {
-        match serde_json::from_str::<Value>(self.0)
-            .ok()
-            .and_then(|mut policy| policy.get_mut("Statement").map(Value::take))
-        {
-            Some(Value::Array(statements)) => statements,
-            Some(one) => vec![one],
-            None => Vec::new(),
-        }
     }
 }
 

@@ -81,6 +81,12 @@ impl<'a> Case<'a> {
         (case, [read, grants])
     }
 
+    /// The event at a place.
+    pub(super) fn at(&self, index: u64) -> Option<&At> {
+        let place = self.events.binary_search_by_key(&index, |at| at.index).ok()?;
+        self.events.get(place)
+    }
+
     /// What is signed, of either type.
     pub(super) fn signable(&self, id: &GrantId) -> Option<Signable<'_>> {
         let grant = self.grants.get(id).map(Signable::from);
@@ -127,9 +133,20 @@ impl<'a> Case<'a> {
             let issuer = &sealed.document().issuer;
             compare(format!("administrations.{id}"), *id, issuer, sealed.digest().to_string());
         }
+        let opened = self.events.iter().find(|at| at.event.is(EventKind::RunOpened));
         for (id, sealed) in &self.grants {
-            if sealed.grant().who.run != self.pack.run {
-                problems.push(format!("grants.{id}: it belongs to run {}", sealed.grant().who.run));
+            let grant = sealed.grant();
+            if grant.who.run != self.pack.run {
+                problems.push(format!("grants.{id}: it belongs to run {}", grant.who.run));
+            }
+            for (name, value) in
+                [("requester", grant.who.requester.as_str()), ("environment", grant.environment.as_str())]
+            {
+                let of_run = opened.and_then(|at| at.event.fact_text(name));
+                if of_run != Some(value) {
+                    let of_run = of_run.unwrap_or("nothing");
+                    problems.push(format!("grants.{id}: its {name} is `{value}`, but the run's `{of_run}`"));
+                }
             }
         }
         for at in self.events.iter().filter(|at| kinds.iter().any(|kind| at.event.is(*kind))) {

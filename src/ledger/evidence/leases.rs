@@ -1,6 +1,6 @@
 //! The credentials of a run: under which authority each was minted, what was sent, how often, and how it ended.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::case::{At, Case};
 use super::playbooks;
@@ -9,18 +9,21 @@ use super::verdict::Check;
 use crate::domain::approval::{Approval, outstanding};
 use crate::domain::digest::Digest;
 use crate::domain::event::EventKind;
-use crate::domain::grant::{Inverse, SealedGrant};
+use crate::domain::grant::{Grant, Inverse, SealedGrant};
 use crate::domain::id::LeaseId;
 use crate::domain::lease::LeaseState;
-use crate::domain::plan::Credential;
+use crate::domain::plan::{ASSUME_ROLE_SECONDS, AwsCredential, Credential};
 use crate::domain::principal::Actor;
-use crate::domain::sent::deadline_in;
+use crate::domain::sent::{deadline_in, ends_itself, is_plain};
 use crate::domain::time::Timestamp;
 
 /// Seconds by which a deadline may lie beyond the work that was signed: clocks tick in whole seconds.
 const DEADLINE_SLACK_SECONDS: i64 = 2;
+/// The phases that a credential can be for.
+const PHASES: [&str; 3] = ["observe", "decide", "execute"];
 /// What ends a grant before it is claimed.
-const ENDINGS: [EventKind; 3] = [EventKind::GrantDenied, EventKind::GrantCancelled, EventKind::GrantLapsed];
+pub(super) const ENDINGS: [EventKind; 3] =
+    [EventKind::GrantDenied, EventKind::GrantCancelled, EventKind::GrantLapsed];
 
 /// An intent to mint for the execute phase, with the grant it names.
 pub(super) struct Use<'c> {
@@ -37,8 +40,13 @@ pub(super) fn uses<'c>(case: &'c Case<'_>) -> (Vec<Use<'c>>, Vec<String>) {
     let (mut uses, mut problems) = (Vec::new(), Vec::new());
     for intent in case.events.iter().filter(|at| at.event.is(EventKind::LeaseIntent)) {
         let event = &intent.event;
-        if event.fact_text("phase") != Some("execute") && event.grant.is_none() {
-            continue;
+        match event.fact_text("phase") {
+            Some(phase) if PHASES.contains(&phase) => {
+                if phase != "execute" && event.grant.is_none() {
+                    continue;
+                }
+            }
+            _ => problems.push(format!("event {}: a credential for no phase there is", intent.index)),
         }
         let Some(sealed) = event.grant.and_then(|id| case.grants.get(&id)) else {
             problems
@@ -63,9 +71,17 @@ pub(super) fn uses<'c>(case: &'c Case<'_>) -> (Vec<Use<'c>>, Vec<String>) {
 }
 
 /// Whether each intent rests on signatures that were there before it.
-pub(super) fn authority(case: &Case<'_>, uses: &[Use<'_>], mut problems: Vec<String>) -> Check {
+pub(super) fn authority(
+    case: &Case<'_>,
+    epoch: Option<u64>,
+    uses: &[Use<'_>],
+    mut problems: Vec<String>,
+) -> Check {
     for one in uses {
-        let index = one.intent.index;
+        let (index, of) = (one.intent.index, one.sealed.grant().epoch);
+        if epoch.is_some_and(|epoch| of > epoch) {
+            problems.push(format!("event {index}: its grant is of epoch {of}, later than the log's"));
+        }
         problems.extend(names(one).into_iter().map(|why| format!("event {index}: {why}")));
         problems.extend(signed(case, one).err().map(|why| format!("event {index}: {why}")));
     }
@@ -114,7 +130,16 @@ fn signed(case: &Case<'_>, one: &Use<'_>) -> Result<(), String> {
     if let Some(ended) = ended {
         return Err(format!("event {} had ended the grant before: {}", ended.index, ended.event.kind));
     }
+    let closed = case.events.iter().find(|at| at.event.is(EventKind::RunClosed));
+    if let Some(closed) = closed.filter(|at| at.index < intent.index) {
+        return Err(format!("event {} had closed the run before", closed.index));
+    }
     taken_back(case, one)?;
+    let receipts = one.approvals.iter().filter_map(|(index, _)| case.at(*index));
+    let before = receipts.map(|at| at.event.at).chain([grant.time.sealed_at]).max();
+    if let Some(before) = before.filter(|before| *before > intent.event.at) {
+        return Err(format!("its time, {}, lies before what it rests on, of {before}", intent.event.at));
+    }
     if grant.time.claim_by.has_passed(intent.event.at) {
         return Err(format!("the grant could be claimed until {}", grant.time.claim_by));
     }
@@ -133,13 +158,31 @@ fn signed(case: &Case<'_>, one: &Use<'_>) -> Result<(), String> {
             missing.join(", ")
         ));
     }
-    let approved =
-        case.about(grant.id, &[EventKind::GrantApproved]).filter(|at| at.index < intent.index).last();
-    let approved = approved.ok_or("no event before it says that the rule was satisfied")?;
+    let approved = completed(case, one)?;
     let until = approved.event.at.plus(i64::from(grant.time.claim_seconds));
     match until.has_passed(intent.event.at) {
         true => Err(format!("it could be claimed until {until}, and was at {}", intent.event.at)),
         false => Ok(()),
+    }
+}
+
+/// The event that says when the rule was satisfied: there is one, right after the signature that completed it, and nobody
+/// signed or took a signature back since.
+fn completed<'c>(case: &'c Case<'_>, one: &Use<'_>) -> Result<&'c At, String> {
+    let kinds = [EventKind::ApprovalReceived, EventKind::ApprovalWithdrawn, EventKind::GrantApproved];
+    let about = case.about(one.sealed.grant().id, &kinds);
+    let steps: Vec<&At> = about.filter(|at| at.index < one.intent.index).collect();
+    let approved = |at: &&At| at.event.is(EventKind::GrantApproved);
+    let (before, last) = match steps.as_slice() {
+        [.., before, last] if approved(last) && steps.iter().filter(|at| approved(at)).count() == 1 => {
+            (before, last)
+        }
+        _ => return Err("its signing did not end once, by an event that says so".into()),
+    };
+    // SECURITY: its own time is the broker's word; that of a signature is bound to the signer's clock.
+    match before.event.is(EventKind::ApprovalReceived) && before.event.at == last.event.at {
+        true => Ok(last),
+        false => Err(format!("event {} is not of the time of the signature before it", last.index)),
     }
 }
 
@@ -166,7 +209,9 @@ pub(super) fn covered(case: &Case<'_>, uses: &[Use<'_>]) -> Check {
         .iter()
         .filter_map(|one| {
             let approvals = one.approvals.iter().map(|(_, approval)| approval.clone()).collect();
-            let why = playbooks::covers(case, one.sealed, one.intent, approvals).err()?;
+            let why = playbooks::covers(case, one.sealed, one.intent, approvals)
+                .and_then(|()| playbooks::not_used_up(case, uses, one))
+                .err()?;
             Some(format!("event {}: {why}", one.intent.index))
         })
         .collect();
@@ -176,16 +221,46 @@ pub(super) fn covered(case: &Case<'_>, uses: &[Use<'_>]) -> Check {
 
 /// INVARIANT: exact-scope. Whether what was sent is what was signed.
 pub(super) fn sent(uses: &[Use<'_>]) -> Check {
-    let differs = |one: &&Use<'_>| one.deadline.is_none();
-    let problems = uses.iter().filter(differs).map(|one| {
-        format!(
-            "event {}: another text was sent to the provider than the one grant {} was signed with",
-            one.intent.index,
-            one.sealed.grant().id
-        )
-    });
-    let found = "what was sent to the provider is the signed text, with its deadline filled in";
-    Check::or_absent("sent", problems.collect(), uses.len(), found, "nothing was sent to a provider for work")
+    let mut problems = Vec::new();
+    for one in uses {
+        let (index, grant) = (one.intent.index, one.sealed.grant());
+        if one.deadline.is_none() {
+            problems.push(format!(
+                "event {index}: another text was sent to the provider than the one in grant {}",
+                grant.id
+            ));
+        }
+        let Credential::Aws(aws) = &grant.credential else { continue };
+        let wrong = session(grant, aws).into_iter().filter(|(good, _)| !good);
+        problems.extend(wrong.map(|(_, what)| format!("event {index}: the session in the grant {what}")));
+    }
+    let found = "what was sent to the provider is the text in the grant, with its deadline filled in";
+    Check::or_absent("sent", problems, uses.len(), found, "nothing was sent to a provider for work")
+}
+
+/// What an AWS session must be besides its policy: it ends itself, and CloudTrail names the grant.
+fn session(grant: &Grant, aws: &AwsCredential) -> [(bool, &'static str); 5] {
+    let (id, lease, agent) = (&grant.id, &grant.time.lease, &grant.who.claiming_agent);
+    let tags = [
+        ("agent", agent.to_string()),
+        ("grant", id.to_string()),
+        ("lease", lease.to_string()),
+        ("phase", "execute".into()),
+    ];
+    let tags: BTreeMap<String, String> = tags.map(|(name, value)| (name.to_owned(), value)).into();
+    [
+        (
+            ends_itself(&aws.session_policy),
+            "has no deadline: its policy does not end with the Deny from then on",
+        ),
+        (is_plain(&aws.session_policy), "has an unusual policy text: duplicate members or spelling"),
+        (aws.duration_seconds == ASSUME_ROLE_SECONDS, "lasts longer than the shortest there is"),
+        (
+            aws.session_name == format!("execute-{lease}") && aws.source_identity == id.to_string(),
+            "has the name or source identity of another grant",
+        ),
+        (aws.tags == tags, "has tags of another grant"),
+    ]
 }
 
 /// Whether each deadline is within the work that was signed.
@@ -233,6 +308,9 @@ pub(super) fn life(case: &Case<'_>) -> Check {
     let mut problems = Vec::new();
     let mut states: BTreeMap<LeaseId, LeaseState> = BTreeMap::new();
     for at in &case.events {
+        if at.event.kind.name().starts_with("lease.") && at.event.lease.is_none() {
+            problems.push(format!("event {}: `{}` names no lease", at.index, at.event.kind));
+        }
         let Some((next, lease)) = at.event.kind.known().and_then(state).zip(at.event.lease) else { continue };
         let before = states.insert(lease, next);
         let legal = match (before, next) {
@@ -251,18 +329,9 @@ pub(super) fn life(case: &Case<'_>) -> Check {
 
 /// Whether the end of every credential that existed is there.
 pub(super) fn end(case: &Case<'_>) -> Check {
-    let all: BTreeSet<LeaseId> = case
-        .events
-        .iter()
-        .filter(|at| at.event.is(EventKind::LeaseIntent))
-        .filter_map(|at| at.event.lease)
-        .collect();
-    let over = |lease: &LeaseId| {
-        [EventKind::LeaseEnded, EventKind::LeaseRefused]
-            .iter()
-            .any(|kind| case.of_lease(*lease, *kind).next().is_some())
-    };
-    let open: Vec<String> = all.iter().filter(|lease| !over(lease)).map(ToString::to_string).collect();
+    let all = standing(case);
+    let open: Vec<String> =
+        all.iter().filter(|(_, state)| state.is_live()).map(|(lease, _)| lease.to_string()).collect();
     match open.is_empty() {
         true => {
             let found = format!("the end of all {} is recorded", all.len());
@@ -276,6 +345,12 @@ pub(super) fn end(case: &Case<'_>) -> Check {
             &format!("the end of {}: it came later, or by the deadline alone", open.join(", ")),
         ),
     }
+}
+
+/// Where each lease stands after its last step.
+pub(super) fn standing(case: &Case<'_>) -> BTreeMap<LeaseId, LeaseState> {
+    let step = |at: &At| Some((at.event.lease?, at.event.kind.known().and_then(state)?));
+    case.events.iter().filter_map(step).collect()
 }
 
 fn state(kind: EventKind) -> Option<LeaseState> {

@@ -1,6 +1,8 @@
 //! What the log says: the checkpoint, its cosignatures, that each event is in its tree, that none is missing between,
 //! and that the texts beside them are the ones they bind.
 
+use std::collections::BTreeSet;
+
 use super::case::Case;
 use super::verdict::{Check, Outcome};
 use super::{Pack, Text};
@@ -89,7 +91,15 @@ pub(super) fn chain(case: &Case<'_>) -> Check {
                 problems.push(format!("entry {}: it is of another run, {run}", at.index));
                 continue;
             }
-            None => continue,
+            None => {
+                // SECURITY: an event that names no run stands in no chain, so that nobody could say what was left out.
+                let of_a_playbook =
+                    at.event.grant.is_some_and(|id| case.pack.administrations.contains_key(&id));
+                if at.event.lease.is_some() || !of_a_playbook {
+                    problems.push(format!("entry {}: it names no run", at.index));
+                }
+                continue;
+            }
         }
         count += 1;
         if at.event.is(EventKind::RunOpened) != last.is_none() {
@@ -120,11 +130,12 @@ pub(super) fn chain(case: &Case<'_>) -> Check {
 /// Whether each text is the one its event binds.
 pub(super) fn texts(case: &Case<'_>) -> Check {
     let mut problems = Vec::new();
+    let mut seen = BTreeSet::new();
     for (place, text) in case.pack.texts.iter().enumerate() {
         if let Err(why) = bound(case, text) {
             problems.push(format!("texts.{place} (`{}` of entry {}): {why}", text.name, text.index));
         }
-        if case.pack.texts.iter().take(place).any(|one| one.index == text.index && one.name == text.name) {
+        if !seen.insert((text.index, &text.name)) {
             problems
                 .push(format!("texts.{place} (`{}` of entry {}): it is there twice", text.name, text.index));
         }
@@ -142,7 +153,7 @@ pub(super) fn texts(case: &Case<'_>) -> Check {
 }
 
 fn bound(case: &Case<'_>, text: &Text) -> Result<(), &'static str> {
-    let at = case.events.iter().find(|at| at.index == text.index).ok_or("no such entry reads")?;
+    let at = case.at(text.index).ok_or("no such entry reads")?;
     let salt: [u8; 16] = text.salt.0.as_slice().try_into().map_err(|_| "its salt has not 16 bytes")?;
     let value = std::str::from_utf8(&text.value.0).map_err(|_| "it is not UTF-8")?;
     match at.event.binds(&text.name, &salt, value) {

@@ -29,13 +29,15 @@
 //!
 //! # What is checked
 //!
-//! `form`: the above. `checkpoint`: its origin is `<log name>/<epoch>`, and the log's key of that name signed it.
-//! `witnesses`: so many of the trust file's witnesses as it asks for cosigned it (C2SP tlog-cosignature, v1).
-//! `inclusion`: each path leads from its entry to the checkpoint's root. `events`: each event reads, and
-//! is of a known type where that begins with `grant.`, `approval.`, `lease.` or `playbook.`. `chain`: the run's
-//! events begin with `run.opened` and each names the one before it, so that none is missing between.
-//! `texts`: each has the digest that its event names. `grants`: each has the digest that its `grant.sealed` (or
-//! `grant.suggested`) event names, is of this issuer and run, and none that was sealed is missing. `approvals`: tokens
+//! `form`: the above, and at most 10,000 entries, texts, tokens and documents, each. `checkpoint`: its origin is
+//! `<log name>/<epoch>`, and the log's key of that name signed it. `witnesses`: so many of the trust file's witnesses as
+//! it asks for cosigned it (C2SP tlog-cosignature, v1). `inclusion`: each path leads from its entry to the checkpoint's
+//! root. `events`: each event reads, and is of a known type where that begins with `grant.`, `approval.`, `lease.` or
+//! `playbook.`. `chain`: the run's events begin with `run.opened` and each names the one before it, so that none is
+//! missing between; an event without `run` is about an administration of the pack and no lease. `texts`: each has the
+//! digest that its event names, and is there once. `grants`: each has the digest that its `grant.sealed` (or
+//! `grant.suggested`, `administration.sealed`) event names, is of this issuer and run, of the `requester` and
+//! `environment` of its `run.opened`, and none that was sealed is missing; no member is unknown. `approvals`: tokens
 //! and events of receipt (`approval.received`, `grant.denied`, `approval.withdrawn`) belong together one to one by
 //! `jti`; the token's SHA-256 is the event's `token`; it verifies under a key of the trust file; `iss` is the key's
 //! owner and the event's actor; `aud`, `sub`, `grant_id` and `grant` are those of the grant; `exp` is its `claim_by`
@@ -43,16 +45,25 @@
 //! `approve_by`; the person is neither requester nor owner of an agent of the grant nor one of its `authors`, and in a
 //! group of its rule; the key's custody is one the rule accepts.
 //!
-//! For every `lease.intent` of phase `execute`: `authority`: it names a grant of the pack by id and digest, with its
-//! lease, key, claiming agent and epoch; the approvals it lists were received before it, were not withdrawn before it,
-//! and fill the places of the rule, one person each; `grant.approved` came before it and nothing ended the grant
-//! meanwhile; it lies within `claim_seconds` of that and before `claim_by`. `playbooks`: an autonomous grant names a
-//! playbook by digest whose signatures fill its own rule, and lies inside it. `sent`: the text made from the signed
-//! credential has the digest `sent` (for a token: canonical JSON of `credential`, `lease`, `not_after`; for AWS: the
-//! session policy with `{{not_after}}` replaced by an instant within 120 s of `not_after`). `deadline`: `not_after` is
-//! at most `work_seconds` and 2 s after the intent. `one_use`: no other intent of the grant, but those that were refused.
-//! `life`: every lease of the run takes only the steps intent, then refused, unknown or minted; minted, then released or
-//! ended; released or unknown, then ended. `end`: how each credential that existed ended.
+//! A `lease.intent` is of phase `observe`, `decide` or `execute`, and only the last names a grant. For every one that
+//! is of `execute`: `authority`: it names a grant of the pack by id and digest, with its lease, key, claiming agent and
+//! epoch, which is not later than the origin's; the approvals it lists were received before it, were not withdrawn
+//! before it, and fill the places of the rule, one person each, none of no people; the last of the grant's
+//! `approval.received`, `approval.withdrawn` and `grant.approved` before it is the only `grant.approved`, right after
+//! an `approval.received` of the same `at`; nothing ended the grant or closed the run before; it lies not before
+//! `sealed_at` and those approvals, within `claim_seconds` of `grant.approved`, and before `claim_by`. A way back is
+//! the one that its grant names, whose credential was released before. `playbooks`: an autonomous grant names a
+//! playbook of its epoch by digest whose signatures fill its own rule, which came in force and was not suspended,
+//! denied, cancelled or lapsed before the intent, whose `agents` are among those of its document, and lies inside it;
+//! the uses in the pack that were not refused are within `max_uses` and the budget. `sent`: the text made from the
+//! grant's credential has the digest `sent` (for a token: canonical JSON of `credential`, `lease`, `not_after`; for
+//! AWS: the session policy with `{{not_after}}` replaced by an instant within 120 s of `not_after`, of the years 1970
+//! to 9999); an AWS session's policy, of plain compact JSON, ends with the Deny of everything from `{{not_after}}` on,
+//! it lasts 900 s, and name, source identity and tags are those of grant, lease and claiming agent. `deadline`:
+//! `not_after` is at most `work_seconds` and 2 s after the intent. `one_use`: no other intent of the grant, but those
+//! that were refused. `life`: every `lease.` event names a lease, and each takes only the steps intent, then refused,
+//! unknown or minted; minted, then released or ended; released or unknown, then ended. `end`: how each credential that
+//! existed ended, by its last step.
 
 pub mod build;
 mod case;
@@ -78,6 +89,8 @@ pub const VERSION: u32 = 1;
 pub const MAX_PACK_BYTES: usize = 16 * 1024 * 1024;
 /// Most entries of a pack.
 pub const MAX_ENTRIES: usize = 10_000;
+/// Most texts, most tokens and most documents of a pack, each.
+pub const MAX_PARTS: usize = 10_000;
 /// Most hashes of a path: a log never has more than 2^63 entries.
 pub const MAX_PATH: usize = 63;
 
@@ -182,6 +195,13 @@ impl Pack {
         }
         if self.entries.len() > MAX_ENTRIES {
             return wrong(format!("more than {MAX_ENTRIES} entries"));
+        }
+        let tokens = self.approvals.values().map(Vec::len).fold(0, usize::saturating_add);
+        let documents = self.grants.len().saturating_add(self.administrations.len());
+        for (what, count) in [("texts", self.texts.len()), ("tokens", tokens), ("documents", documents)] {
+            if count > MAX_PARTS {
+                return wrong(format!("more than {MAX_PARTS} {what}"));
+            }
         }
         for pair in self.entries.windows(2) {
             if let [before, after] = pair

@@ -1,8 +1,10 @@
 //! The verdict in words: what happened, what that proves, and what it leaves open. Everything said follows from what was
 //! checked; what agents and people wrote is quoted, with hidden characters made visible.
 
+use std::collections::BTreeSet;
+
 use super::case::{At, Case};
-use super::leases::Use;
+use super::leases::{Use, standing};
 use super::log::{Seen, erased};
 use crate::domain::event::EventKind as E;
 use crate::domain::plan::Credential;
@@ -151,38 +153,44 @@ pub(super) fn proves(facts: &Facts<'_>) -> Vec<String> {
             checkpoint.size
         ));
     }
-    if let Some(first) = seen.cosigned.iter().map(|one| one.at).min() {
-        let names: Vec<String> = seen.cosigned.iter().map(|one| format!("`{}`", one.witness)).collect();
+    if !seen.cosigned.is_empty() {
+        let names: Vec<String> =
+            seen.cosigned.iter().map(|one| format!("`{}` at {}", one.witness, one.at)).collect();
         lines.push(format!(
-            "{} saw this very log by {first}: nobody was shown another one of this size, unless they lie together with the broker.",
+            "Cosigned by {}: an honest one of these witnesses cosigned no other tree of this size under this origin.",
             names.join(", ")
         ));
     }
-    lines.push("No event of the run is missing between its opening and the last one shown.".into());
+    lines.push(
+        "Each event of the run that is shown names the one shown before it, from its opening on.".into(),
+    );
     for one in *uses {
         let grant = one.sealed.grant();
         let people: Vec<String> = one.approvals.iter().map(|(_, a)| a.claims.iss.to_string()).collect();
         let what =
             if grant.decision.playbook.is_some() { "a playbook that it lies inside" } else { "exactly it" };
         lines.push(format!(
-            "Grant {} ({}): {} signed {what} before a credential was asked for, with keys of the trust file; its rule ({}) is satisfied, and none of them asked for it or owns its agents.",
+            "Grant {} ({}): {} signed {what} before a credential was asked for, with keys of the trust file; its rule ({}) is satisfied, and none of them asked for {} or owns its agents.",
             grant.id,
             visible(&grant.action.summary),
             people.join(" and "),
-            if grant.decision.playbook.is_some() { "that of the playbook".into() } else { grant.decision.rule.to_string() }
+            if grant.decision.playbook.is_some() { "that of the playbook".into() } else { grant.decision.rule.to_string() },
+            if grant.decision.playbook.is_some() { "the playbook" } else { "it" }
         ));
-        if let Some(deadline) = one.deadline {
-            let clock = match grant.credential {
-                Credential::Aws(_) => " by AWS's clock",
-                Credential::Jwt(_) => "",
-            };
-            lines.push(format!(
-                "The log committed, before asking the provider, to exactly the credential text that was signed, with the deadline {deadline}{clock} filled in: what was approved and what was possible are the same."
-            ));
+        // What nobody signed word by word is the broker's compilation; see what is not proved.
+        if let Some(deadline) = one.deadline.filter(|_| grant.decision.playbook.is_none()) {
+            lines.push(match &grant.credential {
+                Credential::Jwt(_) => format!(
+                    "The log committed, before asking the provider, to exactly the credential text that was signed, with the deadline {deadline} filled in: what was approved and what was possible are the same."
+                ),
+                Credential::Aws(_) => format!(
+                    "The log committed, before asking the provider, to exactly the session policy that was signed, with the deadline {deadline} by AWS's clock filled in, and to the role that was signed: what was approved and what was possible are the same."
+                ),
+            });
         }
     }
     if !uses.is_empty() {
-        lines.push("Each grant was turned into a credential at most once in this log.".into());
+        lines.push("Among the events shown, each grant was turned into a credential at most once.".into());
     }
     lines
 }
@@ -195,17 +203,29 @@ pub(super) fn does_not_prove(facts: &Facts<'_>) -> Vec<String> {
         lines.push(
             "That everybody was shown the same log: no witness of the trust file cosigned it, so a broker whose log key was stolen could have made another one for you.".into(),
         );
+    } else {
+        let (needed, all) = (case.trust.witnesses().needed(), case.trust.witnesses().members().len());
+        if needed.saturating_mul(2) <= all {
+            lines.push(format!(
+                "That everybody was shown the same log: {needed} of {all} witnesses are needed, so that two logs could have found as many each; need more than half."
+            ));
+        }
+        lines.push(
+            "That no log of another epoch was shown to others: for a witness each begins from nothing."
+                .into(),
+        );
     }
+    lines.push(
+        "That the log holds nothing else about the run: a broker that lies can keep events without `run`, or a second chain of it, at other places; only the whole log shows those (`phasebroker audit check`).".into(),
+    );
     let last =
         case.events.iter().filter(|at| at.event.run.is_some()).map(|at| at.index).max().unwrap_or_default();
-    lines.push(format!(
-        "That nothing happened in the run after entry {last}: a later pack may show more, never less."
-    ));
+    lines.push(format!("That nothing happened in the run after entry {last}: a later pack may show more."));
     let open: Vec<String> = uses
         .iter()
         .filter(|one| {
-            let lease = one.sealed.grant().time.lease;
-            [E::LeaseEnded, E::LeaseRefused].iter().all(|kind| case.of_lease(lease, *kind).next().is_none())
+            let state = standing(case).get(&one.sealed.grant().time.lease).copied();
+            state.is_none_or(|state| state.is_live())
         })
         .map(|one| one.sealed.grant().id.to_string())
         .collect();
@@ -215,7 +235,19 @@ pub(super) fn does_not_prove(facts: &Facts<'_>) -> Vec<String> {
             open.join(", ")
         ));
     }
+    let epoch = seen.checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.origin.epoch());
+    let older: BTreeSet<u64> =
+        uses.iter().map(|one| one.sealed.grant().epoch).filter(|of| *of < epoch).collect();
+    for of in older {
+        lines.push(format!(
+            "That a credential under a grant of epoch {of} was asked for before epoch {epoch} began: what began it is not in this pack."
+        ));
+    }
     if !uses.is_empty() {
+        lines.push(
+            "That no grant was used a second time elsewhere in the log, or in the log of another epoch."
+                .into(),
+        );
         lines.push(
             "What was done with a credential while it lived: ask the log of the system it is for (at AWS, CloudTrail with the grant's id as source identity).".into(),
         );
@@ -235,7 +267,10 @@ pub(super) fn does_not_prove(facts: &Facts<'_>) -> Vec<String> {
     }
     if uses.iter().any(|one| one.sealed.grant().decision.playbook.is_some()) {
         lines.push(
-            "How often the playbook was used in other runs, that it was not suspended before, and that what starts it was seen: only the whole log and the broker tell.".into(),
+            "How often the playbook was used in other runs, and that what starts it was seen: only the whole log and the broker tell.".into(),
+        );
+        lines.push(
+            "That the credential and the claim key of a use of a playbook are what its signers meant: nobody signed those; they are the broker's compilation of the playbook's `template`. Compile it again from your catalog and compare.".into(),
         );
     }
     if !case.grants.is_empty() {

@@ -4,6 +4,9 @@ use std::fmt;
 
 use serde::Serialize;
 
+/// Failures of one check that are told; more are counted.
+const MOST_DETAILS: usize = 20;
+
 /// How a check ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -42,7 +45,7 @@ impl Check {
     pub(super) fn of(name: &'static str, problems: Vec<String>, found: impl Into<String>) -> Self {
         match problems.is_empty() {
             true => Self { name, outcome: Outcome::Ok, details: vec![found.into()] },
-            false => Self { name, outcome: Outcome::Failed, details: problems },
+            false => Self { name, outcome: Outcome::Failed, details: first(problems) },
         }
     }
 
@@ -59,6 +62,14 @@ impl Check {
             false => Self::of(name, problems, found),
         }
     }
+}
+
+/// As many as somebody reads, and how many more there are.
+fn first(mut problems: Vec<String>) -> Vec<String> {
+    let more = problems.len().saturating_sub(MOST_DETAILS);
+    problems.truncate(MOST_DETAILS);
+    problems.extend((more > 0).then(|| format!("and {more} more")));
+    problems
 }
 
 /// Everything a verification found.

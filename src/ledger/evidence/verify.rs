@@ -18,6 +18,7 @@ pub fn verify(bytes: &[u8], trust: &Trust) -> Verdict {
     let texts = log::texts(&case);
     let approvals = signatures::check(&mut case);
     let (uses, unknown) = leases::uses(&case);
+    let epoch = seen.checkpoint.as_ref().map(|checkpoint| checkpoint.origin.epoch());
     let checks = vec![
         form,
         checkpoint,
@@ -28,7 +29,7 @@ pub fn verify(bytes: &[u8], trust: &Trust) -> Verdict {
         texts,
         grants,
         approvals,
-        leases::authority(&case, &uses, unknown),
+        leases::authority(&case, epoch, &uses, unknown),
         leases::covered(&case, &uses),
         leases::sent(&uses),
         leases::deadline(&uses),
