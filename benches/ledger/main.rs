@@ -10,6 +10,7 @@
 //! store, without HTTP, so that nothing hides what the log adds. Rates and ratios are medians over the rounds.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
+#[allow(dead_code, reason = "the bench of HTTP uses the rest of it")]
 #[path = "../throughput/disk.rs"]
 mod disk;
 #[path = "../throughput/limit.rs"]
