@@ -81,7 +81,11 @@ async fn inspect(
 ) -> Result<(Option<Damage>, HeadCheck, Option<Head>), StartError> {
     let damage = match parts.store.damage().await {
         // INVARIANT: stop-always-works. A log that cannot be read is damaged, and no reason not to start and revoke.
-        Err(StoreError::Unreadable(why)) => Some(Damage { index: 0, what: format!("cannot be read: {why}") }),
+        Err(StoreError::Unreadable(why)) => {
+            // The store's own text goes to the log alone: anyone may ask why nothing is issued.
+            tracing::error!(why, "the ledger cannot be read");
+            Some(Damage { index: 0, what: "it, or one after it, cannot be read".into() })
+        }
         checked => checked?,
     };
     let known = parts.heads.known().await?;

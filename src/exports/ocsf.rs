@@ -1,4 +1,4 @@
-//! Events as OCSF 1.8 (https://schema.ocsf.io/1.8.0): one object to an event. Identifiers and digests only; where the
+//! Events as OCSF 1.8 (<https://schema.ocsf.io/1.8.0>): one object to an event. Identifiers and digests only; where the
 //! event stands in the log is in `metadata` and `unmapped`, so that the copy can be held against the record.
 
 use serde_json::{Map, Value, json};
