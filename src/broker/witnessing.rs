@@ -50,7 +50,7 @@ impl Broker {
             }
             wait = match self.ask_witness(at).await {
                 Ok(()) => None,
-                Err(_) => Some(wait.map_or(SHORTEST_WAIT, |last| last.saturating_mul(2)).min(LONGEST_WAIT)),
+                Err(_) => Some(longer(wait)),
             };
         }
     }
@@ -190,5 +190,27 @@ impl Broker {
                 "witness `{witness}` has seen another ledger than the broker's store holds (was a backup restored, or the store copied?); an operator must run `phasebroker store fence`"
             ),
         ));
+    }
+}
+
+/// How long to wait after a failure that came `last` after the one before.
+fn longer(last: Option<Duration>) -> Duration {
+    last.unwrap_or_default().saturating_mul(2).clamp(SHORTEST_WAIT, LONGEST_WAIT)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_witness_that_fails_is_never_asked_again_at_once_and_never_given_up() {
+        let mut wait = longer(Some(Duration::ZERO));
+        assert_eq!(wait, SHORTEST_WAIT, "the first question comes without a wait, its repetition does not");
+        assert_eq!(longer(None), SHORTEST_WAIT);
+        for _ in 0..10 {
+            assert!(longer(Some(wait)) >= wait);
+            wait = longer(Some(wait));
+        }
+        assert_eq!(wait, LONGEST_WAIT);
     }
 }
