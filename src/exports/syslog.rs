@@ -7,6 +7,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, recv};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpStream, UdpSocket, UnixDatagram};
 use tokio::sync::Mutex;
@@ -129,10 +131,10 @@ impl Sink for Syslog {
     }
 }
 
-/// A collector never speaks: something to read is its end.
+/// A collector never speaks: something to read is its end. Asks the socket itself, for the runtime hears of an end later.
 fn is_open(stream: &TcpStream) -> bool {
     let mut byte = [0];
-    matches!(stream.try_read(&mut byte), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+    matches!(recv(stream, &mut byte, RecvFlags::PEEK | RecvFlags::DONTWAIT), Err(Errno::AGAIN))
 }
 
 async fn udp(to: &str) -> io::Result<UdpSocket> {
