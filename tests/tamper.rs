@@ -49,16 +49,29 @@ fn database(place: &Place) -> Connection {
     database
 }
 
+/// All leaves, which stand sixteen in a row.
+fn leaves(database: &Connection) -> Vec<[u8; 32]> {
+    let mut rows = database.prepare("SELECT hashes FROM leaves ORDER BY first").unwrap();
+    let rows: Vec<Vec<u8>> = rows.query_map([], |row| row.get(0)).unwrap().collect::<Result<_, _>>().unwrap();
+    rows.concat().as_chunks().0.to_vec()
+}
+
+fn put_leaves(database: &Connection, leaves: &[[u8; 32]]) {
+    database.execute("DELETE FROM leaves", []).unwrap();
+    for (first, row) in (0_i64..).step_by(16).zip(leaves.chunks(16)) {
+        let row = params![first, row.concat()];
+        database.execute("INSERT INTO leaves (first, hashes) VALUES (?1, ?2)", row).unwrap();
+    }
+}
+
 /// The tree over the first `size` leaves, as the store keeps it.
 fn shorten(database: &Connection, size: i64) {
     let mut tree = Frontier::new();
-    let mut leaves = database.prepare("SELECT hash FROM leaves WHERE place < ?1 ORDER BY place").unwrap();
-    let leaves: Vec<[u8; 32]> =
-        leaves.query_map([size], |row| row.get(0)).unwrap().collect::<Result<_, _>>().unwrap();
-    leaves.into_iter().for_each(|leaf| drop(tree.push(Digest::from_bytes(leaf))));
+    let kept = &leaves(database)[..usize::try_from(size).unwrap()];
+    kept.iter().for_each(|leaf| drop(tree.push(Digest::from_bytes(*leaf))));
     database.execute("DELETE FROM texts WHERE place >= ?1", [size]).unwrap();
     database.execute("DELETE FROM events WHERE place >= ?1", [size]).unwrap();
-    database.execute("DELETE FROM leaves WHERE place >= ?1", [size]).unwrap();
+    put_leaves(database, kept);
     database
         .execute(
             "UPDATE sequence SET size = ?1, peaks = ?2, root = ?3",
@@ -120,7 +133,9 @@ async fn an_event_changed_together_with_its_leaf_contradicts_the_signed_checkpoi
     let changed = String::from_utf8(bytes).unwrap().replace("\"version\":1", "\"version\":2");
     let leaf = phasebroker::ledger::hash::leaf_hash(changed.as_bytes());
     database.execute("UPDATE events SET bytes = ?1 WHERE place = 3", [changed.as_bytes()]).unwrap();
-    database.execute("UPDATE leaves SET hash = ?1 WHERE place = 3", [leaf.as_bytes()]).unwrap();
+    let mut leaves = leaves(&database);
+    leaves[3] = *leaf.as_bytes();
+    put_leaves(&database, &leaves);
     let size = size(&database);
     shorten(&database, size);
     assert!(checked(&place).contains("checkpoint"));
@@ -131,14 +146,22 @@ async fn an_event_changed_together_with_its_leaf_contradicts_the_signed_checkpoi
 async fn swapped_leaves_are_named() {
     let place = lived().await;
     let database = database(&place);
-    database
-        .execute_batch(
-            "UPDATE leaves SET hash = (SELECT hash FROM leaves AS other
-               WHERE other.place = 5 - leaves.place) WHERE place IN (2, 3);",
-        )
-        .unwrap();
+    let mut leaves = leaves(&database);
+    leaves.swap(2, 3);
+    put_leaves(&database, &leaves);
     assert!(checked(&place).contains("leaf"));
     refuses(&place, "entry 2").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dropped_leaf_is_named_by_its_entry() {
+    let place = lived().await;
+    let database = database(&place);
+    let mut leaves = leaves(&database);
+    leaves.pop();
+    put_leaves(&database, &leaves);
+    assert!(checked(&place).contains("is missing"));
+    refuses(&place, &format!("entry {}", leaves.len())).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

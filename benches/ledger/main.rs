@@ -40,10 +40,10 @@ use world::{World, now};
 #[derive(Debug, clap::Parser)]
 struct Args {
     /// Seconds of each measurement of phase tokens and events.
-    #[arg(long, default_value_t = 3.0)]
+    #[arg(long, default_value_t = 1.0)]
     seconds: f64,
     /// Measurements of each kind, whose median is shown.
-    #[arg(long, default_value_t = 7)]
+    #[arg(long, default_value_t = 15)]
     rounds: usize,
     /// Clients.
     #[arg(long, default_value_t = 64)]
@@ -88,8 +88,10 @@ impl Kind {
         let rates: Vec<f64> =
             self.rates[0].iter().zip(&self.rates[1]).map(|(with, without)| with / without).collect();
         let p99 = |each: &mut Vec<Duration>| micros(percentile(each, 99.0)) / 1000.0;
+        // So many clients, each waiting for its answer: the mean time is their number over the rate (Little's law).
+        let mean = 1.0 / median(rates.clone()) - 1.0;
         format!(
-            "| {name} | {:.0} | {:.0} | {:.2} | {:.1} / {:.1} | {:.1} / {:.1} | {:+.1} % |",
+            "| {name} | {:.0} | {:.0} | {:.2} | {:.1} / {:.1} | {:.1} / {:.1} | {:+.1} % | {:+.1} % |",
             median(self.rates[0].clone()),
             median(self.rates[1].clone()),
             median(rates),
@@ -97,6 +99,7 @@ impl Kind {
             median(self.medians[1].clone()) / 1000.0,
             p99(&mut self.each[0]),
             p99(&mut self.each[1]),
+            mean * 100.0,
             median(added) * 100.0
         )
     }
@@ -153,10 +156,10 @@ async fn run(args: Args) -> anyhow::Result<()> {
     }
     publisher.abort();
     println!(
-        "| {} clients | per second with the log | without | ratio | p50 ms with / without | p99 ms with / without | added at p50 |",
+        "| {} clients | per second with the log | without | ratio | p50 ms with / without | p99 ms with / without | added, mean | added at p50 |",
         args.clients
     );
-    println!("|---|---:|---:|---:|---:|---:|---:|");
+    println!("|---|---:|---:|---:|---:|---:|---:|---:|");
     println!("{}", phase.row("phase token (3 commits)"));
     println!("{}", execute.row("execute claim (3 commits, head file)"));
     println!("{}", single.row("one event"));

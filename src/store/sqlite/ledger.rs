@@ -3,6 +3,7 @@
 use rusqlite::{Connection, params};
 
 use super::fault::Fault;
+use super::leaves;
 use super::rows::{self, count, number};
 use crate::broker::ports::{Head, StoredEvent};
 use crate::domain::digest::Digest;
@@ -12,40 +13,37 @@ use crate::domain::time::Timestamp;
 use crate::ledger::hash::leaf_hash;
 use crate::ledger::tree::Frontier;
 
-/// The transaction under way: the connection, the head it has reached and the tree below it.
+/// The transaction under way: the connection, the head it has reached, and the hashes of what it appended.
 pub(super) struct Tx<'a> {
     pub(super) conn: &'a Connection,
     pub(super) head: Head,
-    tree: Frontier,
+    // They enter the tree when all is kept: what is undone meanwhile never touches it.
+    leaves: Vec<Digest>,
     grows: bool,
 }
 
 /// Where a transaction stood before an operation that may be undone.
 pub(super) struct Mark {
     head: Head,
-    tree: Frontier,
+    leaves: usize,
 }
 
 impl<'a> Tx<'a> {
     /// Goes on where the store stands.
     pub(super) fn begin(conn: &'a Connection, grows: bool) -> Result<Self, Fault> {
-        let head = head(conn)?;
-        let peaks: Vec<u8> =
-            conn.prepare_cached("SELECT peaks FROM sequence")?.query_row([], |row| row.get(0))?;
-        let size = if grows { head.size } else { 0 };
-        let tree = Frontier::from_bytes(size, &peaks).map_err(|bad| Fault::Unreadable(bad.to_string()))?;
-        Ok(Self { conn, head, tree, grows })
+        Ok(Self { conn, head: head(conn)?, leaves: Vec::new(), grows })
     }
 
     pub(super) fn mark(&self) -> Mark {
-        Mark { head: self.head, tree: self.tree.clone() }
+        Mark { head: self.head, leaves: self.leaves.len() }
     }
 
-    pub(super) fn back_to(&mut self, mark: Mark) {
-        (self.head, self.tree) = (mark.head, mark.tree);
+    pub(super) fn back_to(&mut self, mark: &Mark) {
+        self.head = mark.head;
+        self.leaves.truncate(mark.leaves);
     }
 
-    /// Appends events; head and tree advance with each. The head's time is the latest of all, so that it never runs back.
+    /// Appends events; the head advances with each. Its time is the latest of all, so that it never runs back.
     pub(super) fn append(&mut self, events: &[Event]) -> Result<(), Fault> {
         for event in events {
             let previous = match event.run_id() {
@@ -63,7 +61,7 @@ impl<'a> Tx<'a> {
                     .execute(params![place, text.name, text.salt, text.value])?;
             }
             if self.grows {
-                self.add_leaf(place, leaf_hash(&bytes))?;
+                self.leaves.push(leaf_hash(&bytes));
             }
             self.head.size += 1;
             self.head.at = self.head.at.max(event.at());
@@ -71,11 +69,45 @@ impl<'a> Tx<'a> {
         Ok(())
     }
 
-    /// Every event is a leaf of the tree, by the transaction that records it.
-    fn add_leaf(&mut self, place: i64, leaf: Digest) -> Result<(), Fault> {
-        self.conn
-            .prepare_cached("INSERT INTO leaves (place, hash) VALUES (?1, ?2)")?
-            .execute(params![place, leaf.as_bytes()])?;
+    /// Every event becomes a leaf of the tree in the transaction that records it. Writes head and tree; once per
+    /// transaction. The head as written.
+    pub(super) fn keep(mut self) -> Result<Head, Fault> {
+        let mut growing = match self.grows {
+            true => Growing::of(self.conn)?,
+            false => Growing::from_nothing(self.conn)?,
+        };
+        for leaf in self.leaves.drain(..) {
+            growing.add(leaf)?;
+        }
+        growing.keep(self.head)
+    }
+}
+
+/// The stored tree, as it grows.
+struct Growing<'a> {
+    conn: &'a Connection,
+    tree: Frontier,
+    row: leaves::Row,
+}
+
+impl<'a> Growing<'a> {
+    /// As far as it is stored.
+    fn of(conn: &'a Connection) -> Result<Self, Fault> {
+        let (size, peaks): (i64, Vec<u8>) = conn
+            .prepare_cached("SELECT size, peaks FROM sequence")?
+            .query_row([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        let tree = Frontier::from_bytes(count(size)?, &peaks);
+        let tree = tree.map_err(|bad| Fault::Unreadable(bad.to_string()))?;
+        let row = leaves::Row::of(conn, tree.size())?;
+        Ok(Self { conn, tree, row })
+    }
+
+    fn from_nothing(conn: &'a Connection) -> Result<Self, Fault> {
+        Ok(Self { conn, tree: Frontier::new(), row: leaves::Row::of(conn, 0)? })
+    }
+
+    fn add(&mut self, leaf: Digest) -> Result<(), Fault> {
+        self.row.add(self.conn, &leaf)?;
         for node in self.tree.push(leaf) {
             self.conn
                 .prepare_cached("INSERT INTO nodes (level, place, hash) VALUES (?1, ?2, ?3)")?
@@ -84,10 +116,10 @@ impl<'a> Tx<'a> {
         Ok(())
     }
 
-    /// Writes head and tree; once per transaction. The head as written.
-    pub(super) fn keep(&mut self) -> Result<Head, Fault> {
-        self.head.root = self.tree.root();
-        let head = &self.head;
+    /// Writes the tree, and the head that counts its leaves.
+    fn keep(self, mut head: Head) -> Result<Head, Fault> {
+        head.root = self.tree.root();
+        self.row.keep(self.conn)?;
         self.conn
             .prepare_cached("UPDATE sequence SET epoch = ?1, size = ?2, at = ?3, peaks = ?4, root = ?5")?
             .execute(params![
@@ -97,40 +129,42 @@ impl<'a> Tx<'a> {
                 self.tree.to_bytes(),
                 head.root.as_bytes()
             ])?;
-        Ok(self.head)
+        Ok(head)
     }
 }
 
 /// Makes the tree over events that were recorded without one, chained by SHA-256(last ‖ bytes) up to `last`.
 pub(super) fn grow_over_events(conn: &Connection, last: Digest) -> Result<(), Fault> {
-    let mut tx = Tx { conn, head: head(conn)?, tree: Frontier::new(), grows: true };
+    let head = head(conn)?;
+    let mut growing = Growing::from_nothing(conn)?;
     let mut chain = Digest::from_bytes([0; 32]);
     let mut events = conn.prepare("SELECT place, bytes FROM events ORDER BY place")?;
     let mut events = events.query([])?;
     while let Some(row) = events.next()? {
         let (place, bytes): (i64, Vec<u8>) = (row.get(0)?, row.get(1)?);
-        if count(place)? != tx.tree.size() {
+        if count(place)? != growing.tree.size() {
             return Err(Fault::Unreadable(format!(
                 "event {} is missing; restore the file whole",
-                tx.tree.size()
+                growing.tree.size()
             )));
         }
         chain = Digest::of_parts(&[chain.as_bytes(), &bytes]);
-        tx.add_leaf(place, leaf_hash(&bytes))?;
+        growing.add(leaf_hash(&bytes))?;
     }
-    if (tx.tree.size(), chain) != (tx.head.size, last) {
+    if (growing.tree.size(), chain) != (head.size, last) {
         return Err(Fault::Unreadable(
             "its events are not those that its head counts; restore the file whole".into(),
         ));
     }
-    tx.keep().map(|_| ())
+    growing.keep(head).map(|_| ())
 }
+
+const NEWEST_OF_RUN: &str = "SELECT max(place) FROM events WHERE run = ?1";
 
 /// Index of the newest event of a run.
 fn newest_of(conn: &Connection, run: RunId) -> Result<Option<u64>, Fault> {
-    let newest: Option<i64> = conn
-        .prepare_cached("SELECT max(place) FROM events WHERE run = ?1")?
-        .query_row([run.to_string()], |row| row.get(0))?;
+    let newest: Option<i64> =
+        conn.prepare_cached(NEWEST_OF_RUN)?.query_row([run.to_string()], |row| row.get(0))?;
     newest.map(count).transpose()
 }
 
@@ -187,4 +221,64 @@ pub(super) fn events(
 pub(super) fn texts(conn: &Connection, index: u64) -> Result<Vec<(String, String)>, Fault> {
     let sql = "SELECT name, value FROM texts WHERE place = ?1 ORDER BY name";
     rows::all(conn, sql, [number(index)?], |row| Ok((row.get("name")?, row.get("value")?)))
+}
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::StatementStatus;
+
+    use super::super::{lock, schema};
+    use super::*;
+    use crate::domain::event::EventKind;
+    use crate::domain::principal::Actor;
+
+    fn fresh() -> (tempfile::TempDir, Connection) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("store.sqlite");
+        lock::create(&path).unwrap();
+        let conn = schema::writer(&path, None).unwrap();
+        (dir, conn)
+    }
+
+    #[test]
+    fn the_search_for_a_runs_newest_event_is_planned_once_and_not_at_every_event() {
+        let (_dir, conn) = fresh();
+        for _ in 0..3 {
+            assert_eq!(newest_of(&conn, RunId::generate(Timestamp::from_seconds(1))).unwrap(), None);
+        }
+        let kept = conn.prepare_cached(NEWEST_OF_RUN).unwrap();
+        assert_eq!(
+            (kept.get_status(StatementStatus::Run), kept.get_status(StatementStatus::RePrepare)),
+            (3, 0)
+        );
+    }
+
+    const NOW: Timestamp = Timestamp::from_seconds(1_700_000_000);
+
+    fn events(many: usize) -> Vec<Event> {
+        vec![Event::new(EventKind::Refused, Actor::Broker, NOW); many]
+    }
+
+    #[test]
+    fn transactions_of_every_size_make_the_tree_of_their_events_and_what_is_undone_leaves_no_leaf() {
+        let (_dir, conn) = fresh();
+        let mut tree = Frontier::new();
+        for many in [1, 14, 1, 1, 16, 31, 0, 33, 300] {
+            let mut tx = Tx::begin(&conn, true).unwrap();
+            tx.append(&events(many)).unwrap();
+            let mark = tx.mark();
+            conn.execute_batch("SAVEPOINT undone").unwrap();
+            tx.append(&events(5)).unwrap();
+            conn.execute_batch("ROLLBACK TO undone; RELEASE undone").unwrap();
+            tx.back_to(&mark);
+            let head = tx.keep().unwrap();
+            for event in events(many) {
+                tree.push(leaf_hash(&event.bytes(None).unwrap()));
+            }
+            assert_eq!((head.size, head.root), (tree.size(), tree.root()), "after {many}");
+        }
+        assert_eq!(super::super::verify::damage(&conn).unwrap(), None);
+        let rows: i64 = conn.query_row("SELECT count(*) FROM leaves", [], |row| row.get(0)).unwrap();
+        assert_eq!(rows, i64::try_from(tree.size().div_ceil(16)).unwrap());
+    }
 }

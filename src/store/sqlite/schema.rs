@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
 use super::fault::Fault;
@@ -161,6 +162,8 @@ pub(super) fn connect(path: &Path) -> Result<Connection, Fault> {
     conn.busy_timeout(Duration::from_secs(5))?;
     conn.pragma_update(None, "trusted_schema", false)?;
     conn.pragma_update(None, "foreign_keys", true)?;
+    // Else a statement with `LIMIT ?` or `max()` is planned anew at every use (https://sqlite.org/queryplanner-ng.html#qpsg).
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     // INVARIANT: logged-before-released. FULL, never NORMAL: in WAL mode NORMAL may lose committed transactions.
     conn.pragma_update(None, "synchronous", "FULL")?;
     let mode: String = conn.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;

@@ -3,6 +3,7 @@
 use rusqlite::{Connection, params};
 
 use super::fault::Fault;
+use super::leaves;
 use super::rows::{self, count, number};
 use crate::domain::digest::Digest;
 use crate::ledger::hash::node_hash;
@@ -32,23 +33,15 @@ impl Hashes for Tree<'_> {
 
 /// Hashes of complete subtrees of `256^row` entries.
 pub(super) fn row(conn: &Connection, row: u8, first: u64, many: u64) -> Result<Vec<Digest>, Fault> {
-    let (first, many) = (number(first)?, number(many)?);
-    let hash = |row: &rusqlite::Row<'_>| Ok((count(row.get(0)?)?, Digest::from_bytes(row.get(1)?)));
-    let found: Vec<(u64, Digest)> = match row {
-        0 => rows::all(
-            conn,
-            "SELECT place, hash FROM leaves WHERE place >= ?1 ORDER BY place LIMIT ?2",
-            params![first, many],
-            hash,
-        )?,
+    let found = match row {
+        0 => leaves::some(conn, first, many)?,
         _ => rows::all(
             conn,
             "SELECT place, hash FROM nodes WHERE level = ?3 AND place >= ?1 ORDER BY place LIMIT ?2",
-            params![first, many, i64::from(row) * i64::from(TILE_HEIGHT)],
-            hash,
+            params![number(first)?, number(many)?, i64::from(row) * i64::from(TILE_HEIGHT)],
+            |row| Ok((count(row.get(0)?)?, Digest::from_bytes(row.get(1)?))),
         )?,
     };
-    let first = count(first)?;
     match (first..).zip(&found).all(|(wanted, (place, _))| wanted == *place) {
         true => Ok(found.into_iter().map(|(_, hash)| hash).collect()),
         false => Err(Fault::Unreadable("a hash of the tree is missing".into())),

@@ -4,6 +4,7 @@
 use rusqlite::{Connection, params};
 
 use super::fault::Fault;
+use super::leaves;
 use super::rows::{self, count};
 use crate::broker::ports::Damage;
 use crate::domain::digest::Digest;
@@ -26,13 +27,10 @@ pub(super) fn damage(conn: &Connection) -> Result<Option<Damage>, Fault> {
     .into_iter()
     .peekable();
     let mut tree = Frontier::new();
-    let mut leaves = conn.prepare("SELECT place, hash FROM leaves ORDER BY place")?;
-    let mut leaves = leaves.query([])?;
     let mut events = conn.prepare("SELECT place, bytes FROM events WHERE place >= ?1 ORDER BY place")?;
     let mut events = events.query(params![rows::number(pruned)?])?;
-    while let Some(leaf) = leaves.next()? {
+    let damage = leaves::each(conn, |place, hash| {
         let index = tree.size();
-        let (place, hash) = (count(leaf.get(0)?)?, Digest::from_bytes(leaf.get(1)?));
         if place != index {
             return found(index, "its leaf is missing from the tree");
         }
@@ -63,6 +61,10 @@ pub(super) fn damage(conn: &Connection) -> Result<Option<Damage>, Fault> {
         if tree.size().is_multiple_of(TELL_EVERY) {
             tracing::info!(checked = tree.size(), of = size, "checking the ledger");
         }
+        Ok(None)
+    })?;
+    if damage.is_some() {
+        return Ok(damage);
     }
     if events.next()?.is_some() || tree.size() > size {
         return found(size, "it is recorded beyond the head");

@@ -197,17 +197,18 @@ fn transact(conn: &Connection, batch: &mut [Box<dyn Job>], grows: bool) -> Resul
             Attempt::Done => {}
             Attempt::Undo => {
                 run("ROLLBACK TO operation")?;
-                tx.back_to(mark);
+                tx.back_to(&mark);
             }
             Attempt::Lost(error, reach) => return Err((error, reach)),
         }
         run("RELEASE operation")?;
     }
-    if tx.head != before {
-        tx.keep().map_err(lost)?;
-    }
+    let head = match tx.head == before {
+        true => before,
+        false => tx.keep().map_err(lost)?,
+    };
     match conn.execute_batch("COMMIT") {
-        Ok(()) => Ok(tx.head),
+        Ok(()) => Ok(head),
         Err(error) => {
             let reach = match error.sqlite_error_code() {
                 Some(ErrorCode::DiskFull | ErrorCode::DatabaseBusy) => Reach::Batch,
