@@ -105,8 +105,7 @@ fn a_tile_knows_its_leaves_and_nodes() {
 
 #[test]
 fn tiles_beyond_any_tree_are_in_none() {
-    for far in [tile(Kind::Hashes(8), 0, 1), tile(Kind::Hashes(63), 0, 1), tile(Kind::Hashes(7), 9, 256)]
-    {
+    for far in [tile(Kind::Hashes(8), 0, 1), tile(Kind::Hashes(63), 0, 1), tile(Kind::Hashes(7), 9, 256)] {
         assert_eq!(far.end(), None);
         assert!(!far.is_in(u64::MAX));
     }

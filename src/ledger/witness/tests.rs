@@ -83,10 +83,7 @@ fn another_old_size_is_told_what_is_held() {
         assert_eq!(refused.to_string(), "8");
     }
     // An older checkpoint, asked with what it followed then.
-    assert_eq!(
-        scene.judge(Some(&held), &scene.request(&TREE, 1, 3, 5)),
-        Err(Refusal::OtherSize { held: 8 })
-    );
+    assert_eq!(scene.judge(Some(&held), &scene.request(&TREE, 1, 3, 5)), Err(Refusal::OtherSize { held: 8 }));
     assert_eq!(scene.judge(None, &scene.request(&TREE, 1, 3, 5)), Err(Refusal::OtherSize { held: 0 }));
 }
 
@@ -151,8 +148,7 @@ fn a_new_epoch_begins_anew_and_ends_the_earlier_ones() {
     assert!(scene.judge(Some(&second), &scene.request(&FORKED, 3, 7, 9)).is_ok());
     for epoch in [1, 2] {
         for (old, size) in [(8, 13), (7, 9), (0, 9)] {
-            let refused =
-                scene.judge(Some(&second), &scene.request(&TREE, epoch, old, size)).unwrap_err();
+            let refused = scene.judge(Some(&second), &scene.request(&TREE, epoch, old, size)).unwrap_err();
             assert_eq!(refused, Refusal::Fenced { by: "log.example/3".parse().unwrap() });
             assert_eq!((refused.status(), refused.content_type()), (409, "text/plain; charset=utf-8"));
         }
@@ -175,8 +171,7 @@ fn unknown_logs_and_signatures_are_refused() {
     request.checkpoint =
         SignedNote::new(&text, scene.request(&TREE, 1, 0, 4).checkpoint.lines().to_vec()).unwrap();
     assert_eq!(scene.judge(None, &request), Err(Refusal::BadSignature));
-    for origin in ["other.example/1", "log.example", "log.example/0", "log.example/1/1", "log.example/01"]
-    {
+    for origin in ["other.example/1", "log.example", "log.example/0", "log.example/1/1", "log.example/01"] {
         let text = text.replace("log.example/1", origin);
         request.checkpoint = NoteSigner::new(origin, &scene.key).unwrap().sign(&text).unwrap();
         let refused = scene.judge(None, &request).unwrap_err();
@@ -250,8 +245,7 @@ fn what_is_not_exactly_a_request_is_refused() {
         assert_eq!(refused.status(), 400, "{what}: {wrong:?}");
     }
     // A text that is no checkpoint, well signed.
-    let signed =
-        NoteSigner::new("log.example/1", &scene.key).unwrap().sign("log.example/1\n03\n").unwrap();
+    let signed = NoteSigner::new("log.example/1", &scene.key).unwrap().sign("log.example/1\n03\n").unwrap();
     let request = AddCheckpoint { old: 0, proof: Vec::new(), checkpoint: signed };
     assert_eq!(scene.judge(None, &request).unwrap_err().status(), 400);
 }
