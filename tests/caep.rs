@@ -14,7 +14,9 @@ mod autonomy;
 mod playbooks;
 
 use std::collections::BTreeMap;
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::Poll;
 
 use axum::body::Body;
 use hyper::Request;
@@ -419,6 +421,28 @@ async fn a_repeated_event_is_taken_and_does_nothing() {
     it.taken(&it.platform, &claims).await;
     assert_eq!(it.signals().await.0, 1);
     claim(&it.world, &grant).await.good();
+}
+
+#[tokio::test]
+async fn an_event_that_is_being_acted_upon_is_not_taken_again_until_it_is_done() {
+    let it = Listening::start().await;
+    let claims = it.claims(PLATFORM, "session-revoked", ISSUER, "pay-bot");
+    // From here on the transmitter's key is known, so that the first thing that a push waits for is the store.
+    it.taken(&it.platform, &it.claims(PLATFORM, "session-established", ISSUER, "pay-bot")).await;
+    let mut first = Box::pin(it.push(&it.platform, &claims));
+    let waits = poll_fn(|context| Poll::Ready(first.as_mut().poll(context).is_pending())).await;
+    assert!(waits, "the first is under way");
+    let second = it.push(&it.platform, &claims).await;
+    second.refused(503, "cannot_verify");
+    assert!(second.headers.contains_key("retry-after"));
+    assert_eq!(first.await.status, 202);
+    it.taken(&it.platform, &claims).await;
+    let (count, facts) = it.signals().await;
+    assert_eq!(
+        (count, &facts["effect"]),
+        (2, &json!("stopped")),
+        "the first is acted upon, and nothing else"
+    );
 }
 
 #[tokio::test]

@@ -7,6 +7,8 @@ mod administering;
 mod autonomy;
 #[path = "store/budgets.rs"]
 mod budgets;
+#[path = "store/checkpoints.rs"]
+mod checkpoints;
 #[path = "store/fixture.rs"]
 mod fixture;
 #[path = "store/freezing.rs"]

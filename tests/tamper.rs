@@ -7,6 +7,7 @@ mod process;
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
+use std::os::unix::fs::FileExt as _;
 use std::process::{Child, Command, Stdio};
 
 use phasebroker::broker::ports::{Log as _, Store as _};
@@ -37,10 +38,12 @@ async fn lived() -> Place {
     place
 }
 
-async fn stop_everything(place: &Place) {
+/// Gives the answer.
+async fn stop_everything(place: &Place) -> Value {
     let everything = json!({"everything": true, "reason": "done"});
     let (status, stopped) = place.post("/v1/stop", Some("olga"), &everything).await;
     assert_eq!(status, 200, "stopping works: {stopped}");
+    stopped
 }
 
 fn database(place: &Place) -> Connection {
@@ -194,6 +197,93 @@ async fn a_missing_or_changed_hash_of_a_tile_is_named_by_the_entries_below_it() 
     database.execute("DELETE FROM nodes WHERE place = 0", []).unwrap();
     assert_eq!(store.damage().await.unwrap().unwrap().index, 0);
     assert!(store.row(1, 0, 2).await.is_err(), "a truncated tile is never served as a whole one");
+}
+
+/// The page of a table's first entries.
+struct Page {
+    file: fs::File,
+    at: u64,
+    bytes: Vec<u8>,
+}
+
+impl Page {
+    /// Takes it out of the database of a broker that does not run.
+    fn spoil(place: &Place, table: &str) -> Self {
+        let path = place.path(STORE).join("phasebroker.sqlite");
+        let database = Connection::open(&path).unwrap();
+        database.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
+        let first = "SELECT pgoffset, pgsize FROM dbstat WHERE name = ?1 AND pagetype = 'leaf' ORDER BY path";
+        let (at, size): (i64, u32) =
+            database.query_row(first, [table], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+        drop(database);
+        let file = fs::OpenOptions::new().read(true).write(true).open(path).unwrap();
+        let (at, mut bytes) = (at.unsigned_abs(), vec![0xff; usize::try_from(size).unwrap()]);
+        let spoilt = bytes.clone();
+        file.read_exact_at(&mut bytes, at).unwrap();
+        file.write_all_at(&spoilt, at).unwrap();
+        Self { file, at, bytes }
+    }
+
+    fn put_back(self) {
+        self.file.write_all_at(&self.bytes, self.at).unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ledger_that_cannot_be_read_issues_nothing_and_still_stops_and_revokes() {
+    // Of a small ledger, all leaves are in one page: nothing can be written any more, either.
+    for (table, recorded) in [("events", true), ("leaves", false)] {
+        let place = Place::new(None);
+        let broker = place.serve().await;
+        let waiting = place.approved(Work::jwt(300)).await;
+        let it = place.approved(Work::jwt(300)).await;
+        place.claim(&it).await.map(drop).unwrap();
+        broker.kill().await;
+        drop(Page::spoil(&place, table));
+
+        let broker = place.serve().await;
+        let (status, why) = place.readiness().await;
+        assert_eq!(status, 503, "{table}");
+        let why = why.to_string();
+        assert!(why.contains("ledger_damaged") && why.contains("cannot be read"), "{table}: {why}");
+        // Anyone may ask; what the store says in its own words is for the log.
+        assert!(!why.contains("malformed"), "{table}: {why}");
+        assert!(place.log().contains("malformed"), "{table}: {}", place.log());
+        assert_eq!(place.claim(&waiting).await.err().unwrap().code(), Some("ledger_damaged"), "{table}");
+        let stopped = stop_everything(&place).await;
+        assert_eq!(stopped["recorded"], recorded, "{table}: {stopped}");
+        let ended =
+            stopped["leases"].as_array().unwrap().iter().find(|end| end["lease"] == it.lease.to_string());
+        assert_eq!(ended.unwrap()["revocation"]["state"], "done", "{table}: {stopped}");
+        if recorded {
+            assert_eq!(place.lease_is_over(&it).await, "stopped");
+        }
+        // A shutdown would go on trying to write the rest.
+        broker.kill().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_stopped_over_a_ledger_that_cannot_be_read_stays_ended_once_it_can() {
+    let place = Place::new(None);
+    let broker = place.serve().await;
+    let it = place.approved(Work::jwt(300)).await;
+    place.claim(&it).await.map(drop).unwrap();
+    broker.kill().await;
+    let page = Page::spoil(&place, "leaves");
+    let broker = place.serve().await;
+    assert_eq!(stop_everything(&place).await["recorded"], false);
+    broker.kill().await;
+    // A life that can record it no more than the one before.
+    let broker = place.serve().await;
+    assert_eq!(place.readiness().await.0, 503);
+    assert_eq!(place.lease(&it).await.unwrap()["state"], "released", "the store was not told");
+    broker.kill().await;
+    page.put_back();
+    let broker = place.serve().await;
+    assert_eq!(place.readiness().await.0, 200);
+    assert_eq!(place.lease(&it).await.unwrap()["ended"]["reason"], "unrecorded");
+    broker.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

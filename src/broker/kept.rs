@@ -2,6 +2,7 @@
 //! that it could not take, so that a restart does not forget them. Nobody waits long, and no end depends on it.
 
 use std::collections::BTreeSet;
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use super::Broker;
@@ -57,7 +58,7 @@ impl Broker {
     /// What the former life could not record. INVARIANT: unknown-is-no. One that cannot be read, or is gone from beside
     /// a store in use, ends every credential that may be in use and every grant that waits, and freezes everything.
     pub(super) async fn kept_before(&self, store_is_fresh: bool, now: Timestamp) -> KeptEnds {
-        match self.journal.kept().await {
+        let kept = match self.journal.kept().await {
             Ok(Some(ends)) => {
                 *self.journaled.lock().await = Some(ends.clone());
                 ends
@@ -65,7 +66,15 @@ impl Broker {
             Ok(None) if store_is_fresh => KeptEnds::default(),
             Ok(None) => unreadable("it is not there", now),
             Err(error) => unreadable(&error.to_string(), now),
-        }
+        };
+        // A damaged store may not take it in this life either: the journal keeps it until one can.
+        *self.unresolved.lock().unwrap_or_else(PoisonError::into_inner) = kept.clone();
+        kept
+    }
+
+    /// The store, or memory, has everything that the former life could not record.
+    pub(super) fn resolved(&self) {
+        *self.unresolved.lock().unwrap_or_else(PoisonError::into_inner) = KeptEnds::default();
     }
 
     /// The journal is made while there is room: from here on a full disk does not keep an end from being remembered.
@@ -80,12 +89,15 @@ impl Broker {
     }
 
     fn unrecorded(&self) -> KeptEnds {
-        KeptEnds {
-            leases: self.live.unrecorded(),
-            all: false,
-            stops: self.live.stops().iter().map(|stop| stop.kept()).collect(),
-            freezes: self.frozen.unrecorded().into_iter().map(|(key, asked)| (key, asked.at)).collect(),
+        let mut ends = self.unresolved.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        ends.leases.extend(self.live.unrecorded());
+        for stop in self.live.stops().iter().map(|stop| stop.kept()) {
+            if !ends.stops.contains(&stop) {
+                ends.stops.push(stop);
+            }
         }
+        ends.freezes.extend(self.frozen.unrecorded().into_iter().map(|(key, asked)| (key, asked.at)));
+        ends
     }
 
     /// A store that needs a fence, or is damaged, is never called the newest.

@@ -142,6 +142,8 @@ pub struct Broker {
     heads: Arc<dyn HeadKeeper>,
     journal: Arc<dyn EndJournal>,
     journaled: tokio::sync::Mutex<Option<KeptEnds>>,
+    /// What a former life could not record, until this one has.
+    unresolved: Mutex<KeptEnds>,
     providers: BTreeMap<ProviderKind, Arc<dyn CredentialProvider>>,
     signer: Arc<TokenSigner>,
     looker: Arc<dyn Looker>,

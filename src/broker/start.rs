@@ -140,6 +140,7 @@ impl Broker {
             heads: parts.heads,
             journal: parts.journal,
             journaled: tokio::sync::Mutex::default(),
+            unresolved: Mutex::default(),
             providers: parts.providers.into_iter().map(|p| (p.kind(), p)).collect::<BTreeMap<_, _>>(),
             signer: parts.signer,
             looker: parts.looker,
@@ -243,6 +244,7 @@ impl Broker {
                 LeaseState::Refused | LeaseState::Ended => {}
             }
         }
+        self.resolved();
         Ok(())
     }
 

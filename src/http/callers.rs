@@ -9,12 +9,12 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use hyper::HeaderMap;
 use hyper::StatusCode;
-use hyper::header::AUTHORIZATION;
 use hyper::http::request::Parts;
 use tracing::Span;
 
 use super::App;
 use super::about::About;
+use super::headers::Seen;
 use super::problem::{Problem, Unrecorded};
 use crate::authn::AuthnError;
 use crate::authn::agent::LoginMethod;
@@ -323,50 +323,6 @@ impl App {
     }
 }
 
-/// What every scheme looks at.
-struct Seen<'a> {
-    headers: &'a HeaderMap,
-    method: &'a str,
-    url: &'a str,
-    aim: Aim,
-    now: Timestamp,
-}
-
-impl<'a> Seen<'a> {
-    /// SECURITY: of two headers with one name, two readers may keep different ones (RFC 9449 section 4.3).
-    fn header(&self, name: &str) -> Result<Option<&'a str>, Problem> {
-        one_header(self.headers, name)
-    }
-
-    fn proof(&self) -> Result<&'a str, Problem> {
-        proof_of(self.headers)
-    }
-
-    fn authorization(&self, scheme: &str) -> Result<Option<&'a str>, Problem> {
-        let given = self.header(AUTHORIZATION.as_str())?.and_then(|value| value.split_once(' '));
-        Ok(given.filter(|(name, _)| name.eq_ignore_ascii_case(scheme)).map(|(_, token)| token))
-    }
-}
-
-/// The one DPoP proof of a request.
-pub(super) fn proof_of(headers: &HeaderMap) -> Result<&str, Problem> {
-    one_header(headers, "dpop")?.ok_or_else(|| {
-        Refusal::new(Code::InvalidDpopProof, "the `DPoP` header with a proof (RFC 9449) is missing").into()
-    })
-}
-
-fn one_header<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a str>, Problem> {
-    let mut all = headers.get_all(name).iter();
-    match (all.next(), all.next()) {
-        (None, _) => Ok(None),
-        (Some(value), None) => value
-            .to_str()
-            .map(Some)
-            .map_err(|_| unauthenticated(format!("the header `{name}` is not printable ASCII"))),
-        (Some(_), Some(_)) => Err(unauthenticated(format!("the header `{name}` comes twice"))),
-    }
-}
-
 pub(super) fn unauthenticated(why: impl Into<String>) -> Problem {
     Refusal::new(Code::Unauthenticated, why).into()
 }
@@ -389,19 +345,4 @@ pub(super) fn refused(error: AuthnError) -> Problem {
 
 fn of(refusal: Refusal, caller: Option<Actor>) -> Problem {
     caller.into_iter().fold(Problem::from(refusal), Problem::of)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_header_that_comes_twice_is_refused() {
-        let mut headers = HeaderMap::new();
-        assert!(proof_of(&headers).is_err());
-        headers.append("dpop", "a".parse().unwrap());
-        assert_eq!(proof_of(&headers).unwrap(), "a");
-        headers.append("dpop", "b".parse().unwrap());
-        assert!(proof_of(&headers).is_err());
-    }
 }

@@ -9,6 +9,7 @@ mod events;
 mod evidence;
 mod freezes;
 mod grants;
+mod headers;
 mod introspect;
 mod leases;
 pub mod listen;

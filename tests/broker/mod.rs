@@ -17,8 +17,8 @@ use std::sync::{Arc, Mutex};
 use phasebroker::authn::resource::ResourceServer;
 use phasebroker::authn::{Authn, Settings as AuthnSettings};
 use phasebroker::broker::metrics::Metrics;
-use phasebroker::broker::ports::{Clock, CredentialProvider, Notifier, Store};
-use phasebroker::broker::publish::Ledger;
+use phasebroker::broker::ports::{Clock, CredentialProvider, Notifier, Store, Witness};
+use phasebroker::broker::publish::{DEFAULT_KEEP_DAYS, Ledger};
 use phasebroker::broker::{Broker, Parts, Settings};
 use phasebroker::cli::agent::{AgentClient, AgentSettings, Login};
 use phasebroker::cli::notify::Silent;
@@ -63,6 +63,8 @@ pub struct Setup {
     pub waits_per_agent: usize,
     /// Open proposals one agent may have.
     pub open_per_agent: usize,
+    /// Who cosigns the log; none of them must.
+    pub witnesses: Vec<Arc<dyn Witness>>,
 }
 
 impl Default for Setup {
@@ -76,6 +78,7 @@ impl Default for Setup {
             reply_seconds: 60,
             waits_per_agent: 16,
             open_per_agent: 50,
+            witnesses: Vec::new(),
         }
     }
 }
@@ -193,6 +196,7 @@ impl TestBroker {
         }
         providers.extend(setup.providers.iter().cloned());
         let rules = written.lock().unwrap().rules().unwrap();
+        let witnesses = setup.witnesses.clone();
         let authn = Authn::new(AuthnSettings {
             issuer: issuer.clone(),
             issuers: Vec::new(),
@@ -223,7 +227,7 @@ impl TestBroker {
             looker: Arc::new(Look::new(LookSettings::default(), shared_clock).await.unwrap()),
             notifier: setup.notifier.clone(),
             metrics: Arc::new(Metrics::new()),
-            ledger: Ledger::unwitnessed("broker.test", keys.copy("log")).unwrap(),
+            ledger: Ledger::new("broker.test", keys.copy("log"), witnesses, 0, 0, DEFAULT_KEEP_DAYS).unwrap(),
             rules,
         })
         .await

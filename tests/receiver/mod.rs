@@ -1,6 +1,7 @@
 //! A receiver on a port of its own: it keeps what is posted, and answers as the test says.
 #![allow(dead_code, reason = "each integration test compiles this module and uses its own part of it")]
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -8,10 +9,12 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
 use serde_json::Value;
 
 const PATIENCE: Duration = Duration::from_secs(60);
+const TEXT: &str = "text/plain; charset=utf-8";
 
 #[derive(Clone)]
 pub struct Posted {
@@ -21,11 +24,14 @@ pub struct Posted {
     pub status: u16,
 }
 
+/// Status, media type, body.
+pub type Answer = (u16, &'static str, String);
+
 #[derive(Clone)]
 pub struct Receiver {
     pub url: String,
     posted: Arc<Mutex<Vec<Posted>>>,
-    answers: Arc<Mutex<(u16, String)>>,
+    answers: Arc<Mutex<VecDeque<Answer>>>,
 }
 
 impl Receiver {
@@ -36,7 +42,7 @@ impl Receiver {
         let receiver = Self {
             url: format!("http://{address}"),
             posted: Arc::default(),
-            answers: Arc::new(Mutex::new((status, String::new()))),
+            answers: Arc::new(Mutex::new([(status, TEXT, String::new())].into())),
         };
         let router = Router::new().fallback(take).with_state(receiver.clone());
         tokio::spawn(async move { axum::serve(listener, router).await });
@@ -44,7 +50,12 @@ impl Receiver {
     }
 
     pub fn answer(&self, status: u16, body: &str) {
-        *self.answers.lock().unwrap() = (status, body.to_owned());
+        self.answer_in_turn([(status, TEXT, body.to_owned())]);
+    }
+
+    /// Gives these answers, and the last of them from then on.
+    pub fn answer_in_turn(&self, answers: impl IntoIterator<Item = Answer>) {
+        *self.answers.lock().unwrap() = answers.into_iter().collect();
     }
 
     /// Everything posted so far.
@@ -66,11 +77,15 @@ impl Receiver {
     }
 }
 
-async fn take(State(receiver): State<Receiver>, headers: HeaderMap, body: Bytes) -> (StatusCode, String) {
-    let (status, answer) = receiver.answers.lock().unwrap().clone();
+async fn take(State(receiver): State<Receiver>, headers: HeaderMap, body: Bytes) -> Response {
+    let (status, media, answer) = {
+        let mut answers = receiver.answers.lock().unwrap();
+        let next = if answers.len() > 1 { answers.pop_front() } else { answers.front().cloned() };
+        next.unwrap()
+    };
     let body = String::from_utf8(body.to_vec()).unwrap();
     receiver.posted.lock().unwrap().push(Posted { headers, body, status });
-    (StatusCode::from_u16(status).unwrap(), answer)
+    (StatusCode::from_u16(status).unwrap(), [(header::CONTENT_TYPE, media)], answer).into_response()
 }
 
 /// Calls `probe` until it gives a value; panics, naming `what`, when it takes too long.
