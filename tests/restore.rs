@@ -164,15 +164,14 @@ async fn a_damaged_backup_is_not_restored_and_the_store_stays() {
     let database = rusqlite::Connection::open(&backup).unwrap();
     database
         .execute_batch(
-            "DROP TRIGGER leaves_never_change;
-             UPDATE leaves SET hashes = zeroblob(length(hashes)) WHERE first = 0",
+            "DROP TRIGGER events_never_change; UPDATE events SET leaf = zeroblob(32) WHERE place = 2",
         )
         .unwrap();
     drop(database);
     let before = std::fs::read(place.path(STORE).join("phasebroker.sqlite")).unwrap();
     let refused = place.command(&["store", "restore", "--yes", "--from", &backup.display().to_string()]);
     assert!(!refused.status.success());
-    assert!(text(&refused.stderr).contains("entry 0"), "{}", text(&refused.stderr));
+    assert!(text(&refused.stderr).contains("entry 2"), "{}", text(&refused.stderr));
     assert_eq!(std::fs::read(place.path(STORE).join("phasebroker.sqlite")).unwrap(), before);
     let missing = place.command(&["store", "restore", "--yes", "--from", "no-such-backup"]);
     assert!(!missing.status.success() && text(&missing.stderr).contains("no-such-backup"));

@@ -52,19 +52,15 @@ fn database(place: &Place) -> Connection {
     database
 }
 
-/// All leaves, which stand sixteen in a row.
+/// All leaves, which stand beside their events.
 fn leaves(database: &Connection) -> Vec<[u8; 32]> {
-    let mut rows = database.prepare("SELECT hashes FROM leaves ORDER BY first").unwrap();
-    let rows: Vec<Vec<u8>> = rows.query_map([], |row| row.get(0)).unwrap().collect::<Result<_, _>>().unwrap();
-    rows.concat().as_chunks().0.to_vec()
+    let mut rows = database.prepare("SELECT leaf FROM events ORDER BY place").unwrap();
+    rows.query_map([], |row| row.get(0)).unwrap().collect::<Result<_, _>>().unwrap()
 }
 
-fn put_leaves(database: &Connection, leaves: &[[u8; 32]]) {
-    database.execute("DELETE FROM leaves", []).unwrap();
-    for (first, row) in (0_i64..).step_by(16).zip(leaves.chunks(16)) {
-        let row = params![first, row.concat()];
-        database.execute("INSERT INTO leaves (first, hashes) VALUES (?1, ?2)", row).unwrap();
-    }
+fn put_leaf(database: &Connection, place: i64, leaf: &[u8]) {
+    let changed = database.execute("UPDATE events SET leaf = ?2 WHERE place = ?1", params![place, leaf]);
+    assert_eq!(changed.unwrap(), 1);
 }
 
 /// The tree over the first `size` leaves, as the store keeps it.
@@ -74,7 +70,6 @@ fn shorten(database: &Connection, size: i64) {
     kept.iter().for_each(|leaf| drop(tree.push(Digest::from_bytes(*leaf))));
     database.execute("DELETE FROM texts WHERE place >= ?1", [size]).unwrap();
     database.execute("DELETE FROM events WHERE place >= ?1", [size]).unwrap();
-    put_leaves(database, kept);
     database
         .execute(
             "UPDATE sequence SET size = ?1, peaks = ?2, root = ?3",
@@ -136,9 +131,7 @@ async fn an_event_changed_together_with_its_leaf_contradicts_the_signed_checkpoi
     let changed = String::from_utf8(bytes).unwrap().replace("\"version\":1", "\"version\":2");
     let leaf = phasebroker::ledger::hash::leaf_hash(changed.as_bytes());
     database.execute("UPDATE events SET bytes = ?1 WHERE place = 3", [changed.as_bytes()]).unwrap();
-    let mut leaves = leaves(&database);
-    leaves[3] = *leaf.as_bytes();
-    put_leaves(&database, &leaves);
+    put_leaf(&database, 3, leaf.as_bytes());
     let size = size(&database);
     shorten(&database, size);
     assert!(checked(&place).contains("checkpoint"));
@@ -149,22 +142,23 @@ async fn an_event_changed_together_with_its_leaf_contradicts_the_signed_checkpoi
 async fn swapped_leaves_are_named() {
     let place = lived().await;
     let database = database(&place);
-    let mut leaves = leaves(&database);
-    leaves.swap(2, 3);
-    put_leaves(&database, &leaves);
+    let leaves = leaves(&database);
+    put_leaf(&database, 2, &leaves[3]);
+    put_leaf(&database, 3, &leaves[2]);
     assert!(checked(&place).contains("leaf"));
     refuses(&place, "entry 2").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_dropped_leaf_is_named_by_its_entry() {
+async fn an_event_dropped_from_the_middle_or_kept_behind_the_pruning_mark_is_named() {
     let place = lived().await;
     let database = database(&place);
-    let mut leaves = leaves(&database);
-    leaves.pop();
-    put_leaves(&database, &leaves);
+    database.execute("UPDATE sequence SET pruned = 2", []).unwrap();
+    assert!(checked(&place).contains("should have been pruned"));
+    database.execute("UPDATE sequence SET pruned = 0", []).unwrap();
+    database.execute_batch("DELETE FROM texts WHERE place = 3; DELETE FROM events WHERE place = 3").unwrap();
     assert!(checked(&place).contains("is missing"));
-    refuses(&place, &format!("entry {}", leaves.len())).await;
+    refuses(&place, "entry 3").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -199,7 +193,7 @@ async fn a_missing_or_changed_hash_of_a_tile_is_named_by_the_entries_below_it() 
     assert!(store.row(1, 0, 2).await.is_err(), "a truncated tile is never served as a whole one");
 }
 
-/// The page of a table's first entries.
+/// The page of the first events, or of the newest.
 struct Page {
     file: fs::File,
     at: u64,
@@ -208,13 +202,16 @@ struct Page {
 
 impl Page {
     /// Takes it out of the database of a broker that does not run.
-    fn spoil(place: &Place, table: &str) -> Self {
+    fn spoil(place: &Place, newest: bool) -> Self {
         let path = place.path(STORE).join("phasebroker.sqlite");
         let database = Connection::open(&path).unwrap();
         database.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
-        let first = "SELECT pgoffset, pgsize FROM dbstat WHERE name = ?1 AND pagetype = 'leaf' ORDER BY path";
+        let order = if newest { "DESC" } else { "ASC" };
+        let sql = format!(
+            "SELECT pgoffset, pgsize FROM dbstat WHERE name = 'events' AND pagetype = 'leaf' ORDER BY path {order}"
+        );
         let (at, size): (i64, u32) =
-            database.query_row(first, [table], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+            database.query_row(&sql, [], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
         drop(database);
         let file = fs::OpenOptions::new().read(true).write(true).open(path).unwrap();
         let (at, mut bytes) = (at.unsigned_abs(), vec![0xff; usize::try_from(size).unwrap()]);
@@ -231,30 +228,34 @@ impl Page {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_ledger_that_cannot_be_read_issues_nothing_and_still_stops_and_revokes() {
-    // Of a small ledger, all leaves are in one page: nothing can be written any more, either.
-    for (table, recorded) in [("events", true), ("leaves", false)] {
+    // Behind a newest page that cannot be read, nothing can be written any more, either.
+    for (newest, recorded) in [(false, true), (true, false)] {
         let place = Place::new(None);
         let broker = place.serve().await;
         let waiting = place.approved(Work::jwt(300)).await;
         let it = place.approved(Work::jwt(300)).await;
         place.claim(&it).await.map(drop).unwrap();
         broker.kill().await;
-        drop(Page::spoil(&place, table));
+        drop(Page::spoil(&place, newest));
 
         let broker = place.serve().await;
         let (status, why) = place.readiness().await;
-        assert_eq!(status, 503, "{table}");
+        assert_eq!(status, 503, "newest: {newest}");
         let why = why.to_string();
-        assert!(why.contains("ledger_damaged") && why.contains("cannot be read"), "{table}: {why}");
+        assert!(why.contains("ledger_damaged") && why.contains("cannot be read"), "newest: {newest}: {why}");
         // Anyone may ask; what the store says in its own words is for the log.
-        assert!(!why.contains("malformed"), "{table}: {why}");
-        assert!(place.log().contains("malformed"), "{table}: {}", place.log());
-        assert_eq!(place.claim(&waiting).await.err().unwrap().code(), Some("ledger_damaged"), "{table}");
+        assert!(!why.contains("malformed"), "newest: {newest}: {why}");
+        assert!(place.log().contains("malformed"), "newest: {newest}: {}", place.log());
+        assert_eq!(
+            place.claim(&waiting).await.err().unwrap().code(),
+            Some("ledger_damaged"),
+            "newest: {newest}"
+        );
         let stopped = stop_everything(&place).await;
-        assert_eq!(stopped["recorded"], recorded, "{table}: {stopped}");
+        assert_eq!(stopped["recorded"], recorded, "newest: {newest}: {stopped}");
         let ended =
             stopped["leases"].as_array().unwrap().iter().find(|end| end["lease"] == it.lease.to_string());
-        assert_eq!(ended.unwrap()["revocation"]["state"], "done", "{table}: {stopped}");
+        assert_eq!(ended.unwrap()["revocation"]["state"], "done", "newest: {newest}: {stopped}");
         if recorded {
             assert_eq!(place.lease_is_over(&it).await, "stopped");
         }
@@ -270,7 +271,7 @@ async fn what_was_stopped_over_a_ledger_that_cannot_be_read_stays_ended_once_it_
     let it = place.approved(Work::jwt(300)).await;
     place.claim(&it).await.map(drop).unwrap();
     broker.kill().await;
-    let page = Page::spoil(&place, "leaves");
+    let page = Page::spoil(&place, true);
     let broker = place.serve().await;
     assert_eq!(stop_everything(&place).await["recorded"], false);
     broker.kill().await;

@@ -40,16 +40,16 @@ use world::{World, now};
 #[derive(Debug, clap::Parser)]
 struct Args {
     /// Seconds of each measurement of phase tokens and events.
-    #[arg(long, default_value_t = 1.0)]
+    #[arg(long, default_value_t = 0.5)]
     seconds: f64,
     /// Measurements of each kind, whose median is shown.
-    #[arg(long, default_value_t = 15)]
+    #[arg(long, default_value_t = 31)]
     rounds: usize,
     /// Clients.
     #[arg(long, default_value_t = 64)]
     clients: usize,
     /// Agents, each with a run of its own.
-    #[arg(long, default_value_t = 512)]
+    #[arg(long, default_value_t = 256)]
     agents: usize,
     /// Entries of the long log.
     #[arg(long, default_value_t = 1_000_000)]

@@ -49,7 +49,7 @@ impl Digest {
     }
 
     /// From 32 stored bytes.
-    pub fn from_bytes(bytes: [u8; 32]) -> Self {
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
 

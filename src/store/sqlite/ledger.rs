@@ -3,7 +3,6 @@
 use rusqlite::{Connection, params};
 
 use super::fault::Fault;
-use super::leaves;
 use super::rows::{self, count, number};
 use crate::broker::ports::{Head, StoredEvent};
 use crate::domain::digest::Digest;
@@ -12,6 +11,9 @@ use crate::domain::id::RunId;
 use crate::domain::time::Timestamp;
 use crate::ledger::hash::leaf_hash;
 use crate::ledger::tree::Frontier;
+
+/// What stands in the place of a leaf while a store of an earlier version is migrated, and where no tree is kept.
+const NO_LEAF: Digest = Digest::from_bytes([0; 32]);
 
 /// The transaction under way: the connection, the head it has reached, and the hashes of what it appended.
 pub(super) struct Tx<'a> {
@@ -52,17 +54,16 @@ impl<'a> Tx<'a> {
             };
             let bytes = event.bytes(previous).map_err(|e| Fault::Unstorable(format!("an event: {e}")))?;
             let place = number(self.head.size)?;
+            let leaf = if self.grows { leaf_hash(&bytes) } else { NO_LEAF };
             self.conn
-                .prepare_cached("INSERT INTO events (place, run, bytes) VALUES (?1, ?2, ?3)")?
-                .execute(params![place, event.run_id().map(|run| run.to_string()), bytes])?;
+                .prepare_cached("INSERT INTO events (place, run, bytes, leaf) VALUES (?1, ?2, ?3, ?4)")?
+                .execute(params![place, event.run_id().map(|run| run.to_string()), bytes, leaf.as_bytes()])?;
             for text in event.texts() {
                 self.conn
                     .prepare_cached("INSERT INTO texts (place, name, salt, value) VALUES (?1, ?2, ?3, ?4)")?
                     .execute(params![place, text.name, text.salt, text.value])?;
             }
-            if self.grows {
-                self.leaves.push(leaf_hash(&bytes));
-            }
+            self.leaves.push(leaf);
             self.head.size += 1;
             self.head.at = self.head.at.max(event.at());
         }
@@ -74,9 +75,9 @@ impl<'a> Tx<'a> {
     pub(super) fn keep(mut self) -> Result<Head, Fault> {
         let mut growing = match self.grows {
             true => Growing::of(self.conn)?,
-            false => Growing::from_nothing(self.conn)?,
+            false => Growing { conn: self.conn, tree: Frontier::new() },
         };
-        for leaf in self.leaves.drain(..) {
+        for leaf in self.leaves.drain(..).filter(|_| self.grows) {
             growing.add(leaf)?;
         }
         growing.keep(self.head)
@@ -87,7 +88,6 @@ impl<'a> Tx<'a> {
 struct Growing<'a> {
     conn: &'a Connection,
     tree: Frontier,
-    row: leaves::Row,
 }
 
 impl<'a> Growing<'a> {
@@ -97,17 +97,10 @@ impl<'a> Growing<'a> {
             .prepare_cached("SELECT size, peaks FROM sequence")?
             .query_row([], |row| Ok((row.get(0)?, row.get(1)?)))?;
         let tree = Frontier::from_bytes(count(size)?, &peaks);
-        let tree = tree.map_err(|bad| Fault::Unreadable(bad.to_string()))?;
-        let row = leaves::Row::of(conn, tree.size())?;
-        Ok(Self { conn, tree, row })
-    }
-
-    fn from_nothing(conn: &'a Connection) -> Result<Self, Fault> {
-        Ok(Self { conn, tree: Frontier::new(), row: leaves::Row::of(conn, 0)? })
+        Ok(Self { conn, tree: tree.map_err(|bad| Fault::Unreadable(bad.to_string()))? })
     }
 
     fn add(&mut self, leaf: Digest) -> Result<(), Fault> {
-        self.row.add(self.conn, &leaf)?;
         for node in self.tree.push(leaf) {
             self.conn
                 .prepare_cached("INSERT INTO nodes (level, place, hash) VALUES (?1, ?2, ?3)")?
@@ -119,7 +112,6 @@ impl<'a> Growing<'a> {
     /// Writes the tree, and the head that counts its leaves.
     fn keep(self, mut head: Head) -> Result<Head, Fault> {
         head.root = self.tree.root();
-        self.row.keep(self.conn)?;
         self.conn
             .prepare_cached("UPDATE sequence SET epoch = ?1, size = ?2, at = ?3, peaks = ?4, root = ?5")?
             .execute(params![
@@ -136,7 +128,7 @@ impl<'a> Growing<'a> {
 /// Makes the tree over events that were recorded without one, chained by SHA-256(last ‖ bytes) up to `last`.
 pub(super) fn grow_over_events(conn: &Connection, last: Digest) -> Result<(), Fault> {
     let head = head(conn)?;
-    let mut growing = Growing::from_nothing(conn)?;
+    let mut growing = Growing { conn, tree: Frontier::new() };
     let mut chain = Digest::from_bytes([0; 32]);
     let mut events = conn.prepare("SELECT place, bytes FROM events ORDER BY place")?;
     let mut events = events.query([])?;
@@ -149,7 +141,10 @@ pub(super) fn grow_over_events(conn: &Connection, last: Digest) -> Result<(), Fa
             )));
         }
         chain = Digest::of_parts(&[chain.as_bytes(), &bytes]);
-        growing.add(leaf_hash(&bytes))?;
+        let leaf = leaf_hash(&bytes);
+        conn.prepare_cached("UPDATE events SET leaf = ?2 WHERE place = ?1")?
+            .execute(params![place, leaf.as_bytes()])?;
+        growing.add(leaf)?;
     }
     if (growing.tree.size(), chain) != (head.size, last) {
         return Err(Fault::Unreadable(
@@ -278,7 +273,5 @@ mod tests {
             assert_eq!((head.size, head.root), (tree.size(), tree.root()), "after {many}");
         }
         assert_eq!(super::super::verify::damage(&conn).unwrap(), None);
-        let rows: i64 = conn.query_row("SELECT count(*) FROM leaves", [], |row| row.get(0)).unwrap();
-        assert_eq!(rows, i64::try_from(tree.size().div_ceil(16)).unwrap());
     }
 }

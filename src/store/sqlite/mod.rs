@@ -10,7 +10,6 @@ mod decisions;
 mod erasing;
 mod fault;
 mod freezes;
-mod leaves;
 mod ledger;
 mod listing;
 mod lock;

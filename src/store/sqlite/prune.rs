@@ -52,12 +52,13 @@ pub(super) fn prune(
     }
     conn.execute("UPDATE sequence SET pruned = ?1", params![number(end)?])?;
     erasing::overwriting(conn, || {
-        for forget in [
+        for step in [
+            "INSERT INTO leaves (place, hash) SELECT place, leaf FROM events WHERE place < ?1",
             "DELETE FROM texts WHERE place < ?1",
             "DELETE FROM events WHERE place < ?1",
             "UPDATE grants SET evidence = NULL WHERE place < ?1 AND evidence IS NOT NULL",
         ] {
-            conn.prepare_cached(forget)?.execute([number(end)?])?;
+            conn.prepare_cached(step)?.execute([number(end)?])?;
         }
         let forget = "DELETE FROM decisions WHERE id IN (SELECT id FROM decisions WHERE at < ?1 LIMIT ?2)";
         Ok(conn.prepare_cached(forget)?.execute([before.seconds(), number(limit)?])?)

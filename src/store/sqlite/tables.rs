@@ -256,10 +256,10 @@ CREATE INDEX decisions_by_time ON decisions (at, id);
 /// Version 3: the Merkle tree over the events. `leaves` outlive pruned events, so that every proof stays valid; `nodes`
 /// are the roots of complete subtrees of 256, 65,536, … entries. Whoever takes this step fills both from the events.
 const VERSION_3: &str = "
-CREATE TABLE leaves (
-  first INTEGER PRIMARY KEY CHECK (first % 16 = 0),
-  hashes BLOB NOT NULL CHECK (length(hashes) % 32 = 0 AND length(hashes) BETWEEN 32 AND 512)
-) STRICT;
+-- An event's leaf stands beside its bytes, and moves to `leaves` when they are pruned.
+ALTER TABLE events ADD COLUMN leaf BLOB NOT NULL CHECK (length(leaf) = 32)
+  DEFAULT x'0000000000000000000000000000000000000000000000000000000000000000';
+CREATE TABLE leaves (place INTEGER PRIMARY KEY, hash BLOB NOT NULL CHECK (length(hash) = 32)) STRICT;
 CREATE TABLE nodes (
   level INTEGER NOT NULL,
   place INTEGER NOT NULL,
@@ -285,8 +285,11 @@ CREATE INDEX events_of_administration ON events (json_extract(CAST(bytes AS TEXT
 DROP TRIGGER events_never_go;
 CREATE TRIGGER events_never_go BEFORE DELETE ON events WHEN OLD.place >= (SELECT pruned FROM sequence)
   BEGIN SELECT RAISE(ABORT, 'an event is immutable'); END;
+DROP TRIGGER events_never_change;
+CREATE TRIGGER events_never_change BEFORE UPDATE ON events
+  WHEN OLD.leaf <> zeroblob(32) OR NEW.place <> OLD.place OR NEW.run IS NOT OLD.run OR NEW.bytes <> OLD.bytes
+  BEGIN SELECT RAISE(ABORT, 'an event is immutable'); END;
 CREATE TRIGGER leaves_never_change BEFORE UPDATE ON leaves
-  WHEN NEW.first <> OLD.first OR substr(NEW.hashes, 1, length(OLD.hashes)) <> OLD.hashes
   BEGIN SELECT RAISE(ABORT, 'a leaf is immutable'); END;
 CREATE TRIGGER leaves_never_go BEFORE DELETE ON leaves
   BEGIN SELECT RAISE(ABORT, 'a leaf is immutable'); END;

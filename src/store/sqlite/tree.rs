@@ -3,7 +3,6 @@
 use rusqlite::{Connection, params};
 
 use super::fault::Fault;
-use super::leaves;
 use super::rows::{self, count, number};
 use crate::domain::digest::Digest;
 use crate::ledger::hash::node_hash;
@@ -31,15 +30,23 @@ impl Hashes for Tree<'_> {
     }
 }
 
+/// The leaves of pruned entries, then those that stand beside their events.
+const LEAVES: &str = "SELECT place, hash FROM leaves WHERE place >= ?1 AND place < ?2
+ UNION ALL SELECT place, leaf FROM events WHERE place >= ?1 AND place < ?2 ORDER BY 1";
+
 /// Hashes of complete subtrees of `256^row` entries.
 pub(super) fn row(conn: &Connection, row: u8, first: u64, many: u64) -> Result<Vec<Digest>, Fault> {
-    let found = match row {
-        0 => leaves::some(conn, first, many)?,
+    let hash = |row: &rusqlite::Row<'_>| Ok((count(row.get(0)?)?, Digest::from_bytes(row.get(1)?)));
+    let found: Vec<(u64, Digest)> = match row {
+        0 => {
+            let end = first.saturating_add(many).min(size(conn)?);
+            rows::all(conn, LEAVES, params![number(first)?, number(end)?], hash)?
+        }
         _ => rows::all(
             conn,
             "SELECT place, hash FROM nodes WHERE level = ?3 AND place >= ?1 ORDER BY place LIMIT ?2",
             params![number(first)?, number(many)?, i64::from(row) * i64::from(TILE_HEIGHT)],
-            |row| Ok((count(row.get(0)?)?, Digest::from_bytes(row.get(1)?))),
+            hash,
         )?,
     };
     match (first..).zip(&found).all(|(wanted, (place, _))| wanted == *place) {

@@ -4,7 +4,6 @@
 use rusqlite::{Connection, params};
 
 use super::fault::Fault;
-use super::leaves;
 use super::rows::{self, count};
 use crate::broker::ports::Damage;
 use crate::domain::digest::Digest;
@@ -13,6 +12,10 @@ use crate::ledger::tree::{Frontier, Node};
 
 /// Entries between two words about how far it has come.
 const TELL_EVERY: u64 = 1_000_000;
+
+/// Every entry in order: of pruned ones the leaf alone is left.
+const ENTRIES: &str = "SELECT place, hash, NULL AS bytes FROM leaves
+ UNION ALL SELECT place, leaf, bytes FROM events ORDER BY 1";
 
 /// The first thing that is wrong.
 pub(super) fn damage(conn: &Connection) -> Result<Option<Damage>, Fault> {
@@ -27,21 +30,23 @@ pub(super) fn damage(conn: &Connection) -> Result<Option<Damage>, Fault> {
     .into_iter()
     .peekable();
     let mut tree = Frontier::new();
-    let mut events = conn.prepare("SELECT place, bytes FROM events WHERE place >= ?1 ORDER BY place")?;
-    let mut events = events.query(params![rows::number(pruned)?])?;
-    let damage = leaves::each(conn, |place, hash| {
+    let mut entries = conn.prepare(ENTRIES)?;
+    let mut entries = entries.query([])?;
+    while let Some(entry) = entries.next()? {
         let index = tree.size();
+        let (place, hash) = (count(entry.get(0)?)?, Digest::from_bytes(entry.get(1)?));
+        let bytes = entry.get_ref(2)?.as_blob_or_null().map_err(|e| Fault::Unreadable(e.to_string()))?;
         if place != index {
-            return found(index, "its leaf is missing from the tree");
+            return found(index.min(place), "it is missing, or there twice");
         }
-        if index >= pruned {
-            let Some(event) = events.next()? else { return found(index, "it is missing") };
-            if count(event.get(0)?)? != index {
-                return found(index, "it is missing");
-            }
-            if leaf_hash(event.get_ref(1)?.as_blob().map_err(|e| Fault::Unreadable(e.to_string()))?) != hash {
-                return found(index, "its bytes, or its leaf, are not those that were recorded");
-            }
+        if bytes.is_none() != (index < pruned) {
+            return found(index, "its bytes are missing, or should have been pruned");
+        }
+        if index >= size {
+            return found(index, "it is recorded beyond the head");
+        }
+        if bytes.is_some_and(|bytes| leaf_hash(bytes) != hash) {
+            return found(index, "its bytes, or its leaf, are not those that were recorded");
         }
         for node in tree.push(hash) {
             if let Some(damage) = differs(conn, &node)? {
@@ -61,13 +66,6 @@ pub(super) fn damage(conn: &Connection) -> Result<Option<Damage>, Fault> {
         if tree.size().is_multiple_of(TELL_EVERY) {
             tracing::info!(checked = tree.size(), of = size, "checking the ledger");
         }
-        Ok(None)
-    })?;
-    if damage.is_some() {
-        return Ok(damage);
-    }
-    if events.next()?.is_some() || tree.size() > size {
-        return found(size, "it is recorded beyond the head");
     }
     if tree.size() < size {
         return found(tree.size(), &format!("it is missing, and the head counts {size} entries"));
