@@ -7,6 +7,7 @@ mod check;
 mod compile;
 mod difference;
 mod document;
+mod entry;
 pub mod iam;
 mod inverse;
 mod observe;
@@ -17,6 +18,7 @@ mod ranges;
 mod refused;
 mod resolved;
 mod sample;
+mod signed;
 mod template;
 
 pub use check::CatalogError;
@@ -29,4 +31,5 @@ pub use document::{
 pub use inverse::{Inverse, inverse_proposal};
 pub use observe::observe;
 pub use refused::CompileError;
+pub use signed::{NotAsSigned, as_signed};
 pub use resolved::{AwsTarget, Catalog, Entry, ObserveSet, Target};

@@ -67,6 +67,7 @@
 
 pub mod build;
 mod case;
+mod epochs;
 mod leases;
 mod log;
 mod playbooks;
