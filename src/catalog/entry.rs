@@ -93,7 +93,8 @@ fn unenforced(
 /// What AWS may ask for beside the statements' own actions; told to the approver, never added.
 fn dependents(permissions: &[Permission]) -> Vec<String> {
     let actions = || permissions.iter().flat_map(Permission::actions);
-    let given: BTreeSet<String> = actions().map(ActionFacts::full_name).map(|name| name.to_ascii_lowercase()).collect();
+    let given: BTreeSet<String> =
+        actions().map(ActionFacts::full_name).map(|name| name.to_ascii_lowercase()).collect();
     let needed: BTreeSet<&str> =
         actions().flat_map(|facts| facts.dependent_actions.iter().copied()).collect();
     let missing = needed.into_iter().filter(|action| !given.contains(&action.to_ascii_lowercase()));

@@ -31,5 +31,5 @@ pub use document::{
 pub use inverse::{Inverse, inverse_proposal};
 pub use observe::observe;
 pub use refused::CompileError;
-pub use signed::{NotAsSigned, as_signed};
 pub use resolved::{AwsTarget, Catalog, Entry, ObserveSet, Target};
+pub use signed::{NotAsSigned, as_signed};

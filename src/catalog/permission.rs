@@ -103,7 +103,8 @@ impl Permission {
 
     /// Reads a statement that people signed. Whether the table of today would take it decides nothing about what it says.
     pub(super) fn signed(document: &StatementDocument) -> Result<Self, String> {
-        let parse = |texts: &[String]| texts.iter().map(|text| Template::parse(text)).collect::<Result<Vec<_>, _>>();
+        let parse =
+            |texts: &[String]| texts.iter().map(|text| Template::parse(text)).collect::<Result<Vec<_>, _>>();
         let resources = match document.resources == ["*"] {
             true => None,
             false => Some(parse(&document.resources)?),

@@ -19,7 +19,8 @@ pub(super) fn check(case: &Case<'_>, origin: Option<u64>, uses: &[Use<'_>]) -> C
     let (fences, mut problems) = fences(case, origin);
     // Without a checkpoint nobody knows the last epoch; that check says so.
     let last = origin.or_else(|| fences.last().map(|fence| fence.to));
-    let in_force = |at: &At| fences.iter().find(|fence| fence.index > at.index).map(|fence| fence.from).or(last);
+    let in_force =
+        |at: &At| fences.iter().find(|fence| fence.index > at.index).map(|fence| fence.from).or(last);
     for one in uses {
         let (index, grant) = (one.intent.index, one.sealed.grant());
         let mut look = |what: &str, epoch: u64, at: &At| {
@@ -35,16 +36,24 @@ pub(super) fn check(case: &Case<'_>, origin: Option<u64>, uses: &[Use<'_>]) -> C
             look("its grant", grant.epoch, at);
         }
         if let Some((id, playbook)) = playbooks::named(case, one.sealed) {
-            for at in case.about(id, &[EventKind::AdministrationSealed, EventKind::PlaybookSigned]) {
+            for at in case.about(id, &[EventKind::AdministrationSealed]) {
                 look("its playbook", playbook.document().epoch, at);
             }
         }
     }
     let found = match fences.len() {
         0 => "no epoch ended since; everything that a credential rests on is of this one".to_owned(),
-        ended => format!("{ended} epochs ended since the pack's first event, none between a grant and its use"),
+        ended => {
+            format!("{ended} epochs ended since the pack's first event, none between a grant and its use")
+        }
     };
-    Check::or_absent("epochs", problems, uses.len().max(fences.len()), found, "no credential for work was asked for")
+    Check::or_absent(
+        "epochs",
+        problems,
+        uses.len().max(fences.len()),
+        found,
+        "no credential for work was asked for",
+    )
 }
 
 /// The fences in order, which form a chain up to the epoch of the log's origin.
@@ -66,7 +75,8 @@ fn fences(case: &Case<'_>, origin: Option<u64>) -> (Vec<Fence>, Vec<String>) {
         }
     }
     if let Some((last, origin)) = fences.last().zip(origin).filter(|(last, origin)| last.to != *origin) {
-        problems.push(format!("event {} began epoch {}, but the log is in epoch {origin}", last.index, last.to));
+        problems
+            .push(format!("event {} began epoch {}, but the log is in epoch {origin}", last.index, last.to));
     }
     (fences, problems)
 }
