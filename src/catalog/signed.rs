@@ -235,7 +235,7 @@ mod tests {
             let template = playbook.template.replacen(from, to, 1);
             as_signed(&grant, &Playbook { template, ..playbook.clone() }).unwrap_err()
         };
-        let told = with(r#""max_work_seconds":"#, r#""exceptions":[],"max_work_seconds":"#);
+        let told = with(r#""inverse":{"action""#, r#""exceptions":[],"inverse":{"action""#);
         assert_eq!(told, NotAsSigned::Spelling, "a default that a catalog would not write");
         let other = playbook.template.rfind(r#""name":"scale-asg""#).unwrap();
         let template = format!(
