@@ -13,7 +13,7 @@ fn arrows() -> BTreeMap<&'static str, &'static [&'static str]> {
         ("policy", &["domain"][..]),
         ("authn", &["domain"][..]),
         ("guardrails", &["domain", "catalog"][..]),
-        ("ledger", &["domain"][..]),
+        ("ledger", &["domain", "catalog"][..]),
         ("broker", &["domain", "catalog", "policy", "authn", "ledger", "guardrails"][..]),
         ("store", &["domain", "ledger", "broker"][..]),
         ("providers", &["domain", "ledger", "broker"][..]),

@@ -17,8 +17,10 @@ mod evidence {
 
     mod autonomous;
     mod changed;
+    mod epochs;
     mod forged;
     mod proofs;
+    mod templates;
     mod witnessed;
     mod words;
 }

@@ -32,6 +32,8 @@ impl Broker {
             events.extend(self.recorded(of).await?);
             administrations.push((record.sealed, record.approvals));
         }
+        let first = events.iter().map(|event| event.index).min().unwrap_or_default();
+        events.extend(self.recorded(RecordedOf::Fences { after: first }).await?);
         let last = events.iter().map(|event| event.index).max().unwrap_or_default();
         let kept = self.store.checkpoints().await.map_err(|e| self.gate.store_failed(&e))?;
         let checkpoint = best(kept, last).ok_or_else(|| {

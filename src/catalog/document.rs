@@ -204,3 +204,25 @@ pub struct ObserveDocument {
 fn untrusted() -> Trust {
     Trust::Untrusted
 }
+
+/// Everything written that decides what an action type mints in an environment: what people sign with a playbook.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct TemplateDocument {
+    pub(super) environment: String,
+    pub(super) action: Half,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) inverse: Option<Half>,
+}
+
+/// An entry with the target that its provider uses, and the AWS account in which probes look.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Half {
+    pub(super) name: String,
+    pub(super) entry: ActionDocument,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) aws: Option<AwsTargetDocument>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) jwt: Option<JwtTarget>,
+}

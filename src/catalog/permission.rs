@@ -31,6 +31,9 @@ const OPERATORS: &[&str] = &[
 /// One Allow statement after its checks.
 #[derive(Debug, Clone)]
 pub(super) struct Permission {
+    /// The actions as written, which is AWS's spelling.
+    written: Vec<String>,
+    /// What the table says of each; empty where no table was asked.
     actions: Vec<ActionFacts>,
     /// `None` for `["*"]` in an observe set.
     resources: Option<Vec<Template>>,
@@ -94,10 +97,28 @@ impl Permission {
         if !errors.is_empty() {
             return Err(errors);
         }
-        Ok(Self { actions, resources: (!everything).then_some(resources), conditions })
+        let written = document.actions.clone();
+        Ok(Self { written, actions, resources: (!everything).then_some(resources), conditions })
     }
 
-    /// Its actions.
+    /// Reads a statement that people signed. Whether the table of today would take it decides nothing about what it says.
+    pub(super) fn signed(document: &StatementDocument) -> Result<Self, String> {
+        let parse =
+            |texts: &[String]| texts.iter().map(|text| Template::parse(text)).collect::<Result<Vec<_>, _>>();
+        let resources = match document.resources == ["*"] {
+            true => None,
+            false => Some(parse(&document.resources)?),
+        };
+        let mut conditions: BTreeMap<String, BTreeMap<String, Vec<Template>>> = BTreeMap::new();
+        for (operator, keys) in &document.conditions {
+            for (key, values) in keys {
+                conditions.entry(operator.clone()).or_default().insert(key.clone(), parse(values)?);
+            }
+        }
+        Ok(Self { written: document.actions.clone(), actions: Vec::new(), resources, conditions })
+    }
+
+    /// What the table says of its actions.
     pub(super) fn actions(&self) -> impl Iterator<Item = &ActionFacts> {
         self.actions.iter()
     }
@@ -144,8 +165,7 @@ impl Permission {
                 condition.entry(operator.clone()).or_default().insert(key.clone(), values);
             }
         }
-        let action = self.actions.iter().map(ActionFacts::full_name).collect();
-        Ok(Allow { effect: "Allow", action, resource, condition })
+        Ok(Allow { effect: "Allow", action: self.written.clone(), resource, condition })
     }
 }
 

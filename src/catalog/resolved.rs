@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::document::JwtTarget;
+use super::document::{AwsTargetDocument, JwtTarget};
 use super::inverse::Inverse;
 use super::parameter::ParameterType;
 use super::permission::Permission;
@@ -119,6 +119,20 @@ impl Catalog {
 }
 
 impl AwsTarget {
+    /// The account as written; the partition is that of its roles.
+    pub(super) fn of(written: &AwsTargetDocument) -> Self {
+        Self {
+            partition: written.execute_role.split(':').nth(1).unwrap_or_default().to_owned(),
+            account: written.account.clone(),
+            region: written.region.clone(),
+            execute_role: written.execute_role.clone(),
+            trust_role: written.trust_role.clone(),
+            observe_role: written.observe_role.clone(),
+            external_id: written.external_id.clone(),
+            protected: written.protected.clone(),
+        }
+    }
+
     /// Every phase role that is assumed here, and carries the Deny of early ends.
     pub fn roles(&self) -> impl Iterator<Item = &str> {
         [&self.execute_role, &self.observe_role].into_iter().chain(&self.trust_role).map(String::as_str)

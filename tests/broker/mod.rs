@@ -162,7 +162,11 @@ impl TestBroker {
 
     /// The same as `phasebroker store fence` and a restart: a new epoch, in which older grants are dead.
     pub async fn fenced(self) -> Self {
-        let event = Event::new(EventKind::StoreFenced, Actor::Broker, self.clock.wall());
+        let before = self.disk.head().await.unwrap();
+        let event = Event::new(EventKind::StoreFenced, Actor::Broker, self.clock.wall())
+            .fact("old_epoch", before.epoch)
+            .fact("old_size", before.size)
+            .fact("why", "fence");
         let head = self.disk.fence(event, 0).await.unwrap();
         let heads = HeadFile::at(self.folder.path().join("head.json"));
         phasebroker::broker::ports::HeadKeeper::replace(&heads, head).await.unwrap();

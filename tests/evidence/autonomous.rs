@@ -23,7 +23,7 @@ use crate::broker::{Setup, TestBroker};
 use crate::ways_back;
 use crate::world::World;
 
-async fn used_playbook() -> Packed {
+pub(super) async fn used_playbook() -> Packed {
     let world = World::start().await;
     world.in_force().await;
     let it = world.ask().await;
@@ -92,13 +92,20 @@ async fn a_playbook_that_is_missing_changed_or_signed_by_too_few_is_noticed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nobody_is_said_to_have_signed_the_text_of_a_use_of_a_playbook() {
+async fn what_a_use_of_a_playbook_leaves_to_the_broker_is_said() {
     let it = used_playbook().await;
     let verdict = it.holds();
     assert!(!verdict.proves.iter().any(|line| line.contains("that was signed")), "{verdict}");
-    let gap = "nobody signed those; they are the broker's compilation";
+    let given = "that the template signed with the playbook gives";
+    assert!(verdict.proves.iter().any(|line| line.contains(given)), "{verdict}");
+    let gap = "That the claim key of a use of a playbook is its agent's";
     assert!(verdict.does_not_prove.iter().any(|line| line.contains(gap)), "{verdict}");
     // What the broker may lie about there.
+    it.with_grant(|grant| {
+        grant["action"]["preconditions"] = json!([{"name": "health", "value": "down"}]);
+        grant["action"]["plan_digest"] = Digest::of(b"another plan").to_string().into();
+    })
+    .holds();
     let other = it.with_grant(|grant| {
         grant["who"]["claim_key"] = "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k".into();
     });
@@ -195,7 +202,7 @@ async fn denied_withdrawn_and_suggested_grants_hold_and_prove_no_credential() {
 }
 
 /// AWS's answer without AWS: its clock is seven seconds ahead.
-struct Cloud;
+pub(super) struct Cloud;
 
 const AHEAD: i64 = 7;
 

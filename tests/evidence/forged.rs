@@ -163,8 +163,8 @@ async fn a_grant_for_another_requester_or_environment_than_its_run_is_noticed() 
 async fn a_grant_of_a_later_epoch_than_its_log_is_noticed() {
     let it = packed().await;
     let later = it.with_grant(|grant| grant["epoch"] = json!(2));
-    let verdict = changed(&later, it.intent(), |event| event["facts"]["epoch"] = json!(2));
-    assert!(verdict.refused("authority").to_string().contains("later than the log's"));
+    let later = changed(&later, it.intent(), |event| event["facts"]["epoch"] = json!(2));
+    assert!(later.refused("epochs").to_string().contains("its grant is of epoch 2"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

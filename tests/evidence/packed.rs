@@ -142,13 +142,29 @@ impl Packed {
         })
     }
 
+    /// The epoch of the log that the pack's checkpoint is of.
+    fn epoch(&self) -> u64 {
+        let note = String::from_utf8(decode(self.pack["checkpoint"].as_str().unwrap()).unwrap()).unwrap();
+        note.lines().next().unwrap().parse::<Origin>().unwrap().epoch()
+    }
+
+    /// The same events in a log of this epoch.
+    pub fn in_epoch(&self, epoch: u64) -> Self {
+        let events = self.events();
+        self.in_log(epoch, &events, events.keys().max().unwrap() + 4)
+    }
+
     fn over(&self, events: &BTreeMap<u64, Value>, size: u64) -> Self {
+        self.in_log(self.epoch(), events, size)
+    }
+
+    fn in_log(&self, epoch: u64, events: &BTreeMap<u64, Value>, size: u64) -> Self {
         let bytes: BTreeMap<u64, Vec<u8>> =
             events.iter().map(|(place, event)| (*place, canonical::to_bytes(event).unwrap())).collect();
         let leaf = |place: u64| leaf_hash(bytes.get(&place).map_or(b"somebody else's", Vec::as_slice));
         let leaves = Leaves((0..size).map(leaf).collect());
-        let checkpoint =
-            Checkpoint { origin: Origin::new(LOG, 1).unwrap(), size, root: root_at(&leaves, size).unwrap() };
+        let root = root_at(&leaves, size).unwrap();
+        let checkpoint = Checkpoint { origin: Origin::new(LOG, epoch).unwrap(), size, root };
         let entry = |(place, event): (&u64, &Vec<u8>)| {
             let path = inclusion(&leaves, *place, size).unwrap();
             json!({"index": place, "event": encode(event), "path": path})

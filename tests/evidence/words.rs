@@ -70,7 +70,7 @@ async fn the_command_ends_with_0_only_when_everything_holds() {
     let (code, json) = verify(&it.bytes(), &["--json"]);
     let json: Value = serde_json::from_str(&json).unwrap();
     assert_eq!((code, &json["ok"]), (Some(0), &Value::Bool(true)), "{json}");
-    assert_eq!(json["checks"].as_array().unwrap().len(), 16, "{json}");
+    assert_eq!(json["checks"].as_array().unwrap().len(), 17, "{json}");
     let (code, text) = verify(b"{}", &[]);
     assert_eq!(code, Some(1), "{text}");
     std::fs::write(&trust, b"{}").unwrap();

@@ -79,6 +79,11 @@ pub enum RecordedOf {
     Run(RunId),
     /// An administration grant, whose events belong to no run.
     Administration(GrantId),
+    /// The ends of epochs, each of which the store's fence recorded.
+    Fences {
+        /// Those behind this place.
+        after: u64,
+    },
 }
 
 /// An event with everything beside it.

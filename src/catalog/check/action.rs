@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Checker, built_in_samples};
 use crate::catalog::document::ActionDocument;
+use crate::catalog::entry::{Read, service_of};
 use crate::catalog::iam::{AccessLevel, ActionFacts, vends_or_runs};
-use crate::catalog::inverse::Argument;
 use crate::catalog::parameter::ParameterType;
 use crate::catalog::permission::{Permission, Purpose, unknown_name};
 use crate::catalog::resolved::{Entry, Target};
@@ -62,7 +62,7 @@ impl Checker<'_> {
             self.reach(path, written, &permissions);
             self.unscopable(path, written, &permissions);
         }
-        let service = self.service(path, name, written, &parameters, &permissions);
+        let service = self.service(path, name, written, &parameters);
         if written.class == ActionClass::Trust && written.provider == ProviderKind::Aws {
             for place in &places {
                 let aws = environments.get(place).and_then(|target| target.aws.as_ref());
@@ -72,26 +72,8 @@ impl Checker<'_> {
             }
         }
         let (summary, service) = (summary?, service?);
-        let unenforced = unenforced(written, &parameters, &permissions, [&summary, &service]);
-        (self.errors.len() == before).then_some(Entry {
-            summary,
-            provider: written.provider,
-            service,
-            class: written.class,
-            settles: written.settles.clone(),
-            inverse: None,
-            rollback: written.rollback.clone(),
-            changes: written.changes,
-            max_work_seconds: written.max_work_seconds,
-            environments: places,
-            exceptions: written.exceptions.clone(),
-            unscopable: written.unscopable.iter().cloned().collect::<BTreeSet<_>>().into_iter().collect(),
-            dependents: dependents(&permissions),
-            parameters,
-            unenforced,
-            permissions,
-            templates: BTreeMap::new(),
-        })
+        let read = Read { parameters, permissions, summary, service };
+        (self.errors.len() == before).then(|| Entry::of(written, places, read))
     }
 
     /// What limits count the action under; whatever fills its names, it fits.
@@ -101,15 +83,9 @@ impl Checker<'_> {
         name: &ActionType,
         written: &ActionDocument,
         parameters: &BTreeMap<String, ParameterType>,
-        permissions: &[Permission],
     ) -> Option<Template> {
         let path = format!("{path}.service");
-        let first = permissions.first().and_then(|permission| permission.actions().next());
-        let text = match (&written.service, written.provider) {
-            (Some(text), _) => text.as_str(),
-            (None, ProviderKind::Jwt) => name.as_str(),
-            (None, ProviderKind::Aws) => first?.service,
-        };
+        let text = service_of(name, written)?;
         let template = Template::parse(text).map_err(|problem| self.fail(&path, problem)).ok()?;
         if let Some(unknown) = template.names().find(|name| !parameters.contains_key(*name)) {
             self.fail(&path, format!("`{{{unknown}}}` is no parameter"));
@@ -219,46 +195,4 @@ impl Checker<'_> {
             }
         }
     }
-}
-
-/// The parameters that the credential could be used with another value of. One that only the inverse uses is none: the
-/// forward credential does nothing with it.
-fn unenforced(
-    written: &ActionDocument,
-    parameters: &BTreeMap<String, ParameterType>,
-    permissions: &[Permission],
-    shown: [&Template; 2],
-) -> Vec<String> {
-    if written.provider == ProviderKind::Jwt {
-        // The resource that takes our token is told every parameter and enforces them.
-        return Vec::new();
-    }
-    let enforced: BTreeSet<&str> = permissions.iter().flat_map(Permission::enforced).collect();
-    let forward = permissions.iter().flat_map(Permission::names);
-    let forward: BTreeSet<&str> = forward.chain(shown.into_iter().flat_map(Template::names)).collect();
-    let back: BTreeSet<String> = written
-        .inverse
-        .iter()
-        .flat_map(|inverse| inverse.parameters.values())
-        .filter_map(|value| match Argument::of(value) {
-            Argument::Forward(name) => Some(name),
-            Argument::Literal(_) => None,
-        })
-        .collect();
-    // SECURITY: whatever the summary, the service or a statement speaks of is part of what is approved.
-    let open = |name: &&String| {
-        let name = name.as_str();
-        !enforced.contains(name) && (forward.contains(name) || !back.contains(name))
-    };
-    parameters.keys().filter(open).cloned().collect()
-}
-
-/// What AWS may ask for beside the statements' own actions; told to the approver, never added.
-fn dependents(permissions: &[Permission]) -> Vec<String> {
-    let actions = || permissions.iter().flat_map(Permission::actions);
-    let given: BTreeSet<String> = actions().map(|facts| facts.full_name().to_ascii_lowercase()).collect();
-    let needed: BTreeSet<&str> =
-        actions().flat_map(|facts| facts.dependent_actions.iter().copied()).collect();
-    let missing = needed.into_iter().filter(|action| !given.contains(&action.to_ascii_lowercase()));
-    missing.map(str::to_owned).collect()
 }

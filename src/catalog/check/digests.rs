@@ -5,31 +5,11 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::Checker;
-use crate::catalog::document::{ActionDocument, AwsTargetDocument, CatalogDocument, JwtTarget};
+use crate::catalog::document::{CatalogDocument, Half, TemplateDocument};
 use crate::catalog::resolved::Entry;
 use crate::domain::digest::Digest;
 use crate::domain::plan::ProviderKind;
 use crate::domain::principal::{ActionType, Environment};
-
-/// Everything written that decides what an action type mints in an environment.
-#[derive(Serialize)]
-struct TemplateDocument<'a> {
-    environment: &'a str,
-    action: Half<'a>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    inverse: Option<Half<'a>>,
-}
-
-/// An entry with the target that its provider uses, and the AWS account in which probes look.
-#[derive(Serialize)]
-struct Half<'a> {
-    name: &'a str,
-    entry: &'a ActionDocument,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    aws: Option<&'a AwsTargetDocument>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    jwt: Option<&'a JwtTarget>,
-}
 
 impl Checker<'_> {
     /// Digest of the whole document.
@@ -47,7 +27,7 @@ impl Checker<'_> {
         for (name, entry) in actions {
             for place in &entry.environments {
                 let written = TemplateDocument {
-                    environment: place.as_str(),
+                    environment: place.to_string(),
                     action: match half(document, name.as_str(), place) {
                         Some(action) => action,
                         None => continue,
@@ -77,14 +57,14 @@ impl Checker<'_> {
     }
 }
 
-fn half<'a>(document: &'a CatalogDocument, action: &str, place: &Environment) -> Option<Half<'a>> {
+fn half(document: &CatalogDocument, action: &str, place: &Environment) -> Option<Half> {
     let (name, entry) = document.actions.get_key_value(action)?;
     let target = document.environments.get(place.as_str())?;
     Some(Half {
-        name,
-        entry,
-        aws: target.aws.as_ref(),
-        jwt: target.jwt.as_ref().filter(|_| entry.provider == ProviderKind::Jwt),
+        name: name.clone(),
+        entry: entry.clone(),
+        aws: target.aws.clone(),
+        jwt: target.jwt.clone().filter(|_| entry.provider == ProviderKind::Jwt),
     })
 }
 

@@ -35,7 +35,8 @@ impl Checker<'_> {
         if written.region.is_empty() || !written.region.bytes().all(in_region) {
             self.fail(format!("{path}.region"), "a region is written such as `eu-central-1`");
         }
-        let partition = written.execute_role.split(':').nth(1).unwrap_or_default().to_owned();
+        let target = AwsTarget::of(written);
+        let partition = &target.partition;
         if !matches!(partition.as_str(), "aws" | "aws-cn" | "aws-us-gov" | "aws-eusc") {
             self.fail(format!("{path}.execute_role"), "it names no partition of AWS that is known");
         }
@@ -74,16 +75,7 @@ impl Checker<'_> {
                 self.fail(format!("{path}.protected[{at}]"), "it is no exact ARN");
             }
         }
-        AwsTarget {
-            partition,
-            account: written.account.clone(),
-            region: written.region.clone(),
-            execute_role: written.execute_role.clone(),
-            trust_role: written.trust_role.clone(),
-            observe_role: written.observe_role.clone(),
-            external_id: written.external_id.clone(),
-            protected: written.protected.clone(),
-        }
+        target
     }
 
     fn jwt(&mut self, path: &str, written: &JwtTarget) {

@@ -93,9 +93,11 @@ pub(super) fn chain(case: &Case<'_>) -> Check {
             }
             None => {
                 // SECURITY: an event that names no run stands in no chain, so that nobody could say what was left out.
-                let of_a_playbook =
-                    at.event.grant.is_some_and(|id| case.pack.administrations.contains_key(&id));
-                if at.event.lease.is_some() || !of_a_playbook {
+                let belongs = match at.event.grant {
+                    Some(id) => case.pack.administrations.contains_key(&id),
+                    None => at.event.is(EventKind::StoreFenced),
+                };
+                if at.event.lease.is_some() || !belongs {
                     problems.push(format!("entry {}: it names no run", at.index));
                 }
                 continue;

@@ -34,7 +34,8 @@
 //! it asks for cosigned it (C2SP tlog-cosignature, v1). `inclusion`: each path leads from its entry to the checkpoint's
 //! root. `events`: each event reads, and is of a known type where that begins with `grant.`, `approval.`, `lease.` or
 //! `playbook.`. `chain`: the run's events begin with `run.opened` and each names the one before it, so that none is
-//! missing between; an event without `run` is about an administration of the pack and no lease. `texts`: each has the
+//! missing between; an event without `run` names no lease, and an administration of the pack, or is a `store.fenced`
+//! that names none. `texts`: each has the
 //! digest that its event names, and is there once. `grants`: each has the digest that its `grant.sealed` (or
 //! `grant.suggested`, `administration.sealed`) event names, is of this issuer and run, of the `requester` and
 //! `environment` of its `run.opened`, and none that was sealed is missing; no member is unknown. `approvals`: tokens
@@ -47,15 +48,19 @@
 //!
 //! A `lease.intent` is of phase `observe`, `decide` or `execute`, and only the last names a grant. For every one that
 //! is of `execute`: `authority`: it names a grant of the pack by id and digest, with its lease, key, claiming agent and
-//! epoch, which is not later than the origin's; the approvals it lists were received before it, were not withdrawn
-//! before it, and fill the places of the rule, one person each, none of no people; the last of the grant's
-//! `approval.received`, `approval.withdrawn` and `grant.approved` before it is the only `grant.approved`, right after
-//! an `approval.received` of the same `at`; nothing ended the grant or closed the run before; it lies not before
-//! `sealed_at` and those approvals, within `claim_seconds` of `grant.approved`, and before `claim_by`. A way back is
-//! the one that its grant names, whose credential was released before. `playbooks`: an autonomous grant names a
-//! playbook of its epoch by digest whose signatures fill its own rule, which came in force and was not suspended,
-//! denied, cancelled or lapsed before the intent, whose `agents` are among those of its document, and lies inside it;
-//! the uses in the pack that were not refused are within `max_uses` and the budget. `sent`: the text made from the
+//! epoch; the approvals it lists were received before it, were not withdrawn before it, and fill the places of the rule,
+//! one person each, none of no people; the last of the grant's `approval.received`, `approval.withdrawn` and
+//! `grant.approved` before it is the only `grant.approved`, right after an `approval.received` of the same `at`; nothing
+//! ended the grant or closed the run before; it lies not before `sealed_at` and those approvals, within `claim_seconds`
+//! of `grant.approved`, and before `claim_by`. A way back is the one that its grant names, whose credential was released
+//! before. `epochs`: each `store.fenced` ends `old_epoch` and
+//! begins `epoch`, a later one; each ends what the one before it began, and the last began the origin's. In force at an
+//! event is the epoch that the next fence after it ends, or the origin's; that at the intent, at the sealing of the grant
+//! and at that of its playbook is the one that the document names. `playbooks`: an autonomous grant names a playbook of
+//! its epoch by digest whose signatures fill its own rule, which came in force and was not suspended, denied, cancelled
+//! or lapsed before the intent, whose `agents` are among those of its document, and lies inside it; its `action` and
+//! `credential` are what the playbook's `template` gives, as below; the uses in the pack that were not refused are
+//! within `max_uses` and the budget. `sent`: the text made from the
 //! grant's credential has the digest `sent` (for a token: canonical JSON of `credential`, `lease`, `not_after`; for
 //! AWS: the session policy with `{{not_after}}` replaced by an instant within 120 s of `not_after`, of the years 1970
 //! to 9999); an AWS session's policy, of plain compact JSON, ends with the Deny of everything from `{{not_after}}` on,
@@ -64,9 +69,28 @@
 //! that were refused. `life`: every `lease.` event names a lease, and each takes only the steps intent, then refused,
 //! unknown or minted; minted, then released or ended; released or unknown, then ended. `end`: how each credential that
 //! existed ended, by its last step.
+//!
+//! # What a template gives
+//!
+//! A template is text of the same form: `{"environment", "action", "inverse"?}`, of the playbook's environment; `action`
+//! and `inverse` are `{"name", "entry", "aws"?, "jwt"?}`, the first of the playbook's action. `entry` is the catalog's
+//! (`src/catalog/document.rs`), of members `summary`, `provider`, `class`, `changes`, `max_work_seconds`,
+//! `environments`, `parameters` and optional `service`, `settles`, `inverse`, `rollback`, `exceptions`, `unscopable`,
+//! `statements` (`actions`, `resources`, `conditions`?). Nothing optional is there empty. In texts of `summary`,
+//! `service` and `statements`, `{name}` stands for the grant's parameter, and at AWS for `account`, `region` and
+//! `partition` (the second part of `execute_role`). The grant's `action` has `class`, `changes`, `exceptions` (none when
+//! absent), `unscopable` (sorted), `summary` and `service` (when absent that of the first AWS action, or the action's
+//! name) of the entry; it is `reversible` with `settles` or `inverse`; `rollback` is the entry's, or `settles`, or the
+//! inverse in words. `dependents`, `plan_digest` and `preconditions` are not compared. A credential's `work_seconds` is
+//! within `max_work_seconds`. A token's: `audience` of `jwt`, one detail (`phasebroker_action`, action, environment,
+//! parameters), `revocability` `immediate` when `introspects`, else `at_expiry`. At AWS: `account`, `region`,
+//! `external_id` and `execute_role` (class `trust`: `trust_role`) of `aws`, `revocability` `seconds`, and as
+//! `session_policy` the compact JSON of `{"Version":"2012-10-17","Statement":[…]}`: for each statement
+//! `{"Effect":"Allow","Action","Resource","Condition"?}`, then the Deny. No table of AWS actions is asked.
 
 pub mod build;
 mod case;
+mod epochs;
 mod leases;
 mod log;
 mod playbooks;

@@ -1,7 +1,9 @@
-//! What autonomous grants rest on: a playbook that people signed, and that the grant lies inside.
+//! What autonomous grants rest on: a playbook that people signed, that the grant lies inside, and whose template gives
+//! exactly its credential.
 
 use super::case::{At, Case};
 use super::leases::{ENDINGS, Use};
+use crate::catalog;
 use crate::domain::administration::SealedAdministration;
 use crate::domain::approval::Approval;
 use crate::domain::authority::{CoveredGrant, Quorum, SignedPlaybook};
@@ -56,7 +58,8 @@ pub(super) fn covers(
         Some(Ok(signed)) => signed,
         _ => return Err(format!("the playbook's signatures do not satisfy its rule, {rule}")),
     };
-    CoveredGrant::check(sealed.clone(), signed).map(drop).map_err(|why| format!("the playbook: {why}"))
+    CoveredGrant::check(sealed.clone(), signed).map_err(|why| format!("the playbook: {why}"))?;
+    catalog::as_signed(sealed.grant(), playbook).map_err(|why| format!("the playbook: {why}"))
 }
 
 /// Whether the uses of its playbook that are in this pack, up to this one, are as many as people signed; otherwise how not.

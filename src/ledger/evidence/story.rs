@@ -1,8 +1,6 @@
 //! The verdict in words: what happened, what that proves, and what it leaves open. Everything said follows from what was
 //! checked; what agents and people wrote is quoted, with hidden characters made visible.
 
-use std::collections::BTreeSet;
-
 use super::case::{At, Case};
 use super::leases::{Use, standing};
 use super::log::{Seen, erased};
@@ -97,6 +95,12 @@ fn what(case: &Case<'_>, at: &At) -> Option<String> {
         E::ReviewAccepted => format!("{actor} looked at it and found it right"),
         E::ReviewRejected => format!("{actor} looked at it and found it WRONG"),
         E::RunClosed => format!("{actor} closed the run"),
+        E::StoreFenced => format!(
+            "epoch {} of the store began ({}); what was signed in epoch {} and not used is dead",
+            event.fact_number("epoch").unwrap_or_default(),
+            text("why"),
+            event.fact_number("old_epoch").unwrap_or_default()
+        ),
         _ => return None,
     })
 }
@@ -177,14 +181,17 @@ pub(super) fn proves(facts: &Facts<'_>) -> Vec<String> {
             if grant.decision.playbook.is_some() { "that of the playbook".into() } else { grant.decision.rule.to_string() },
             if grant.decision.playbook.is_some() { "the playbook" } else { "it" }
         ));
-        // What nobody signed word by word is the broker's compilation; see what is not proved.
-        if let Some(deadline) = one.deadline.filter(|_| grant.decision.playbook.is_none()) {
+        let text = match grant.decision.playbook {
+            Some(_) => "that the template signed with the playbook gives for its parameters",
+            None => "that was signed",
+        };
+        if let Some(deadline) = one.deadline {
             lines.push(match &grant.credential {
                 Credential::Jwt(_) => format!(
-                    "The log committed, before asking the provider, to exactly the credential text that was signed, with the deadline {deadline} filled in: what was approved and what was possible are the same."
+                    "The log committed, before asking the provider, to exactly the credential text {text}, with the deadline {deadline} filled in: what was approved and what was possible are the same."
                 ),
                 Credential::Aws(_) => format!(
-                    "The log committed, before asking the provider, to exactly the session policy that was signed, with the deadline {deadline} by AWS's clock filled in, and to the role that was signed: what was approved and what was possible are the same."
+                    "The log committed, before asking the provider, to exactly the session policy {text}, with the deadline {deadline} by AWS's clock filled in, and to the role of the same: what was approved and what was possible are the same."
                 ),
             });
         }
@@ -216,7 +223,7 @@ pub(super) fn does_not_prove(facts: &Facts<'_>) -> Vec<String> {
         );
     }
     lines.push(
-        "That the log holds nothing else about the run: a broker that lies can keep events without `run`, or a second chain of it, at other places; only the whole log shows those (`phasebroker audit check`).".into(),
+        "That the log holds nothing else about the run: a broker that lies can keep events without `run`, a second chain of it or another end of an epoch at other places; only the whole log shows those (`phasebroker audit check`).".into(),
     );
     let last =
         case.events.iter().filter(|at| at.event.run.is_some()).map(|at| at.index).max().unwrap_or_default();
@@ -235,18 +242,9 @@ pub(super) fn does_not_prove(facts: &Facts<'_>) -> Vec<String> {
             open.join(", ")
         ));
     }
-    let epoch = seen.checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.origin.epoch());
-    let older: BTreeSet<u64> =
-        uses.iter().map(|one| one.sealed.grant().epoch).filter(|of| *of < epoch).collect();
-    for of in older {
-        lines.push(format!(
-            "That a credential under a grant of epoch {of} was asked for before epoch {epoch} began: what began it is not in this pack."
-        ));
-    }
     if !uses.is_empty() {
         lines.push(
-            "That no grant was used a second time elsewhere in the log, or in the log of another epoch."
-                .into(),
+            "That no grant was used a second time elsewhere in the log, or in another log of its own epoch: a store restored from a backup leaves behind the one it was taken from, which may hold the same grant.".into(),
         );
         lines.push(
             "What was done with a credential while it lived: ask the log of the system it is for (at AWS, CloudTrail with the grant's id as source identity).".into(),
@@ -270,7 +268,7 @@ pub(super) fn does_not_prove(facts: &Facts<'_>) -> Vec<String> {
             "How often the playbook was used in other runs, and that what starts it was seen: only the whole log and the broker tell.".into(),
         );
         lines.push(
-            "That the credential and the claim key of a use of a playbook are what its signers meant: nobody signed those; they are the broker's compilation of the playbook's `template`. Compile it again from your catalog and compare.".into(),
+            "That the claim key of a use of a playbook is its agent's, that its requester asked, and what it says of its decision, times to claim, preconditions, plan digest and dependent actions: nobody signed those; they are the broker's word.".into(),
         );
     }
     if !case.grants.is_empty() {

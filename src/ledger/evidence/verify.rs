@@ -2,7 +2,7 @@
 
 use super::case::Case;
 use super::verdict::{Check, Outcome, Verdict};
-use super::{Pack, leases, log, signatures, story};
+use super::{Pack, epochs, leases, log, signatures, story};
 use crate::ledger::trust::Trust;
 
 /// Checks the bytes of a pack. Whatever is wrong is in the verdict; nothing fails otherwise.
@@ -29,7 +29,8 @@ pub fn verify(bytes: &[u8], trust: &Trust) -> Verdict {
         texts,
         grants,
         approvals,
-        leases::authority(&case, epoch, &uses, unknown),
+        leases::authority(&case, &uses, unknown),
+        epochs::check(&case, epoch, &uses),
         leases::covered(&case, &uses),
         leases::sent(&uses),
         leases::deadline(&uses),

@@ -11,14 +11,18 @@ const OF_RUN: &str = "SELECT place, bytes FROM events WHERE run = ?1 ORDER BY pl
 /// In the words of its index.
 const OF_ADMINISTRATION: &str = "SELECT place, bytes FROM events
  WHERE run IS NULL AND json_extract(CAST(bytes AS TEXT), '$.grant') = ?1 ORDER BY place LIMIT ?2";
+const FENCES: &str = "SELECT place, bytes FROM events INDEXED BY events_of_fences
+ WHERE run IS NULL AND json_extract(CAST(bytes AS TEXT), '$.type') = 'store.fenced' AND place > ?1
+ ORDER BY place LIMIT ?2";
 
 /// In order; at most `limit`.
 pub(super) fn recorded(conn: &Connection, of: RecordedOf, limit: u32) -> Result<Vec<RecordedEvent>, Fault> {
-    let (sql, id) = match of {
-        RecordedOf::Run(run) => (OF_RUN, run.to_string()),
-        RecordedOf::Administration(grant) => (OF_ADMINISTRATION, grant.to_string()),
+    let (sql, key): (&str, rusqlite::types::Value) = match of {
+        RecordedOf::Run(run) => (OF_RUN, run.to_string().into()),
+        RecordedOf::Administration(grant) => (OF_ADMINISTRATION, grant.to_string().into()),
+        RecordedOf::Fences { after } => (FENCES, rows::number(after)?.into()),
     };
-    let mut found = rows::all(conn, sql, params![id, limit], |row| {
+    let mut found = rows::all(conn, sql, params![key, limit], |row| {
         let (place, bytes): (i64, Vec<u8>) = (row.get("place")?, row.get("bytes")?);
         Ok(RecordedEvent { index: count(place)?, bytes, texts: Vec::new() })
     })?;
@@ -71,15 +75,27 @@ mod tests {
         let found = store.recorded(RecordedOf::Run(run), 10).await.unwrap();
         assert_eq!(found.iter().map(|event| event.index).collect::<Vec<_>>(), [0]);
         assert_eq!(store.recorded(RecordedOf::Administration(sheet), 1).await.unwrap().len(), 1);
+        for epoch in [2, 3] {
+            store.fence(event(EventKind::StoreFenced).fact("old_epoch", epoch - 1), 0).await.unwrap();
+        }
+        let fences = async |after| {
+            let found = store.recorded(RecordedOf::Fences { after }, 10).await.unwrap();
+            found.iter().map(|event| event.index).collect::<Vec<_>>()
+        };
+        assert_eq!((fences(0).await, fences(5).await, fences(6).await), (vec![5, 6], vec![6], vec![]));
     }
 
     #[tokio::test]
-    async fn neither_looks_through_the_whole_ledger() {
+    async fn none_looks_through_the_whole_ledger() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("store.sqlite");
         let _store = SqliteStore::open(&path).unwrap();
         let conn = Connection::open(&path).unwrap();
-        for (sql, index) in [(OF_RUN, "events_of_run"), (OF_ADMINISTRATION, "events_of_administration")] {
+        for (sql, index) in [
+            (OF_RUN, "events_of_run"),
+            (OF_ADMINISTRATION, "events_of_administration"),
+            (FENCES, "events_of_fences"),
+        ] {
             let plan: String = conn
                 .query_row(&format!("EXPLAIN QUERY PLAN {sql}"), params!["x", 1], |row| row.get("detail"))
                 .unwrap();

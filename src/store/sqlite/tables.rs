@@ -282,6 +282,9 @@ ALTER TABLE sequence_3 RENAME TO sequence;
 -- Events of what people sign about the broker itself belong to no run.
 CREATE INDEX events_of_administration ON events (json_extract(CAST(bytes AS TEXT), '$.grant'), place)
   WHERE run IS NULL AND json_extract(CAST(bytes AS TEXT), '$.grant') IS NOT NULL;
+-- The ends of epochs, which are few; an event of a run costs it one look at a column.
+CREATE INDEX events_of_fences ON events (place)
+  WHERE run IS NULL AND json_extract(CAST(bytes AS TEXT), '$.type') = 'store.fenced';
 DROP TRIGGER events_never_go;
 CREATE TRIGGER events_never_go BEFORE DELETE ON events WHEN OLD.place >= (SELECT pruned FROM sequence)
   BEGIN SELECT RAISE(ABORT, 'an event is immutable'); END;
