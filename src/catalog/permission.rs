@@ -31,10 +31,10 @@ const OPERATORS: &[&str] = &[
 /// One Allow statement after its checks.
 #[derive(Debug, Clone)]
 pub(super) struct Permission {
-    actions: Vec<ActionFacts>,
+    pub(super) actions: Vec<ActionFacts>,
     /// `None` for `["*"]` in an observe set.
-    resources: Option<Vec<Template>>,
-    conditions: BTreeMap<String, BTreeMap<String, Vec<Template>>>,
+    pub(super) resources: Option<Vec<Template>>,
+    pub(super) conditions: BTreeMap<String, BTreeMap<String, Vec<Template>>>,
 }
 
 /// What a statement is for.
