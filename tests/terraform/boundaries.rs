@@ -98,12 +98,15 @@ fn nothing_opens_what_every_boundary_denies() {
     }
 }
 
+/// One call that the role is for.
+type Asks = fn(&Caller) -> Decision;
+
 #[test]
 fn a_session_without_its_lease_or_of_another_phase_can_do_nothing() {
-    let sessions: [(&str, &dyn Fn(&Caller) -> Decision); 3] = [
-        ("observe", &|caller: &Caller| caller.asks("ec2:DescribeInstances", "*")),
-        ("execute", &|caller: &Caller| caller.asks("ec2:RebootInstances", INSTANCE)),
-        ("trust", &|caller: &Caller| detach(caller, ROLE, &[])),
+    let sessions: [(&str, Asks); 3] = [
+        ("observe", |caller| caller.asks("ec2:DescribeInstances", "*")),
+        ("execute", |caller| caller.asks("ec2:RebootInstances", INSTANCE)),
+        ("trust", |caller| detach(caller, ROLE, &[])),
     ];
     for (role, asks) in sessions {
         let session = || Caller::session(role, EVERYTHING);
@@ -132,6 +135,24 @@ fn no_action_touches_what_is_ours() {
 }
 
 #[test]
+fn execute_is_kept_from_what_is_ours_even_where_its_ceiling_reaches() {
+    let execute = Caller::session("execute", EVERYTHING);
+    let tagged =
+        |value| execute.asks_in("ec2:RebootInstances", INSTANCE, &[("aws:ResourceTag/phasebroker", value)]);
+    assert_eq!((tagged("other"), tagged("control")), (Decision::Allow, Decision::ExplicitDeny));
+    for ours in [
+        "arn:aws:s3:::phasebroker-trail-111122223333-eu-central-1/log",
+        "arn:aws:cloudtrail:eu-central-1:111122223333:trail/phasebroker-trail",
+        "arn:aws:events:us-east-1:111122223333:rule/phasebroker-long-session",
+        "arn:aws:sns:us-east-1:111122223333:phasebroker-alarms",
+        "arn:aws:iam::111122223333:policy/phasebroker-production-execute-boundary",
+    ] {
+        assert_eq!(execute.asks("ec2:RebootInstances", ours), Decision::ExplicitDeny, "{ours}");
+    }
+    assert_eq!(execute.asks("ec2:RebootInstances", "arn:aws:s3:::orders/1"), Decision::ImplicitDeny);
+}
+
+#[test]
 fn what_a_resource_grants_to_a_session_by_name_is_outside_too() {
     let mut session = Caller::session("execute", &document("production", "ceilings", "production-execute"));
     let bucket = format!(
@@ -148,14 +169,45 @@ fn what_a_resource_grants_to_a_session_by_name_is_outside_too() {
     );
 }
 
+/// Every boundary of `documents.json`: environment, role and statements.
+fn boundaries() -> Vec<(&'static str, &'static str, Vec<Value>)> {
+    let all = ["production", "staging"].into_iter().flat_map(|environment| {
+        ["observe", "execute", "trust"].map(|role| {
+            let text = document(environment, "boundaries", &format!("{environment}-{role}"));
+            let policy: Value = serde_json::from_str(&text).unwrap();
+            (environment, role, policy["Statement"].as_array().unwrap().clone())
+        })
+    });
+    all.collect()
+}
+
 #[test]
 fn the_module_denies_what_the_command_refuses() {
-    for (case, name) in [("production", "production-observe"), ("staging", "staging-trust")] {
-        let boundary: Value = serde_json::from_str(&document(case, "boundaries", name)).unwrap();
-        let statements = boundary["Statement"].as_array().unwrap();
+    for (environment, role, statements) in boundaries() {
         let always = statements.iter().find(|one| one["Sid"] == "Always").unwrap();
-        assert_eq!(always["Action"], serde_json::json!(phasebroker::catalog::ALWAYS_DENIED), "{name}");
+        let mut expected = phasebroker::catalog::ALWAYS_DENIED.to_vec();
+        expected.extend((role == "execute").then_some("iam:*"));
+        assert_eq!(always["Action"], serde_json::json!(expected), "{environment} {role}");
+        assert_eq!((&always["Effect"], &always["Resource"]), (&"Deny".into(), &"*".into()));
     }
+}
+
+#[test]
+fn a_boundary_allows_exactly_what_the_command_printed() {
+    let text = std::fs::read_to_string(crate::repository("terraform/examples/single-account/ceilings.json"));
+    let ceilings: Value = serde_json::from_str(&text.unwrap()).unwrap();
+    for (environment, role, statements) in boundaries() {
+        let printed = &ceilings["environments"][environment]["roles"][role]["ceiling"];
+        let printed: Value = serde_json::from_str(printed.as_str().unwrap()).unwrap();
+        let allowed: Vec<&Value> = statements.iter().filter(|one| one["Effect"] == "Allow").collect();
+        assert_eq!(serde_json::json!(allowed), printed["Statement"], "{environment} {role}");
+        assert_eq!(printed.to_string(), document_of(environment, role), "{environment} {role}");
+    }
+}
+
+fn document_of(environment: &str, role: &str) -> String {
+    let text = document(environment, "ceilings", &format!("{environment}-{role}"));
+    serde_json::from_str::<Value>(&text).unwrap().to_string()
 }
 
 #[test]

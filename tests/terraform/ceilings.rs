@@ -125,6 +125,39 @@ fn every_session_of_an_action_is_inside_the_ceiling_of_its_role() {
 }
 
 #[test]
+fn a_signed_session_does_its_calls_under_ceiling_and_boundary_and_nothing_without_its_lease() {
+    let (document, catalog) = read(&shipped());
+    let mut tried = 0;
+    for (action, entry) in document.actions.iter().filter(|(_, entry)| entry.provider == ProviderKind::Aws) {
+        let role = if entry.class == ActionClass::Trust { "trust" } else { "execute" };
+        let mut runner = TestRunner::new(Config { cases: 8, ..Config::default() });
+        let checked = runner.run(&any_parameters(entry), |texts| {
+            let ids = Ids {
+                grant: GrantId::nil(),
+                lease: LeaseId::nil(),
+                claiming_agent: "sre-agent".parse().unwrap(),
+            };
+            let plan = compile(&proposal(&document, action, "production", &texts), &ids, &catalog)
+                .map_err(|error| TestCaseError::fail(error.to_string()))?;
+            let mut session = Caller::session(role, &text_of(&catalog, "production", role))
+                .with("aws:CurrentTime", &NOW.rfc3339());
+            session.session = Some(awsim_iam_policy::parse(&policy_of(plan.credential())).unwrap());
+            for call in calls(&document, action, "production", &texts) {
+                assert!(session.may(&call), "{call:?}");
+            }
+            let session = session.without("aws:PrincipalTag/lease");
+            for call in calls(&document, action, "production", &texts) {
+                assert!(!session.may(&call), "{call:?}");
+            }
+            Ok(())
+        });
+        checked.unwrap_or_else(|error| panic!("{action}: {error}"));
+        tried += 1;
+    }
+    assert!(tried >= 8, "only {tried} were tried");
+}
+
+#[test]
 fn every_observe_session_is_inside_the_ceiling_of_its_role() {
     let (document, catalog) = read(&shipped());
     let mut tried = 0;

@@ -22,9 +22,6 @@ pub fn document(case: &str, kind: &str, name: &str) -> String {
     documents(case)[kind][name].as_str().unwrap_or_else(|| panic!("{kind} of {name}")).to_owned()
 }
 
-/// A request's context: key and values.
-pub type Context = Vec<(&'static str, String)>;
-
 /// Someone who calls AWS.
 pub struct Caller {
     pub arn: String,

@@ -11,12 +11,12 @@ use std::fmt;
 use serde::Serialize;
 
 use super::permission::Permission;
-use super::resolved::{AwsTarget, Catalog};
+use super::resolved::{AwsTarget, Catalog, Entry, ObserveSet};
 use super::widest;
 use crate::domain::action::ActionClass;
 use crate::domain::digest::Digest;
 use crate::domain::plan::ProviderKind;
-use crate::domain::principal::Environment;
+use crate::domain::principal::{ActionType, Environment};
 use statement::Statements;
 
 /// Version of what is printed; the Terraform module reads this one.
@@ -218,7 +218,7 @@ fn role_ceiling(
     refused: &mut Vec<Refusal>,
 ) -> RoleCeiling {
     let (mut all, mut entries) = (Statements::default(), BTreeMap::new());
-    for (name, permissions, parameters) in entries_of(catalog, environment, role) {
+    for Source { name, permissions, globs } in sources(catalog, environment, role) {
         for action in permissions.iter().flat_map(Permission::actions).map(|facts| facts.full_name()) {
             let needs_trust = role == "execute" && in_list("iam:*", &action);
             if needs_trust || ALWAYS_DENIED.iter().any(|denied| in_list(denied, &action)) {
@@ -228,8 +228,8 @@ fn role_ceiling(
         }
         let mut own = Statements::default();
         for permission in permissions {
-            own.add(permission, &parameters, aws);
-            all.add(permission, &parameters, aws);
+            own.add(permission, &globs, aws);
+            all.add(permission, &globs, aws);
         }
         entries.insert(name, own.text().map_or(0, |text| counted(&text)));
     }
@@ -247,28 +247,38 @@ fn role_ceiling(
     RoleCeiling { arn: arn.clone(), phase, ceiling, boundary_chars: characters, entries }
 }
 
-/// What a role is for: name, statements, and what each parameter can be at most.
-fn entries_of<'a>(
-    catalog: &'a Catalog,
-    environment: &Environment,
-    role: &str,
-) -> Vec<(String, &'a [Permission], BTreeMap<String, Vec<String>>)> {
+/// An entry or observe set that a role is for.
+struct Source<'a> {
+    name: String,
+    permissions: &'a [Permission],
+    /// What each parameter can be at most.
+    globs: BTreeMap<String, Vec<String>>,
+}
+
+fn sources<'a>(catalog: &'a Catalog, environment: &Environment, role: &str) -> Vec<Source<'a>> {
     if role == "observe" {
         let sets = catalog
             .observe
             .iter()
             .filter(|(_, set)| set.provider == ProviderKind::Aws && set.environments.contains(environment));
-        return sets.map(|(name, set)| (name.to_string(), &set.permissions[..], BTreeMap::new())).collect();
+        let source = |(name, set): (&ActionType, &'a ObserveSet)| Source {
+            name: name.to_string(),
+            permissions: &set.permissions,
+            globs: BTreeMap::new(),
+        };
+        return sets.map(source).collect();
     }
     let actions = catalog.actions.iter().filter(|(_, entry)| {
         entry.provider == ProviderKind::Aws
             && entry.environments.contains(environment)
             && (entry.class == ActionClass::Trust) == (role == "trust")
     });
-    let widest = |(name, entry): (&crate::domain::principal::ActionType, &'a super::Entry)| {
-        (name.to_string(), &entry.permissions[..], widest::globs(&entry.parameters))
+    let source = |(name, entry): (&ActionType, &'a Entry)| Source {
+        name: name.to_string(),
+        permissions: &entry.permissions,
+        globs: widest::globs(&entry.parameters),
     };
-    actions.map(widest).collect()
+    actions.map(source).collect()
 }
 
 fn shared_roles<'a>(accounts: impl Iterator<Item = (&'a Environment, &'a AwsTarget)>) -> Vec<Refusal> {

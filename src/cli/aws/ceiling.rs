@@ -16,7 +16,7 @@ const HEADER: [&str; 5] = ["environment", "role", "holds", "of its boundary", "A
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "With --json, or in the file of --out: one object, of which a Terraform module takes\n\
-  jsondecode(file(\"ceilings.json\")).environments[\"production\"]\n\
+  environments = jsondecode(file(\"ceilings.json\")).environments\n\
 Print it again whenever the catalog changes, and apply before the broker reloads.\n\n\
 Exit codes: 0 done; 1 the catalog has no ceilings, and why; 2 a mistake in the configuration"
 )]
