@@ -193,7 +193,7 @@ async fn a_missing_or_changed_hash_of_a_tile_is_named_by_the_entries_below_it() 
     assert!(store.row(1, 0, 2).await.is_err(), "a truncated tile is never served as a whole one");
 }
 
-/// The page of the first events, or of the newest.
+/// The page of a table's first entries, or of the last.
 struct Page {
     file: fs::File,
     at: u64,
@@ -202,13 +202,13 @@ struct Page {
 
 impl Page {
     /// Takes it out of the database of a broker that does not run.
-    fn spoil(place: &Place, newest: bool) -> Self {
+    fn spoil(place: &Place, table: &str, last: bool) -> Self {
         let path = place.path(STORE).join("phasebroker.sqlite");
         let database = Connection::open(&path).unwrap();
         database.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
-        let order = if newest { "DESC" } else { "ASC" };
+        let order = if last { "DESC" } else { "ASC" };
         let sql = format!(
-            "SELECT pgoffset, pgsize FROM dbstat WHERE name = 'events' AND pagetype = 'leaf' ORDER BY path {order}"
+            "SELECT pgoffset, pgsize FROM dbstat WHERE name = '{table}' AND pagetype = 'leaf' ORDER BY path {order}"
         );
         let (at, size): (i64, u32) =
             database.query_row(&sql, [], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
@@ -236,7 +236,7 @@ async fn a_ledger_that_cannot_be_read_issues_nothing_and_still_stops_and_revokes
         let it = place.approved(Work::jwt(300)).await;
         place.claim(&it).await.map(drop).unwrap();
         broker.kill().await;
-        drop(Page::spoil(&place, newest));
+        drop(Page::spoil(&place, "events", newest));
 
         let broker = place.serve().await;
         let (status, why) = place.readiness().await;
@@ -266,25 +266,31 @@ async fn a_ledger_that_cannot_be_read_issues_nothing_and_still_stops_and_revokes
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_stopped_over_a_ledger_that_cannot_be_read_stays_ended_once_it_can() {
-    let place = Place::new(None);
-    let broker = place.serve().await;
-    let it = place.approved(Work::jwt(300)).await;
-    place.claim(&it).await.map(drop).unwrap();
-    broker.kill().await;
-    let page = Page::spoil(&place, true);
-    let broker = place.serve().await;
-    assert_eq!(stop_everything(&place).await["recorded"], false);
-    broker.kill().await;
-    // A life that can record it no more than the one before.
-    let broker = place.serve().await;
-    assert_eq!(place.readiness().await.0, 503);
-    assert_eq!(place.lease(&it).await.unwrap()["state"], "released", "the store was not told");
-    broker.kill().await;
-    page.put_back();
-    let broker = place.serve().await;
-    assert_eq!(place.readiness().await.0, 200);
-    assert_eq!(place.lease(&it).await.unwrap()["ended"]["reason"], "unrecorded");
-    broker.stop().await;
+    for both in [false, true] {
+        let place = Place::new(None);
+        let broker = place.serve().await;
+        let it = place.approved(Work::jwt(300)).await;
+        place.claim(&it).await.map(drop).unwrap();
+        broker.kill().await;
+        let events = Page::spoil(&place, "events", true);
+        let broker = place.serve().await;
+        assert_eq!(stop_everything(&place).await["recorded"], false);
+        broker.kill().await;
+        let more = both.then(|| Page::spoil(&place, "leases", false));
+        // A life that can record it no more than the one before.
+        let broker = place.serve().await;
+        assert_eq!(place.readiness().await.0, 503);
+        if more.is_none() {
+            assert_eq!(place.lease(&it).await.unwrap()["state"], "released", "the store was not told");
+        }
+        broker.kill().await;
+        more.map(Page::put_back);
+        events.put_back();
+        let broker = place.serve().await;
+        assert_eq!(place.readiness().await.0, 200);
+        assert_eq!(place.lease(&it).await.unwrap()["ended"]["reason"], "unrecorded", "both: {both}");
+        broker.stop().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

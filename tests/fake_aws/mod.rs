@@ -56,6 +56,7 @@ struct Inner {
     behaviour: Behaviour,
     iam_refuses: Option<(u16, &'static str)>,
     tells_date: bool,
+    account: Option<&'static str>,
     requests: Vec<Request>,
     minted: u32,
     policies: HashMap<(String, String), String>,
@@ -69,6 +70,7 @@ impl FakeAws {
             behaviour: Behaviour::Answer,
             iam_refuses: None,
             tells_date: true,
+            account: Some("123456789012"),
             requests: Vec::new(),
             minted: 0,
             policies: HashMap::new(),
@@ -98,6 +100,11 @@ impl FakeAws {
 
     pub fn tell_date(&self, tells: bool) {
         self.inner().tells_date = tells;
+    }
+
+    /// The account in which every caller is; `None` refuses to say.
+    pub fn put_callers_in(&self, account: Option<&'static str>) {
+        self.inner().account = account;
     }
 
     /// How many sessions exist.
@@ -140,10 +147,11 @@ async fn answer(State(fake): State<Arc<Fake>>, Form(request): Form<Request>) -> 
         inner.requests.push(request.clone());
         let said = match request["Action"].as_str() {
             "AssumeRole" => inner.assume_role(),
-            "GetCallerIdentity" => {
-                let body = "<Arn>arn:aws:iam::123456789012:role/broker</Arn><Account>123456789012</Account>";
-                Ok(result("GetCallerIdentity", body))
-            }
+            "GetCallerIdentity" => inner.account.ok_or((403, "AccessDenied")).map(|account| {
+                let body =
+                    format!("<Arn>arn:aws:iam::{account}:role/broker</Arn><Account>{account}</Account>");
+                result("GetCallerIdentity", &body)
+            }),
             action => inner.iam(action, &request),
         };
         let is_mint = request["Action"] == "AssumeRole";
