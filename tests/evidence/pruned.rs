@@ -65,7 +65,10 @@ async fn a_playbook_that_is_over_stays_as_long_as_the_runs_that_used_it() {
     let it = Packed::of(b, run).await;
     assert_eq!(it.pack["administrations"].as_object().unwrap().len(), 1);
     it.holds();
-    assert!(pruned(b, b.clock.wall(), 10_000).await > 0, "what is older than is kept may go with its playbook");
+    assert!(
+        pruned(b, b.clock.wall(), 10_000).await > 0,
+        "what is older than is kept may go with its playbook"
+    );
     refused(b, run, "pruned").await;
 }
 
