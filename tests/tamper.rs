@@ -288,7 +288,9 @@ async fn what_was_stopped_over_a_ledger_that_cannot_be_read_stays_ended_once_it_
             assert_eq!(place.lease(&it).await.unwrap()["state"], "released", "the store was not told");
             broker.kill().await;
         }
-        more.map(Page::put_back);
+        if let Some(page) = more {
+            page.put_back();
+        }
         events.put_back();
         let broker = place.serve().await;
         assert_eq!(place.readiness().await.0, 200);
