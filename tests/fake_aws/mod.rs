@@ -57,6 +57,7 @@ struct Inner {
     iam_refuses: Option<(u16, &'static str)>,
     tells_date: bool,
     account: Option<&'static str>,
+    identity_hangs: bool,
     requests: Vec<Request>,
     minted: u32,
     policies: HashMap<(String, String), String>,
@@ -71,6 +72,7 @@ impl FakeAws {
             iam_refuses: None,
             tells_date: true,
             account: Some("123456789012"),
+            identity_hangs: false,
             requests: Vec::new(),
             minted: 0,
             policies: HashMap::new(),
@@ -105,6 +107,11 @@ impl FakeAws {
     /// The account in which every caller is; `None` refuses to say.
     pub fn put_callers_in(&self, account: Option<&'static str>) {
         self.inner().account = account;
+    }
+
+    /// Whether nobody is told who they are, nor that they are not.
+    pub fn hang_on_identity(&self, hangs: bool) {
+        self.inner().identity_hangs = hangs;
     }
 
     /// How many sessions exist.
@@ -155,7 +162,12 @@ async fn answer(State(fake): State<Arc<Fake>>, Form(request): Form<Request>) -> 
             action => inner.iam(action, &request),
         };
         let is_mint = request["Action"] == "AssumeRole";
-        let behaviour = if is_mint { inner.behaviour.clone() } else { Behaviour::Answer };
+        let hangs = inner.identity_hangs && request["Action"] == "GetCallerIdentity";
+        let behaviour = match (is_mint, hangs) {
+            (true, _) => inner.behaviour.clone(),
+            (false, true) => Behaviour::Hang,
+            (false, false) => Behaviour::Answer,
+        };
         (behaviour, inner.tells_date.then_some(inner.now), said)
     };
     let (status, text) = match said {

@@ -1,3 +1,5 @@
+//! Ceilings of the shipped catalog, and catalogs that have none.
+
 use serde_json::Value;
 
 use super::*;

@@ -64,7 +64,7 @@ pub struct AwsProvider {
 }
 
 impl AwsProvider {
-    /// Makes both clients and takes up the Deny policies that earlier leases in `store` still need. Calls AWS for the latter only.
+    /// Makes its clients and takes up the Deny policies that earlier leases in `store` still need. Calls AWS for the latter only.
     pub async fn new(
         settings: AwsSettings,
         store: Arc<dyn Store>,

@@ -1,9 +1,14 @@
 //! Whose account the revoking identity is in. IAM finds a role by its name alone, in the caller's own account: a Deny for a
 //! role of another account would be written into a stranger of the same name.
 
+use std::time::Duration;
+
 use tokio::sync::OnceCell;
 
 use super::errors::chain;
+
+/// How long a Deny waits to know whose role it is for: an STS that hangs holds up no end.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// The identity that writes Deny policies, as STS names it.
 pub(super) struct Revoker {
@@ -28,7 +33,9 @@ impl Revoker {
 
     /// Whether a role is in the identity's account.
     pub(super) async fn owns(&self, role_arn: &str) -> Result<(), NotOurs> {
-        let account = self.account.get_or_try_init(|| self.ask()).await.map_err(NotOurs::Unknown)?;
+        let asked = tokio::time::timeout(PATIENCE, self.account.get_or_try_init(|| self.ask())).await;
+        let late = |_| NotOurs::Unknown("GetCallerIdentity: STS does not answer".into());
+        let account = asked.map_err(late)?.map_err(NotOurs::Unknown)?;
         match role_arn.split(':').nth(4) == Some(account) {
             true => Ok(()),
             false => Err(NotOurs::Elsewhere(format!(
