@@ -185,7 +185,8 @@ fn configure(dir: &Path, moto: &Moto, port: u16, alice: &Path) -> PathBuf {
     std::fs::write(dir.join("config/guardrails.toml"), read("guardrails.toml")).unwrap();
     let aws = format!(
         "\n[aws]\nregion = \"{REGION}\"\nmint_profile = \"phasebroker-mint\"\nrevoke_profile = \"phasebroker-revoke\"\n\
-         allow_endpoints = [\"sts\", \"iam\"]\nsts_endpoint = \"{0}\"\niam_endpoint = \"{0}\"\n",
+         allow_endpoints = [\"sts\", \"iam\"]\nsts_endpoint = \"{0}\"\niam_endpoint = \"{0}\"\n\
+         [[aws.accounts]]\naccount = \"444455556666\"\nrevoke_profile = \"phasebroker-revoke-staging\"\n",
         moto.url()
     );
     let configuration =

@@ -11,6 +11,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::exporting::counts::Exports;
+use super::ports::DenyFate;
 use super::refusal::Code;
 use crate::domain::phase::Phase;
 use crate::domain::plan::ProviderKind;
@@ -55,6 +56,9 @@ pub struct Metrics {
     to_end: Histogram,
     failed_revocations: Family<Labels<1>, Counter<u64, AtomicU64>>,
     pending_revocations: Count,
+    deny_policies: Family<Labels<1>, Counter<u64, AtomicU64>>,
+    failing_deny_policies: Count,
+    crowded_deny_policies: Count,
     overdue_reviews: Count,
     store_bytes: Count,
     notices: Family<Labels<1>, Counter<u64, AtomicU64>>,
@@ -97,6 +101,9 @@ impl Metrics {
             to_end: seconds(),
             failed_revocations: Family::default(),
             pending_revocations: Gauge::default(),
+            deny_policies: Family::default(),
+            failing_deny_policies: Gauge::default(),
+            crowded_deny_policies: Gauge::default(),
             overdue_reviews: Gauge::default(),
             store_bytes: Gauge::default(),
             notices: Family::default(),
@@ -108,6 +115,9 @@ impl Metrics {
         metrics.register();
         for code in Code::ALL {
             metrics.refused.get_or_create(&[("code", code.name())]).inc_by(0);
+        }
+        for fate in DenyFate::ALL {
+            metrics.deny_policies.get_or_create(&[("fate", fate.name())]).inc_by(0);
         }
         for phase in [Phase::Observe, Phase::Decide, Phase::Execute] {
             metrics.live.get_or_create(&[("phase", phase.name())]).set(0);
@@ -153,6 +163,21 @@ impl Metrics {
             "pending_revocations",
             "Ended leases whose credential is not confirmed dead",
             self.pending_revocations.clone(),
+        );
+        r.register(
+            "deny_policies",
+            "Attempts to bring about the Deny policy of a role, by what became of them",
+            self.deny_policies.clone(),
+        );
+        r.register(
+            "failing_deny_policies",
+            "Roles whose Deny policy is not as it should be",
+            self.failing_deny_policies.clone(),
+        );
+        r.register(
+            "crowded_deny_policies",
+            "Roles whose revoked leases no longer fit by name",
+            self.crowded_deny_policies.clone(),
         );
         r.register(
             "overdue_reviews",
@@ -224,6 +249,13 @@ impl Metrics {
     /// So many ended leases wait for their revocation.
     pub fn pending_revocations(&self, count: usize) {
         self.pending_revocations.set(clamp(count));
+    }
+
+    /// One attempt at a role's Deny policy; so many roles fail now, and so many are too full.
+    pub fn deny_policy(&self, fate: DenyFate, failing: usize, crowded: usize) {
+        self.deny_policies.get_or_create(&[("fate", fate.name())]).inc();
+        self.failing_deny_policies.set(clamp(failing));
+        self.crowded_deny_policies.set(clamp(crowded));
     }
 
     /// So many reviews are past due.

@@ -56,6 +56,7 @@ pub mod stop;
 pub mod sweep;
 pub mod told;
 mod unchanged;
+pub mod upkeep;
 pub mod views;
 mod voucher;
 mod waits;

@@ -20,6 +20,7 @@ pub mod notify;
 pub mod person;
 pub mod playbooks;
 pub mod policy;
+mod providers;
 pub mod reload;
 pub mod render;
 pub mod requester;

@@ -18,22 +18,23 @@ use super::exit::Exit;
 use super::host::{harden, log_key, private_dir, token_key};
 use super::logs;
 use super::notify::{QueuedNotifier, Receiver, Silent};
+use super::providers;
 use super::sinks::Sinks;
 use super::terminal::Output;
 use crate::authn::{Authn, Settings as AuthnSettings};
 use crate::broker::metrics::Metrics;
-use crate::broker::ports::{Clock, CredentialProvider, Notifier, Store, Witness};
+use crate::broker::ports::{Clock, Notifier, Store, Witness};
 use crate::broker::publish::Ledger;
+use crate::broker::upkeep::Upkeep;
 use crate::broker::{Broker, Parts, Settings};
-use crate::config::{Aws, Config, LogFormat, OnEvent};
+use crate::config::{Config, LogFormat, OnEvent};
 use crate::domain::principal::Actor;
 use crate::domain::token::TokenSigner;
 use crate::http::caep::Caep;
 use crate::http::listen::{self, Limits};
 use crate::http::tls::ReloadableTls;
 use crate::http::{App, router};
-use crate::providers::aws::{AwsProvider, AwsSettings, Identity, forbidden_endpoint_variables};
-use crate::providers::jwt::JwtProvider;
+use crate::providers::aws::Identity;
 use crate::providers::look::{AwsLook, Look, LookSettings};
 use crate::providers::witness::HttpWitness;
 use crate::store::{EndFile, HeadFile, SqliteStore};
@@ -152,13 +153,15 @@ pub async fn start(mut config: Config, listener: TcpListener) -> anyhow::Result<
         Some(files) => Some(Arc::new(ReloadableTls::load(files.certificate.clone(), files.key.clone())?)),
         None => None,
     };
+    let notifier = notifier(&config, &metrics)?;
+    let upkeep = Arc::new(Upkeep::new(metrics.clone(), notifier.clone(), &config.issuer));
     let broker = Broker::start(Parts {
         settings: settings(&config),
         heads: Arc::new(HeadFile::at(&config.head_file)),
         journal: Arc::new(EndFile::at(beside(&config.head_file))),
-        providers: providers(&config, &signer, &store, &clock).await?,
+        providers: providers::start(&config, &signer, &store, &clock, upkeep).await?,
         looker: Arc::new(look(&config, &clock).await?),
-        notifier: notifier(&config, &metrics)?,
+        notifier,
         store,
         clock: clock.clone(),
         signer: signer.clone(),
@@ -311,42 +314,6 @@ pub(super) fn beside(head_file: &Path) -> PathBuf {
 async fn until(mut stopped: watch::Receiver<bool>) {
     // A sender that is gone means the same.
     let _ = stopped.wait_for(|stopped| *stopped).await;
-}
-
-async fn providers(
-    config: &Config,
-    signer: &Arc<TokenSigner>,
-    store: &Arc<dyn Store>,
-    clock: &Arc<dyn Clock>,
-) -> anyhow::Result<Vec<Arc<dyn CredentialProvider>>> {
-    let mut providers: Vec<Arc<dyn CredentialProvider>> = vec![Arc::new(JwtProvider::new(signer.clone()))];
-    if let Some(aws) = &config.aws {
-        let variables = forbidden_endpoint_variables(
-            std::env::vars_os()
-                .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))),
-        );
-        if !variables.is_empty() {
-            return Err(Exit::Usage.because(format!(
-                "{} would send AWS calls elsewhere; unset it, or allow the endpoint by name under `[aws]`",
-                variables.join(", ")
-            )));
-        }
-        let provider = AwsProvider::new(aws_settings(aws), store.clone(), clock.clone()).await?;
-        providers.push(Arc::new(provider));
-    }
-    Ok(providers)
-}
-
-fn aws_settings(aws: &Aws) -> AwsSettings {
-    let identity =
-        |profile: &Option<String>| profile.clone().map_or(Identity::DefaultChain, Identity::Profile);
-    AwsSettings {
-        sts_endpoint: aws.sts_endpoint.clone(),
-        iam_endpoint: aws.iam_endpoint.clone(),
-        sts_calls_per_second: aws.sts_calls_per_second,
-        sts_burst: aws.sts_burst,
-        ..AwsSettings::new(aws.region.clone(), identity(&aws.mint_profile), identity(&aws.revoke_profile))
-    }
 }
 
 /// What the broker looks at itself, with an identity of its own.

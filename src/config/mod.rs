@@ -1,6 +1,7 @@
 //! The configuration: as written, then resolved once, whole or not at all. Unknown keys are refused, every mistake is
 //! named with file, path and key. Secrets stay where they are: a key here is a path. Reads files, no environment.
 
+mod aws;
 mod exports;
 mod issuers;
 mod ledger;
@@ -22,6 +23,7 @@ use crate::authn::resource::ResourceServer;
 use crate::broker::rules::Rules;
 use crate::ledger::verifier_key::VerifierKey;
 
+pub use aws::{Aws, AwsAccount};
 pub use exports::{CaepSettings, ExportSettings, ExportTo, SecretFile, SyslogAddress};
 pub use mistakes::{ConfigError, ConfigErrors};
 pub use rules::RuleFiles;
@@ -80,30 +82,6 @@ pub struct TlsFiles {
     pub certificate: PathBuf,
     /// Its private key.
     pub key: PathBuf,
-}
-
-/// AWS: the identities that mint and revoke, each a profile of the shared AWS configuration or the default chain (`None`),
-/// and the one that reads for probes, where there is one.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Aws {
-    /// Region of the STS endpoint.
-    pub region: String,
-    /// Who assumes the phase roles.
-    pub mint_profile: Option<String>,
-    /// Who writes the Deny policies; never the same.
-    pub revoke_profile: Option<String>,
-    /// Who reads what probes name; never one of the others, never the default chain.
-    pub probe_profile: Option<String>,
-    /// Another STS endpoint, allowed by name.
-    pub sts_endpoint: Option<String>,
-    /// Another IAM endpoint, allowed by name.
-    pub iam_endpoint: Option<String>,
-    /// Another endpoint for the reads of probes, allowed by name.
-    pub probe_endpoint: Option<String>,
-    /// STS calls a second in the long run.
-    pub sts_calls_per_second: u32,
-    /// STS calls at once.
-    pub sts_burst: u32,
 }
 
 /// How the log is named, witnessed and kept.
@@ -185,7 +163,7 @@ impl Config {
             let around = Around {
                 resources: &self.resources,
                 issuers: &self.issuers,
-                reads_aws: self.aws.as_ref().is_some_and(|aws| aws.probe_profile.is_some()),
+                aws: self.aws.as_ref(),
                 dev: self.dev,
             };
             self.rule_files.fit(rules, &around, &mut errors);

@@ -11,7 +11,7 @@ use toml::{Table, Value};
 use super::mistakes::{ConfigErrors, Source, in_words};
 use super::rules::{Around, RuleFiles, shared_keys, text};
 use super::serving::{Serving, is_loopback, url};
-use super::{Aws, Config, Limits, Log, OnEvent, TlsFiles, Tokens, written};
+use super::{Config, Limits, Log, OnEvent, TlsFiles, Tokens, written};
 
 #[rustfmt::skip]
 const SECTIONS: [&str; 13] = [
@@ -78,8 +78,7 @@ impl Resolver<'_> {
         let listen = server.as_ref().and_then(|server| self.listen(server, tls.is_some(), proxy.behind));
         let rules = rule_files.as_ref().and_then(|files| files.read(&mut self.errors));
         if let (Some(files), Some(rules)) = (&rule_files, &rules) {
-            let reads_aws = aws.as_ref().is_some_and(|aws| aws.probe_profile.is_some());
-            let around = Around { resources: &resources, issuers: &issuers, reads_aws, dev };
+            let around = Around { resources: &resources, issuers: &issuers, aws: aws.as_ref(), dev };
             files.fit(rules, &around, &mut self.errors);
             for (path, problem) in shared_keys(&resources, rules) {
                 self.errors.at(&self.source, &path, problem);
@@ -223,59 +222,6 @@ impl Resolver<'_> {
         let serving = Serving { issuer: &server.issuer, listen, tls, behind_proxy, dev: server.dev };
         serving.check(&self.source, &mut self.errors);
         Some(listen)
-    }
-
-    fn aws(&mut self, aws: written::Aws, dev: bool) -> Aws {
-        if dev {
-            self.errors.at(&self.source, "aws", "a configuration marked `dev` uses the provider `jwt` only");
-        }
-        if aws.mint_profile == aws.revoke_profile {
-            let problem = "must differ from `mint_profile`: minting and revoking are two identities";
-            self.errors.at(&self.source, "aws.revoke_profile", problem);
-        }
-        if aws.region.is_empty() {
-            self.errors.at(&self.source, "aws.region", "is empty; write a region such as `eu-central-1`");
-        }
-        if aws.probe_profile.is_some()
-            && [&aws.mint_profile, &aws.revoke_profile].contains(&&aws.probe_profile)
-        {
-            let problem =
-                "must be neither `mint_profile` nor `revoke_profile`: what reads can do nothing else";
-            self.errors.at(&self.source, "aws.probe_profile", problem);
-        }
-        for name in
-            aws.allow_endpoints.iter().filter(|name| !["sts", "iam", "probe"].contains(&name.as_str()))
-        {
-            let problem = format!("`{name}` is none of `sts`, `iam` and `probe`");
-            self.errors.at(&self.source, "aws.allow_endpoints", problem);
-        }
-        let overrides =
-            [("sts", &aws.sts_endpoint), ("iam", &aws.iam_endpoint), ("probe", &aws.probe_endpoint)];
-        for (name, endpoint) in overrides {
-            let Some(endpoint) = endpoint else { continue };
-            let path = format!("aws.{name}_endpoint");
-            if !aws.allow_endpoints.iter().any(|allowed| allowed == name) {
-                let problem = format!("is refused unless `aws.allow_endpoints` names \"{name}\"");
-                self.errors.at(&self.source, &path, problem);
-            }
-            self.callable(&path, endpoint);
-        }
-        for (path, number) in
-            [("aws.sts_calls_per_second", aws.sts_calls_per_second), ("aws.sts_burst", aws.sts_burst)]
-        {
-            self.within(path, number, 1, 10_000);
-        }
-        Aws {
-            region: aws.region,
-            mint_profile: aws.mint_profile,
-            revoke_profile: aws.revoke_profile,
-            probe_profile: aws.probe_profile,
-            sts_endpoint: aws.sts_endpoint,
-            iam_endpoint: aws.iam_endpoint,
-            probe_endpoint: aws.probe_endpoint,
-            sts_calls_per_second: aws.sts_calls_per_second,
-            sts_burst: aws.sts_burst,
-        }
     }
 
     fn tokens(&mut self, written: &written::Tokens) -> Tokens {

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use super::Aws;
 use super::mistakes::{ConfigError, ConfigErrors, Source};
 use crate::authn::jwks::IssuerSettings;
 use crate::authn::resource::ResourceServer;
@@ -35,8 +36,8 @@ pub struct RuleFiles {
 pub(super) struct Around<'a> {
     pub(super) resources: &'a [ResourceServer],
     pub(super) issuers: &'a [IssuerSettings],
-    /// Whether there is an identity that reads AWS for probes.
-    pub(super) reads_aws: bool,
+    /// How AWS is called, where it is.
+    pub(super) aws: Option<&'a Aws>,
     pub(super) dev: bool,
 }
 
@@ -67,7 +68,8 @@ impl RuleFiles {
             };
             errors.0.push(whole(file, misfit.path, misfit.problem));
         }
-        let unreadable = |probe: &Probe| probe.is_of_aws() && !around.reads_aws;
+        let reads_aws = around.aws.is_some_and(|aws| aws.probe_profile.is_some());
+        let unreadable = |probe: &Probe| probe.is_of_aws() && !reads_aws;
         for (name, _) in rules.guardrails.probes().iter().filter(|(_, probe)| unreadable(probe)) {
             let problem = "is read from AWS, and there is no identity to read with: give `aws.probe_profile`";
             errors.0.push(whole(&self.guardrails, format!("probes.{name}.aws"), problem.to_owned()));
@@ -77,6 +79,21 @@ impl RuleFiles {
             for workload in agent.workloads.iter().filter(|workload| !known(&workload.issuer)) {
                 let problem = format!("`{}` is not one of the configured [[issuers]]", workload.issuer);
                 errors.0.push(whole(&self.directory, format!("agents.{slug}.workloads"), problem));
+            }
+        }
+        let targets =
+            || rules.catalog.environments().iter().filter_map(|(name, t)| Some((name, t.aws.as_ref()?)));
+        let accounts = targets().map(|(_, target)| target.account.as_str()).collect();
+        // INVARIANT: every-lease-ends. Where nobody can write the Deny, nothing is minted.
+        if let Some(left) = around.aws.and_then(|aws| aws.without_revoker(accounts)) {
+            for (name, target) in targets().filter(|(_, target)| left.contains(target.account.as_str())) {
+                let problem = format!(
+                    "nobody is known to revoke in {}: `aws.revoke_profile` is of one account, and {} are left for it; \
+                     give each but one of them its [[aws.accounts]]",
+                    target.account,
+                    left.iter().copied().collect::<Vec<_>>().join(" and ")
+                );
+                errors.0.push(whole(&self.catalog, format!("environments.{name}.aws.account"), problem));
             }
         }
         for (name, target) in rules.catalog.environments() {

@@ -247,9 +247,70 @@ environments = ["demo"]
 }
 
 #[test]
+fn each_account_of_aws_has_a_revoker_of_its_own_and_is_given_once() {
+    let account = |account: &str, revoke: &str, more: &str| {
+        format!("[[aws.accounts]]\naccount = \"{account}\"\nrevoke_profile = \"{revoke}\"\n{more}\n")
+    };
+    let section = |accounts: &[String]| {
+        let two = "[aws]\nregion = \"eu-central-1\"\nmint_profile = \"a\"\nrevoke_profile = \"b\"";
+        Shipped::copy().top("[limits]", &format!("{two}\n{}\n[limits]", accounts.concat()))
+    };
+    let good = account("444455556666", "c", "mint_profile = \"d\"\nregion = \"eu-west-1\"");
+    let read = section(std::slice::from_ref(&good)).read().unwrap().aws.unwrap();
+    assert_eq!((read.accounts[0].region.as_deref(), read.accounts.len()), (Some("eu-west-1"), 1));
+    for (accounts, told) in [
+        (vec![good.clone(), account("444455556666", "e", "")], "`444455556666` is given twice"),
+        (vec![account("4444", "c", "")], "aws.accounts[0].account: an account has twelve digits"),
+        (vec![account("444455556666", "b", "")], "aws.accounts[0].revoke_profile: revokes elsewhere already"),
+        (vec![account("444455556666", "a", "")], "aws.accounts[0].revoke_profile: mints"),
+        (vec![account("444455556666", "c", "mint_profile = \"b\"")], "aws.accounts[0].mint_profile: revokes"),
+        (vec![account("444455556666", "c", "region = \"aws-global\"")], "`aws-global` is no region"),
+        (vec![account("444455556666", "c", "extra = 1")], "unknown field"),
+    ] {
+        let mistakes = section(&accounts).mistakes();
+        assert!(mistakes.contains(told), "{told}: {mistakes}");
+    }
+}
+
+#[test]
+fn an_account_of_the_catalog_in_which_nobody_can_revoke_is_a_mistake() {
+    let section = |accounts: &str| {
+        let two = "[aws]\nregion = \"eu-central-1\"\nmint_profile = \"a\"\nrevoke_profile = \"b\"";
+        Shipped::copy().top("[limits]", &format!("{two}\n{accounts}\n[limits]"))
+    };
+    let mistakes = section("").mistakes();
+    for told in [
+        "environments.production.aws.account: nobody is known to revoke in 111122223333",
+        "environments.staging.aws.account: nobody is known to revoke in 444455556666",
+    ] {
+        assert!(mistakes.contains(told), "{mistakes}");
+    }
+    section(STAGING).read().unwrap();
+    let shipped = section(STAGING);
+    let config = shipped.read().unwrap();
+    let moved = "account = \"777788889999\"\nregion = \"eu-central-1\"\n\
+                 execute_role = \"arn:aws:iam::777788889999:role/x\"\nobserve_role = \"arn:aws:iam::777788889999:role/y\"\n";
+    let shipped = shipped.with(
+        "catalog.toml",
+        "[environments.staging.aws]",
+        &format!("[environments.third.aws]\n{moved}\n[environments.staging.aws]"),
+    );
+    let told = config.reread_rules().unwrap_err().to_string();
+    assert!(
+        told.contains("environments.third.aws.account: nobody is known"),
+        "a reload is no way around: {told}"
+    );
+    drop(shipped);
+}
+
+/// The shipped catalog's second account.
+const STAGING: &str = "[[aws.accounts]]\naccount = \"444455556666\"\nrevoke_profile = \"staging\"\n";
+
+#[test]
 fn aws_needs_two_identities_and_endpoints_allowed_by_name() {
     let section = |body: &str| {
-        Shipped::copy().top("[limits]", &format!("[aws]\nregion = \"eu-central-1\"\n{body}\n[limits]"))
+        Shipped::copy()
+            .top("[limits]", &format!("[aws]\nregion = \"eu-central-1\"\n{body}\n{STAGING}[limits]"))
     };
     assert!(section("").mistakes().contains("aws.revoke_profile: must differ"));
     assert!(section("mint_profile = \"a\"\nrevoke_profile = \"a\"").mistakes().contains("must differ"));
@@ -411,7 +472,7 @@ fn what_reads_for_probes_neither_mints_nor_revokes() {
         Shipped::copy().top(
             "[limits]",
             &format!(
-                "[aws]\nregion = \"eu-central-1\"\nmint_profile = \"a\"\nrevoke_profile = \"b\"\n{probe}\n[limits]"
+                "[aws]\nregion = \"eu-central-1\"\nmint_profile = \"a\"\nrevoke_profile = \"b\"\n{probe}\n{STAGING}[limits]"
             ),
         )
     };

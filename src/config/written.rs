@@ -104,6 +104,8 @@ pub(super) struct Aws {
     pub(super) revoke_profile: Option<String>,
     pub(super) probe_profile: Option<String>,
     #[serde(default)]
+    pub(super) accounts: Vec<AwsAccount>,
+    #[serde(default)]
     pub(super) allow_endpoints: Vec<String>,
     pub(super) sts_endpoint: Option<String>,
     pub(super) iam_endpoint: Option<String>,
@@ -112,6 +114,15 @@ pub(super) struct Aws {
     pub(super) sts_calls_per_second: u32,
     #[serde(default = "forty")]
     pub(super) sts_burst: u32,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct AwsAccount {
+    pub(super) account: String,
+    pub(super) revoke_profile: String,
+    pub(super) mint_profile: Option<String>,
+    pub(super) region: Option<String>,
 }
 
 fn twenty() -> u32 {

@@ -11,11 +11,14 @@ use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::extract::{Form, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::Response;
 use futures_util::stream;
 use phasebroker::domain::time::Timestamp;
 use time::macros::format_description;
+
+/// The account in which callers are, unless a test says otherwise.
+const HOME: &str = "123456789012";
 
 /// What the fake does with an AssumeRole.
 #[derive(Debug, Clone, Default)]
@@ -39,6 +42,19 @@ pub enum Behaviour {
     ExpirationOff(i64),
 }
 
+/// What the fake does with the calls of IAM for a role.
+#[derive(Debug, Clone, Copy)]
+pub enum IamFault {
+    /// Refuses with this status and code.
+    Refuse(u16, &'static str),
+    /// Takes one call of so many, and throttles the others.
+    Throttle(u32),
+    /// Answers after this long.
+    Slow(Duration),
+    /// Takes a write, and keeps what was there.
+    Forget,
+}
+
 /// A request as it came: every form member.
 pub type Request = BTreeMap<String, String>;
 
@@ -55,11 +71,15 @@ struct Inner {
     now: Timestamp,
     behaviour: Behaviour,
     iam_refuses: Option<(u16, &'static str)>,
+    faults: HashMap<String, IamFault>,
+    iam_calls: u32,
     tells_date: bool,
     account: Option<&'static str>,
+    keys: HashMap<&'static str, &'static str>,
     identity_hangs: bool,
     requests: Vec<Request>,
     minted: u32,
+    packed: u32,
     policies: HashMap<(String, String), String>,
 }
 
@@ -70,11 +90,15 @@ impl FakeAws {
             now,
             behaviour: Behaviour::Answer,
             iam_refuses: None,
+            faults: HashMap::new(),
+            iam_calls: 0,
             tells_date: true,
-            account: Some("123456789012"),
+            account: Some(HOME),
+            keys: HashMap::new(),
             identity_hangs: false,
             requests: Vec::new(),
             minted: 0,
+            packed: 6,
             policies: HashMap::new(),
         })));
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -96,6 +120,15 @@ impl FakeAws {
         self.inner().iam_refuses = with;
     }
 
+    /// What befalls the calls for one role.
+    pub fn befall(&self, role: &str, fault: Option<IamFault>) {
+        let mut inner = self.inner();
+        match fault {
+            Some(fault) => drop(inner.faults.insert(role.to_owned(), fault)),
+            None => drop(inner.faults.remove(role)),
+        }
+    }
+
     pub fn set_clock(&self, now: Timestamp) {
         self.inner().now = now;
     }
@@ -109,9 +142,19 @@ impl FakeAws {
         self.inner().account = account;
     }
 
+    /// The account of whoever calls with an access key.
+    pub fn put_key_in(&self, key: &'static str, account: &'static str) {
+        self.inner().keys.insert(key, account);
+    }
+
     /// Whether nobody is told who they are, nor that they are not.
     pub fn hang_on_identity(&self, hangs: bool) {
         self.inner().identity_hangs = hangs;
+    }
+
+    /// Percent of the packed size that session policies take from now on.
+    pub fn pack(&self, percent: u32) {
+        self.inner().packed = percent;
     }
 
     /// How many sessions exist.
@@ -148,22 +191,38 @@ impl Drop for FakeAws {
     }
 }
 
-async fn answer(State(fake): State<Arc<Fake>>, Form(request): Form<Request>) -> Response {
+async fn answer(
+    State(fake): State<Arc<Fake>>,
+    headers: HeaderMap,
+    Form(mut request): Form<Request>,
+) -> Response {
+    // Beside the form's own members: who signed, and for which region.
+    let signed = headers["authorization"].to_str().unwrap().split("Credential=").nth(1).unwrap().to_owned();
+    let mut scope = signed.split('/');
+    request.insert("SignedBy".into(), scope.next().unwrap().into());
+    request.insert("SignedFor".into(), scope.nth(1).unwrap().into());
     let (behaviour, date, said) = {
         let mut inner = fake.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         inner.requests.push(request.clone());
         let said = match request["Action"].as_str() {
             "AssumeRole" => inner.assume_role(),
-            "GetCallerIdentity" => inner.account.ok_or((403, "AccessDenied")).map(|account| {
-                let body =
-                    format!("<Arn>arn:aws:iam::{account}:role/broker</Arn><Account>{account}</Account>");
-                result("GetCallerIdentity", &body)
-            }),
+            "GetCallerIdentity" => {
+                inner.account_of(&request["SignedBy"]).ok_or((403, "AccessDenied")).map(|account| {
+                    let body =
+                        format!("<Arn>arn:aws:iam::{account}:role/broker</Arn><Account>{account}</Account>");
+                    result("GetCallerIdentity", &body)
+                })
+            }
             action => inner.iam(action, &request),
         };
         let is_mint = request["Action"] == "AssumeRole";
         let hangs = inner.identity_hangs && request["Action"] == "GetCallerIdentity";
+        let slow = request.get("RoleName").and_then(|role| match inner.faults.get(role) {
+            Some(IamFault::Slow(delay)) => Some(Behaviour::AnswerAfter(*delay)),
+            _ => None,
+        });
         let behaviour = match (is_mint, hangs) {
+            (false, false) if slow.is_some() => slow.unwrap(),
             (true, _) => inner.behaviour.clone(),
             (false, true) => Behaviour::Hang,
             (false, false) => Behaviour::Answer,
@@ -199,6 +258,10 @@ async fn answer(State(fake): State<Arc<Fake>>, Form(request): Form<Request>) -> 
 }
 
 impl Inner {
+    fn account_of(&self, key: &str) -> Option<&'static str> {
+        self.keys.get(key).copied().or(self.account)
+    }
+
     fn assume_role(&mut self) -> Result<String, (u16, &'static str)> {
         let off = match self.behaviour {
             Behaviour::Refuse(status, code) => return Err((status, code)),
@@ -214,7 +277,8 @@ impl Inner {
             &format!(
                 "<Credentials><AccessKeyId>ASIA{n:016}</AccessKeyId><SecretAccessKey>secret-{n}</SecretAccessKey>\
                  <SessionToken>token-{n}</SessionToken><Expiration>{expiration}</Expiration></Credentials>\
-                 <PackedPolicySize>6</PackedPolicySize>"
+                 <PackedPolicySize>{}</PackedPolicySize>",
+                self.packed
             ),
         ))
     }
@@ -223,7 +287,21 @@ impl Inner {
         if let Some(refusal) = self.iam_refuses {
             return Err(refusal);
         }
-        let key = (request["RoleName"].clone(), request["PolicyName"].clone());
+        // IAM finds a role by its name, in the caller's own account.
+        let role = match self.account_of(&request["SignedBy"]) {
+            Some(account) if account != HOME => format!("{account}/{}", request["RoleName"]),
+            _ => request["RoleName"].clone(),
+        };
+        let key = (role, request["PolicyName"].clone());
+        self.iam_calls += 1;
+        match self.faults.get(&key.0) {
+            Some(IamFault::Refuse(status, code)) => return Err((*status, code)),
+            Some(IamFault::Throttle(of)) if !self.iam_calls.is_multiple_of(*of) => {
+                return Err((400, "Throttling"));
+            }
+            Some(IamFault::Forget) if action != "GetRolePolicy" => return Ok(result(action, "")),
+            _ => {}
+        }
         let missing = (404, "NoSuchEntity");
         match action {
             "PutRolePolicy" => {

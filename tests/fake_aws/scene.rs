@@ -202,8 +202,13 @@ pub async fn opening(
 
 /// Prepares and opens an observe lease.
 pub async fn open(provider: &AwsProvider, store: &dyn Store, now: Timestamp) -> Opened {
+    open_on(provider, store, now, ROLE_ARN).await
+}
+
+/// The same, of another role.
+pub async fn open_on(provider: &AwsProvider, store: &dyn Store, now: Timestamp, role_arn: &str) -> Opened {
     let lease = LeaseId::generate(now);
-    let aws = aws_credential(lease, Phase::Observe);
+    let aws = AwsCredential { role_arn: role_arn.to_owned(), ..aws_credential(lease, Phase::Observe) };
     let credential = Credential::Aws(aws.clone());
     let prepared = provider.prepare(lease, &credential, WORK_SECONDS, now).await.unwrap();
     let opening = opening(store, lease, Phase::Observe, RunPhase::Observe, &aws, prepared, now).await;
@@ -251,7 +256,12 @@ impl Scene {
 
     /// A lease that is out and whose early end is asked for.
     pub async fn to_be_revoked(&self) -> Lease {
-        let id = self.open().await.opened.lease().id;
+        self.to_be_revoked_on(ROLE_ARN).await
+    }
+
+    /// The same, of another role.
+    pub async fn to_be_revoked_on(&self, role_arn: &str) -> Lease {
+        let id = open_on(&self.provider, &*self.store, self.clock.wall(), role_arn).await.opened.lease().id;
         let next_at = self.clock.wall();
         let ended = Ended { at: next_at, reason: EndReason::Stopped, outcome: None };
         let revocation = Revocation::Pending { attempts: 0, next_at };

@@ -46,6 +46,8 @@ pub struct LeaseFilter {
     pub target: Option<String>,
     /// Only those that exist or may exist, or whose revocation is pending.
     pub open: bool,
+    /// Only those whose early end was asked for, done or not.
+    pub revoked: bool,
     /// Only those whose hard end is later than this instant.
     pub hard_end_after: Option<Timestamp>,
 }

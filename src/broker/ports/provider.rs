@@ -85,6 +85,38 @@ pub struct NotReady(pub String);
 #[error("{0}")]
 pub struct RevokeFailed(pub String);
 
+/// What became of one attempt to bring a role's Deny policy about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DenyFate {
+    /// It is read back as it should be.
+    Right,
+    /// The provider takes no more calls for now.
+    Throttled,
+    /// Anything else.
+    Failed,
+}
+
+impl DenyFate {
+    /// Every fate.
+    pub const ALL: [DenyFate; 3] = [Self::Right, Self::Throttled, Self::Failed];
+
+    /// The spelling used everywhere.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Right => "right",
+            Self::Throttled => "throttled",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// Hears from a provider what no single lease is about. It never blocks, and never fails the caller.
+pub trait ProviderWatch: std::fmt::Debug + Send + Sync {
+    /// One attempt at the Deny policy of a role. `crowded` says that the revoked leases no longer fit by name, so that a
+    /// watermark stands for them.
+    fn deny_policy(&self, role: &str, fate: DenyFate, crowded: bool);
+}
+
 /// Mints and revokes credentials of one kind.
 #[async_trait]
 pub trait CredentialProvider: Send + Sync {

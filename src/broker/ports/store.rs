@@ -149,7 +149,7 @@ pub trait Store: Log {
     async fn change_lease(&self, change: LeaseChange) -> Result<Committed<Lease>, ChangeRefused>;
     /// A lease by id.
     async fn lease(&self, id: LeaseId) -> Result<Option<Lease>, StoreError>;
-    /// Leases, newest first, at most 1,000; of open ones, all.
+    /// Leases, newest first, at most 1,000; of open ones and of revoked ones, all.
     async fn leases(&self, filter: LeaseFilter) -> Result<Vec<Lease>, StoreError>;
     /// What has fallen due at `now`, at most 256 of each.
     async fn due(&self, now: Timestamp) -> Result<Due, StoreError>;

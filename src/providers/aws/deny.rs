@@ -15,6 +15,9 @@ pub const MAX_DENY_CHARS: usize = 10_240;
 /// the broker mints, and the longest mint.
 pub const ISSUE_TIME_SLACK_SECONDS: i64 = 135;
 
+/// Seconds between two watermarks.
+const STEP_SECONDS: i64 = 30;
+
 /// A lease to be denied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DenyEntry {
@@ -81,8 +84,10 @@ pub fn deny_document(
         .filter(|lease| !denied.contains(lease))
         .collect();
     // Whatever is opened from now on has an issue time after `past`; whatever was opened until now, before `ahead`.
-    let past = now.plus(-ISSUE_TIME_SLACK_SECONDS);
-    let ahead = now.plus(ISSUE_TIME_SLACK_SECONDS);
+    // Both move in steps, so that a document that is tried again a moment later is the same.
+    let step = now.plus(-now.seconds().rem_euclid(STEP_SECONDS));
+    let past = step.plus(-ISSUE_TIME_SLACK_SECONDS);
+    let ahead = step.plus(STEP_SECONDS + ISSUE_TIME_SLACK_SECONDS);
     let young: BTreeSet<LeaseId> = entries
         .iter()
         .filter(|entry| entry.issued_at.plus(ISSUE_TIME_SLACK_SECONDS) >= past)
@@ -154,7 +159,7 @@ fn names(leases: &BTreeSet<LeaseId>) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashMap;
+    use std::collections::{HashMap, HashSet};
 
     use awsim_iam_policy::{AuthzRequest, ContextValue, Decision, EvalContext, evaluate, parse};
     use proptest::prelude::*;
@@ -195,31 +200,56 @@ mod tests {
         decision == Decision::ExplicitDeny
     }
 
-    /// A second judge, which knows just the shapes that a Deny document may have.
-    fn judged_by_model(document: &DenyDocument, session: Session) -> bool {
-        let Some(text) = &document.text else { return false };
-        let policy: Value = serde_json::from_str(text).unwrap();
-        let holds = |(operator, keys): (&String, &Value)| match operator.as_str() {
-            "StringEquals" => listed(keys, session.lease),
-            "StringNotEquals" => !listed(keys, session.lease),
-            "DateLessThan" => {
-                let date = keys["aws:TokenIssueTime"].as_str().unwrap();
-                session.issued < Timestamp::parse_rfc3339(date).unwrap()
-            }
-            other => panic!("{other} has no place here"),
-        };
-        policy["Statement"].as_array().unwrap().iter().any(|statement| {
-            assert_eq!((&statement["Effect"], &statement["Action"]), (&json!("Deny"), &json!("*")));
-            statement["Condition"].as_object().unwrap().iter().all(holds)
-        })
+    /// A second judge, which knows just the shapes that a Deny document may have, and reads it once for many sessions.
+    struct Naive(Vec<Conditions>);
+
+    #[derive(Default)]
+    struct Conditions {
+        among: Option<HashSet<String>>,
+        not_among: Option<HashSet<String>>,
+        before: Option<Timestamp>,
     }
 
-    fn listed(keys: &Value, lease: LeaseId) -> bool {
-        keys["aws:PrincipalTag/lease"].as_array().unwrap().iter().any(|id| id == &json!(lease.to_string()))
+    impl Naive {
+        fn read(document: &DenyDocument) -> Self {
+            let Some(text) = &document.text else { return Self(Vec::new()) };
+            let policy: Value = serde_json::from_str(text).unwrap();
+            let read = |statement: &Value| {
+                assert_eq!((&statement["Effect"], &statement["Action"]), (&json!("Deny"), &json!("*")));
+                let mut conditions = Conditions::default();
+                for (operator, keys) in statement["Condition"].as_object().unwrap() {
+                    match operator.as_str() {
+                        "StringEquals" => conditions.among = Some(listed(keys)),
+                        "StringNotEquals" => conditions.not_among = Some(listed(keys)),
+                        "DateLessThan" => {
+                            let date = keys["aws:TokenIssueTime"].as_str().unwrap();
+                            conditions.before = Some(Timestamp::parse_rfc3339(date).unwrap());
+                        }
+                        other => panic!("{other} has no place here"),
+                    }
+                }
+                conditions
+            };
+            Self(policy["Statement"].as_array().unwrap().iter().map(read).collect())
+        }
+
+        fn denies(&self, session: Session) -> bool {
+            let lease = session.lease.to_string();
+            self.0.iter().any(|conditions| {
+                conditions.among.as_ref().is_none_or(|among| among.contains(&lease))
+                    && conditions.not_among.as_ref().is_none_or(|spared| !spared.contains(&lease))
+                    && conditions.before.is_none_or(|watermark| session.issued < watermark)
+            })
+        }
+    }
+
+    fn listed(keys: &Value) -> HashSet<String> {
+        let ids = keys["aws:PrincipalTag/lease"].as_array().unwrap();
+        ids.iter().map(|id| id.as_str().unwrap().to_owned()).collect()
     }
 
     fn is_denied(document: &DenyDocument, session: Session) -> bool {
-        let (one, other) = (judged_by_evaluator(document, session), judged_by_model(document, session));
+        let (one, other) = (judged_by_evaluator(document, session), Naive::read(document).denies(session));
         assert_eq!(one, other, "the judges differ on {session:?} under {document:?}");
         one
     }
@@ -302,17 +332,137 @@ mod tests {
             prop_assert!(document.text.as_ref().is_none_or(|text| text.len() <= MAX_DENY_CHARS));
             let undead: Vec<DenyEntry> =
                 entries.iter().copied().filter(|e| !e.hard_end.has_passed(NOW)).collect();
+            let naive = Naive::read(&document);
             if !undead.is_empty() {
                 prop_assert!(is_denied(&document, session(probe.get(&undead), skew)));
-                prop_assert!(undead.iter().all(|e| judged_by_model(&document, session(e, skew))));
+                prop_assert!(undead.iter().all(|e| naive.denies(session(e, skew))));
             }
             if document.level < Level::Everything && !living.is_empty() {
                 prop_assert!(!is_denied(&document, session(probe.get(&living), skew)));
-                prop_assert!(living.iter().all(|e| !judged_by_model(&document, session(e, skew))));
+                prop_assert!(living.iter().all(|e| !naive.denies(session(e, skew))));
             }
             // Whoever comes later is not touched while the watermark lies in the past.
             if document.level <= Level::Watermark {
                 prop_assert!(!is_denied(&document, session(&entry(0), skew)));
+            }
+        }
+    }
+
+    /// What happens between the broker and a role.
+    #[derive(Debug, Clone)]
+    enum Step {
+        /// So many leases are opened.
+        Open(usize),
+        /// Every so-manieth of those that live is revoked.
+        Revoke(usize),
+        /// Seconds go by.
+        Pass(i64),
+        /// The writer writes; `false` when older entries may be missing.
+        Write(bool),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            3 => (1..260_usize).prop_map(Step::Open),
+            3 => (1..5_usize).prop_map(Step::Revoke),
+            2 => (1..300_i64).prop_map(Step::Pass),
+            3 => prop::bool::weighted(0.8).prop_map(Step::Write),
+        ]
+    }
+
+    #[derive(Debug, Clone, Copy)]
+    struct Known {
+        entry: DenyEntry,
+        revoked: bool,
+        /// Revoked before the last write.
+        written: bool,
+    }
+
+    /// A role through many writes, and what a naive reader expects of it.
+    struct Model {
+        now: Timestamp,
+        skew: i64,
+        known: Vec<Known>,
+        on_role: DenyDocument,
+    }
+
+    impl Model {
+        fn take(&mut self, step: Step) {
+            match step {
+                // As the provider does: while a watermark lies ahead of AWS's clock, nothing is minted.
+                Step::Open(_) if self.is_shut() => {}
+                Step::Open(count) => {
+                    for _ in 0..count {
+                        let (lease, hard_end) = (LeaseId::generate(self.now), self.now.plus(LIFE));
+                        let entry = DenyEntry { lease, issued_at: self.now, hard_end };
+                        self.known.push(Known { entry, revoked: false, written: false });
+                    }
+                }
+                Step::Revoke(every) => {
+                    self.known
+                        .iter_mut()
+                        .filter(|known| !known.revoked)
+                        .step_by(every)
+                        .for_each(|k| k.revoked = true);
+                }
+                Step::Pass(seconds) => {
+                    self.now = self.now.plus(seconds);
+                    self.known.retain(|known| !known.entry.hard_end.has_passed(self.now));
+                }
+                Step::Write(complete) => self.write(complete),
+            }
+        }
+
+        fn write(&mut self, complete: bool) {
+            let (revoked, living): (Vec<Known>, Vec<Known>) =
+                self.known.iter().partition(|known| known.revoked);
+            let entries: Vec<DenyEntry> = revoked.iter().map(|known| known.entry).collect();
+            let live: Vec<LiveEntry> = living
+                .iter()
+                .map(|known| LiveEntry { lease: known.entry.lease, hard_end: known.entry.hard_end })
+                .collect();
+            self.on_role = deny_document(&entries, &live, self.now, complete);
+            self.known.iter_mut().filter(|known| known.revoked).for_each(|known| known.written = true);
+        }
+
+        fn is_shut(&self) -> bool {
+            let ahead = self.on_role.watermark.filter(|_| self.on_role.level >= Level::Ahead);
+            ahead.is_some_and(|until| until > self.now.plus(self.skew))
+        }
+
+        fn check(&self, probe: prop::sample::Index) -> Result<(), TestCaseError> {
+            let spares = self.on_role.level < Level::Everything;
+            let naive = Naive::read(&self.on_role);
+            let judged = probe.index(self.known.len());
+            for (at, known) in self.known.iter().enumerate() {
+                let session = session(&known.entry, self.skew);
+                // The independent evaluator is slow: it judges one of each round, the model all of them.
+                let denied = match at == judged {
+                    true => is_denied(&self.on_role, session),
+                    false => naive.denies(session),
+                };
+                prop_assert!(denied || !known.written, "{known:?} lives on under {:?}", self.on_role.level);
+                prop_assert!(!denied || known.revoked || !spares, "{known:?} is denied and was not revoked");
+            }
+            Ok(())
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+
+        #[test]
+        fn through_any_rounds_what_was_revoked_stays_denied_and_what_lives_is_spared(
+            steps in prop::collection::vec((step(), any::<prop::sample::Index>()), 1..24),
+            skew in -ISSUE_TIME_SLACK_SECONDS + 1..ISSUE_TIME_SLACK_SECONDS,
+        ) {
+            let on_role = deny_document(&[], &[], NOW, true);
+            let mut model = Model { now: NOW, skew, known: Vec::new(), on_role };
+            for (step, probe) in steps {
+                model.take(step);
+                if !model.known.is_empty() {
+                    model.check(probe)?;
+                }
             }
         }
     }

@@ -46,7 +46,7 @@ fn answered(status: u16, code: Option<&str>, message: Option<&str>) -> MintOutco
     let said = printable(message.unwrap_or_default());
     match code {
         // `RequestThrottled` and its like come with 400, 429 or 503, and are refusals by any of them.
-        "Throttling" | "ThrottlingException" | "RequestLimitExceeded" | "TooManyRequestsException" => {
+        _ if is_throttling(code) => {
             refused(code, format!("STS throttles this account and region: {said}"), Some(AFTER_THROTTLING))
         }
         _ if !(400..500).contains(&status) || status == 408 => {
@@ -54,6 +54,18 @@ fn answered(status: u16, code: Option<&str>, message: Option<&str>) -> MintOutco
         }
         _ => refused(code, format!("{}: {said}", advice(code)), None),
     }
+}
+
+/// Whether a code says that more was asked than is taken.
+pub(super) fn is_throttling(code: &str) -> bool {
+    matches!(
+        code,
+        "Throttling"
+            | "ThrottlingException"
+            | "RequestLimitExceeded"
+            | "RequestThrottled"
+            | "TooManyRequestsException"
+    )
 }
 
 fn advice(code: &str) -> &'static str {
@@ -187,7 +199,8 @@ mod tests {
             timeouts: Timeouts { connect: short, ..Timeouts::default() },
             ..AwsSettings::new("us-east-1", identity.clone(), identity)
         };
-        let sts = settings.sts(std::sync::Arc::new(AwsClock::new(std::sync::Arc::new(Still)))).await;
+        let clock = std::sync::Arc::new(AwsClock::new(std::sync::Arc::new(Still)));
+        let sts = settings.sts(&settings.mint, &settings.region, clock).await;
         outcome(&sts.get_caller_identity().send().await.unwrap_err(), true)
     }
 

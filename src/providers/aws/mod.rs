@@ -3,10 +3,12 @@
 //! AWS: STS API reference (AssumeRole), IAM User Guide (revoking temporary credentials).
 
 mod aws_clock;
+mod backoff;
 mod bucket;
 mod canary;
 mod deny;
 mod errors;
+mod minter;
 mod request;
 mod revoker;
 mod role;
@@ -14,54 +16,42 @@ mod settings;
 pub(in crate::providers) mod signing;
 mod writer;
 
+use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
-use aws_sdk_sts::config::interceptors::BeforeTransmitInterceptorContextRef;
-use aws_sdk_sts::config::{ConfigBag, Intercept, RuntimeComponents};
-use aws_sdk_sts::error::BoxError;
-use aws_sdk_sts::operation::assume_role::AssumeRoleOutput;
-use aws_sdk_sts::types::Tag;
 
 use crate::broker::ports::{
-    Clock, CredentialProvider, CredentialSecret, MintOutcome, Minted, NotReady, PhaseCredential,
-    RevokeFailed, Revoked, Store,
+    Clock, CredentialProvider, MintOutcome, NotReady, PhaseCredential, RevokeFailed, Revoked, Store,
 };
 use crate::domain::authority::Authority;
 use crate::domain::id::LeaseId;
 use crate::domain::lease::{Lease, OpenedLease, Prepared};
 use crate::domain::phase::Phase;
 use crate::domain::plan::{ASSUME_ROLE_SECONDS, AwsCredential, Credential, ProviderKind};
-use crate::domain::secret::Secret;
 use crate::domain::sent::{MAX_CLOCK_OFFSET_SECONDS, session_policy_text};
 use crate::domain::time::Timestamp;
 
-use aws_clock::AwsClock;
-use bucket::Bucket;
 pub use canary::{CANARY_ACTION, Canary, CanaryOutcome, CanaryPlace, Watched};
 pub use deny::{
     DenyDocument, DenyEntry, ISSUE_TIME_SLACK_SECONDS, Level, LiveEntry, MAX_DENY_CHARS, deny_document,
 };
-use errors::unknown;
-use revoker::Revoker;
-pub use settings::{AwsSettings, BadAwsSettings, Identity, Timeouts, forbidden_endpoint_variables};
+use minter::Minter;
+use revoker::Revokers;
+pub use settings::{
+    AccountSettings, AwsSettings, BadAwsSettings, Identity, Timeouts, forbidden_endpoint_variables,
+};
 use writer::Writers;
 pub use writer::{POLICY_NAME, PROPAGATION_SECONDS};
 
 /// Seconds added to the 900 of a session for everything that was rounded or in flight.
 const HARD_END_MARGIN_SECONDS: i64 = 30;
-/// Seconds by which `Expiration` minus 900 s may differ from AWS's clock as it was known when the deadline was set.
-const EXPIRATION_TOLERANCE_SECONDS: i64 = 2;
-/// Percent of the packed policy size from which the log warns.
-const PACKED_WARNING_PERCENT: u32 = 80;
 
-/// The `aws` provider: mints with one identity, revokes with another.
+/// The `aws` provider: mints with one identity, revokes with another, in each account.
 pub struct AwsProvider {
-    sts: aws_sdk_sts::Client,
-    aws_clock: Arc<AwsClock>,
-    asking: tokio::sync::Mutex<()>,
-    bucket: Bucket,
+    minter: Minter,
+    /// Of accounts with a minter, or a region, of their own.
+    minters: HashMap<String, Minter>,
     clock: Arc<dyn Clock>,
     writers: Writers,
 }
@@ -74,73 +64,28 @@ impl AwsProvider {
         clock: Arc<dyn Clock>,
     ) -> Result<Self, BadAwsSettings> {
         settings.check()?;
-        let aws_clock = Arc::new(AwsClock::new(clock.clone()));
-        let sts = settings.sts(aws_clock.clone()).await;
-        let revoker = Revoker::new(settings.revoker().await);
-        let writers =
-            Writers::start(settings.iam().await, revoker, store, clock.clone(), settings.look_again);
-        let bucket = Bucket::full(settings.sts_calls_per_second, settings.sts_burst, clock.since_boot());
-        Ok(Self { sts, aws_clock, asking: tokio::sync::Mutex::new(()), bucket, clock, writers })
+        let minter = Minter::new(&settings, &settings.mint, &settings.region, clock.clone()).await;
+        let mut minters = HashMap::new();
+        let own = |account: &&AccountSettings| account.mint.is_some() || account.region.is_some();
+        for account in settings.accounts.iter().filter(own) {
+            let identity = account.mint.as_ref().unwrap_or(&settings.mint);
+            let region = account.region.as_ref().unwrap_or(&settings.region);
+            let minter = Minter::new(&settings, identity, region, clock.clone()).await;
+            minters.insert(account.account.clone(), minter);
+        }
+        let revokers = Revokers::new(&settings).await;
+        let (look_again, watch) = (settings.look_again, settings.watch);
+        let writers = Writers::start(revokers, store, clock.clone(), look_again, watch);
+        Ok(Self { minter, minters, clock, writers })
     }
 
-    /// AWS's clock, asked for when no recent answer told it.
-    async fn aws_now(&self) -> Result<Timestamp, NotReady> {
-        if let Some(now) = self.aws_clock.now() {
-            return Ok(now);
-        }
-        let _one_asks = self.asking.lock().await;
-        if let Some(now) = self.aws_clock.now() {
-            return Ok(now);
-        }
-        if !self.bucket.take(self.clock.since_boot()) {
-            return Err(NotReady(
-                "the broker's own limit of STS calls is used up; try again in a second".into(),
-            ));
-        }
-        let asked = self.sts.get_caller_identity().send().await;
-        self.aws_clock.now().ok_or_else(|| {
-            let why =
-                asked.err().map_or_else(|| "its answer has no date".into(), |error| errors::chain(&error));
-            NotReady(format!("AWS's clock is not known, and STS did not tell it: {why}"))
-        })
+    fn minter(&self, account: &str) -> &Minter {
+        self.minters.get(account).unwrap_or(&self.minter)
     }
 
     async fn assume(&self, opened: &OpenedLease, credential: &AwsCredential) -> MintOutcome {
-        let Some(asked_at) = self.aws_clock.now() else {
-            return refused("aws_clock_unknown", "AWS's clock is not known any more; claim again", Some(1));
-        };
-        if let Err(why) = request::check(opened, credential, asked_at) {
-            return refused("not_this_lease", why, None);
-        }
-        if !self.bucket.take(self.clock.since_boot()) {
-            let why = "the broker's own limit of STS calls is used up";
-            return refused("too_many_mints", why, Some(1));
-        }
-        let tags = credential.tags.iter().map(|(key, value)| Tag::builder().key(key).value(value).build());
-        let Ok(tags) = tags.collect::<Result<Vec<Tag>, _>>() else {
-            return refused("not_this_lease", "a tag of the session has no key or value", None);
-        };
-        let boot_at_start = self.clock.since_boot();
-        let sent = Arc::new(AtomicBool::new(false));
-        let answer = self
-            .sts
-            .assume_role()
-            .role_arn(&credential.role_arn)
-            .role_session_name(&credential.session_name)
-            .source_identity(&credential.source_identity)
-            .set_tags(Some(tags))
-            .set_external_id(credential.external_id.clone())
-            .duration_seconds(i32::try_from(ASSUME_ROLE_SECONDS).unwrap_or(900))
-            .policy(&opened.prepared().document)
-            .customize()
-            .interceptor(SentFlag(sent.clone()))
-            .send()
-            .await;
-        let answered_at = asked_at.plus(self.clock.since_boot() - boot_at_start);
-        match answer {
-            Ok(output) => minted(output, asked_at, answered_at),
-            Err(error) => errors::outcome(&error, sent.load(Ordering::SeqCst)),
-        }
+        let shut_until = self.writers.shut_until(&credential.role_arn);
+        self.minter(&credential.account).assume(opened, credential, shut_until).await
     }
 }
 
@@ -168,7 +113,7 @@ impl CredentialProvider for AwsProvider {
             )));
         }
         let asked_at = self.clock.since_boot();
-        let answered = self.aws_now().await?;
+        let answered = self.minter(&aws.account).aws_now().await?;
         // AWS's clock at the caller's `now`: what the answer took must not lengthen the session beyond `not_after`.
         let aws_now = answered.plus(asked_at - self.clock.since_boot());
         let offset = aws_now.since(now);
@@ -219,59 +164,4 @@ impl CredentialProvider for AwsProvider {
 
 fn refused(code: &str, message: &str, retry_after: Option<u32>) -> MintOutcome {
     MintOutcome::Refused { code: code.to_owned(), message: message.to_owned(), retry_after }
-}
-
-/// Releases nothing whose life at AWS is not the one the deadline was computed for.
-fn minted(output: AssumeRoleOutput, asked_at: Timestamp, answered_at: Timestamp) -> MintOutcome {
-    // Its successor counts the session token, not the policy; this one is what the limit is on.
-    #[allow(deprecated)]
-    let packed_policy_percent = output.packed_policy_size.and_then(|percent| u32::try_from(percent).ok());
-    let Some(credentials) = output.credentials else {
-        return unknown("STS answered without credentials".into());
-    };
-    let secret_access_key = Secret::new(credentials.secret_access_key);
-    let session_token = Secret::new(credentials.session_token);
-    let issued = Timestamp::from_seconds(credentials.expiration.secs()).plus(-i64::from(ASSUME_ROLE_SECONDS));
-    let earliest = asked_at.plus(-EXPIRATION_TOLERANCE_SECONDS);
-    let latest = answered_at.plus(EXPIRATION_TOLERANCE_SECONDS);
-    if issued < earliest || issued > latest {
-        return unknown(format!(
-            "STS's Expiration minus 900 s is {issued}, but its clock was known as {asked_at} to {answered_at}"
-        ));
-    }
-    if packed_policy_percent.is_some_and(|percent| percent >= PACKED_WARNING_PERCENT) {
-        tracing::warn!(
-            packed_policy.percent = packed_policy_percent,
-            "a session policy is close to AWS's limit"
-        );
-    }
-    MintOutcome::Minted(Minted {
-        reference: credentials.access_key_id.clone(),
-        secret: CredentialSecret::Aws {
-            access_key_id: credentials.access_key_id,
-            secret_access_key,
-            session_token,
-        },
-        packed_policy_percent,
-    })
-}
-
-/// Set once the request is handed to a connection: before that, certainly nothing was minted.
-#[derive(Debug)]
-struct SentFlag(Arc<AtomicBool>);
-
-impl Intercept for SentFlag {
-    fn name(&self) -> &'static str {
-        "SentFlag"
-    }
-
-    fn read_before_transmit(
-        &self,
-        _: &BeforeTransmitInterceptorContextRef<'_>,
-        _: &RuntimeComponents,
-        _: &mut ConfigBag,
-    ) -> Result<(), BoxError> {
-        self.0.store(true, Ordering::SeqCst);
-        Ok(())
-    }
 }

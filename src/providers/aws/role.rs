@@ -2,24 +2,22 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use aws_sdk_iam::error::{ProvideErrorMetadata, SdkError};
 use serde_json::Value;
 
-use crate::broker::ports::{Clock, LeaseFilter, Store, StoreError};
+use crate::broker::ports::{Clock, DenyFate, LeaseFilter, Store, StoreError};
 use crate::domain::id::LeaseId;
-use crate::domain::lease::Lease;
 use crate::domain::plan::ProviderKind;
 use crate::domain::time::Timestamp;
 
 use super::deny::{DenyDocument, DenyEntry, Level, LiveEntry, deny_document, read_back};
-use super::errors::chain;
+use super::errors::{chain, is_throttling};
 use super::revoker::{NotOurs, Revoker};
 use super::writer::{POLICY_NAME, entry, is_revoked};
 
-/// Most leases that [`Store::leases`] gives at once.
-const STORE_LISTS: usize = 1_000;
 /// Seconds for which the right to write a role is held: longer than a round of calls usually takes, and short, since
 /// after a crash nobody can write until it ends. Two writers at once would heal: both read back what they wrote.
 const HOLD_SECONDS: i64 = 20;
@@ -29,11 +27,28 @@ const STORE_TIMEOUT: Duration = Duration::from_secs(2);
 const UNKNOWN_AGE_SECONDS: i64 = 930;
 const WRITES_AT_MOST: u32 = 2;
 
+/// Why a role's Deny policy is not as it should be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct NotWritten {
+    pub(super) why: String,
+    pub(super) fate: DenyFate,
+    /// Whether another try can help while this process runs.
+    pub(super) hopeless: bool,
+}
+
+impl NotWritten {
+    fn failed(why: impl Into<String>) -> Self {
+        Self { why: why.into(), fate: DenyFate::Failed, hopeless: false }
+    }
+}
+
+/// Until when a role's Deny policy denies sessions that are yet to be minted; zero when it does not.
+pub(super) type ShutUntil = Arc<AtomicI64>;
+
 /// A role, and what this process knows of it.
 pub(super) struct Role {
     arn: String,
     name: String,
-    iam: aws_sdk_iam::Client,
     revoker: Arc<Revoker>,
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
@@ -41,8 +56,7 @@ pub(super) struct Role {
     /// Revocations asked of this process, and those once read: never forgotten before their hard end.
     entries: HashMap<LeaseId, DenyEntry>,
     live: Vec<LiveEntry>,
-    /// Whether `entries` holds every entry that matters.
-    complete: bool,
+    shut_until: ShutUntil,
     /// Whether store or role were ever read: without either, a write could wipe out entries of an earlier process.
     known: bool,
     /// Whether what an earlier process left on the role was taken over.
@@ -50,13 +64,14 @@ pub(super) struct Role {
     /// Until when the role's policy denied sessions that it did not name, and that nobody here knows.
     unnamed_until: Option<Timestamp>,
     confirmed: Option<DenyDocument>,
+    /// What IAM last took, read back or not.
+    taken: Option<DenyDocument>,
 }
 
 impl Role {
     pub(super) fn new(
         arn: String,
         name: String,
-        iam: aws_sdk_iam::Client,
         revoker: Arc<Revoker>,
         store: Arc<dyn Store>,
         clock: Arc<dyn Clock>,
@@ -65,18 +80,18 @@ impl Role {
         Self {
             arn,
             name,
-            iam,
             revoker,
             store,
             clock,
             holder,
             entries: HashMap::new(),
             live: Vec::new(),
-            complete: true,
+            shut_until: ShutUntil::default(),
             known: false,
             adopted: false,
             unnamed_until: None,
             confirmed: None,
+            taken: None,
         }
     }
 
@@ -92,54 +107,95 @@ impl Role {
         !self.entries.is_empty() || self.unnamed_until.is_some()
     }
 
+    /// Where it says until when no session should be minted from the role.
+    pub(super) fn shut_until(&self) -> ShutUntil {
+        self.shut_until.clone()
+    }
+
+    /// Whether the revoked leases no longer fit by name.
+    pub(super) fn is_crowded(&self) -> bool {
+        self.confirmed.as_ref().is_some_and(|document| document.level > Level::Listed)
+    }
+
     /// Makes the role's policy what it should be; the instant at which it was read back and was so.
-    pub(super) async fn bring_about(&mut self) -> Result<Timestamp, String> {
+    pub(super) async fn bring_about(&mut self) -> Result<Timestamp, NotWritten> {
+        let now = self.clock.wall();
+        self.entries.retain(|_, entry| !entry.hard_end.has_passed(now));
+        self.unnamed_until = self.unnamed_until.filter(|until| !until.has_passed(now));
         // SECURITY: a role of the same name in another account is not touched, and nothing there counts as denied.
         let owned = self.revoker.owns(&self.arn).await;
         if let Err(NotOurs::Elsewhere(why)) = owned {
-            return Err(why);
+            return Err(NotWritten { hopeless: true, ..NotWritten::failed(why) });
         }
-        let right = format!("aws-deny:{}", self.arn);
-        let now = self.clock.wall();
-        match in_time(self.store.hold_writer(&right, &self.holder, now, now.plus(HOLD_SECONDS))).await {
-            Ok(Some(_)) => {}
-            Ok(None) => return Err("another broker process writes this role's Deny policy".into()),
-            Err(error) => {
-                tracing::warn!(role.arn = self.arn, %error, "writing a Deny policy without the store")
-            }
-        }
-        let outcome = self.write_and_read_back(now).await;
+        let term = self.hold().await?;
+        let outcome = self.write_and_read_back(now, term).await;
         // Given back at once, so that a process started after a crash need not wait for this one's right to end.
         let now = self.clock.wall();
-        if let Err(error) = in_time(self.store.hold_writer(&right, &self.holder, now, now)).await {
+        if let Err(error) = in_time(self.store.hold_writer(&self.right(), &self.holder, now, now)).await {
             tracing::debug!(role.arn = self.arn, %error, "the right to write was not given back");
         }
         // INVARIANT: stop-always-works. Whose role it is may be unknown: it is written all the same, and not called done.
         match owned {
-            Err(NotOurs::Unknown(why)) => Err(why),
+            Err(NotOurs::Unknown(why)) => Err(NotWritten::failed(why)),
             _ => outcome,
         }
     }
 
-    async fn write_and_read_back(&mut self, now: Timestamp) -> Result<Timestamp, String> {
+    fn right(&self) -> String {
+        format!("aws-deny:{}", self.arn)
+    }
+
+    /// Takes or keeps the right to write; the term of it, which nobody else has had since. `None` without a store.
+    async fn hold(&self) -> Result<Option<u64>, NotWritten> {
+        let now = self.clock.wall();
+        match in_time(self.store.hold_writer(&self.right(), &self.holder, now, now.plus(HOLD_SECONDS))).await
+        {
+            Ok(Some(term)) => Ok(Some(term)),
+            Ok(None) => Err(NotWritten::failed("another broker process writes this role's Deny policy")),
+            // INVARIANT: stop-always-works.
+            Err(error) => {
+                tracing::warn!(role.arn = self.arn, %error, "writing a Deny policy without the store");
+                Ok(None)
+            }
+        }
+    }
+
+    async fn write_and_read_back(
+        &mut self,
+        now: Timestamp,
+        term: Option<u64>,
+    ) -> Result<Timestamp, NotWritten> {
         if let Err(error) = self.read_store(now).await {
             tracing::warn!(role.arn = self.arn, %error, "the Deny policy is made from memory");
         }
-        self.entries.retain(|_, entry| !entry.hard_end.has_passed(now));
-        self.unnamed_until = self.unnamed_until.filter(|until| !until.has_passed(now));
         self.adopt(now).await?;
         let live: Vec<LiveEntry> =
             self.live.iter().copied().filter(|live| !self.entries.contains_key(&live.lease)).collect();
         let entries: Vec<DenyEntry> = self.entries.values().copied().collect();
-        let desired = deny_document(&entries, &live, now, self.complete && self.unnamed_until.is_none());
+        let desired = deny_document(&entries, &live, now, self.unnamed_until.is_none());
         self.alarm(&desired);
-        // What was confirmed before is looked at first; what is new is written first.
-        let mut must_write = self.confirmed.as_ref() != Some(&desired);
+        // Before it is written: what is minted from here on would be born dead.
+        let shut = desired.watermark.filter(|_| desired.level >= Level::Ahead);
+        if let Some(until) = shut {
+            self.shut_until.store(until.seconds(), Ordering::SeqCst);
+        }
+        // What IAM took before is looked at first; what is new is written first. An IAM that takes a call now and then is
+        // not asked to take the same write again.
+        let known = [&self.confirmed, &self.taken];
+        let mut must_write = !known.iter().any(|document| document.as_ref() == Some(&desired));
         for _ in 0..WRITES_AT_MOST {
             if must_write {
+                // The calls before this one may have taken longer than the right to write lasts.
+                if term.is_some() && self.hold().await?.is_some_and(|held| Some(held) != term) {
+                    return Err(NotWritten::failed(
+                        "another broker process wrote this role's Deny policy meanwhile",
+                    ));
+                }
                 self.write(desired.text.as_deref()).await?;
+                self.taken = Some(desired.clone());
             }
             if same(self.read().await?.as_deref(), desired.text.as_deref()) {
+                self.shut_until.store(shut.map_or(0, Timestamp::seconds), Ordering::SeqCst);
                 self.confirmed = Some(desired);
                 return Ok(self.clock.wall());
             }
@@ -151,8 +207,10 @@ impl Role {
             }
             must_write = true;
         }
-        self.confirmed = None;
-        Err("the role's Deny policy was written and does not stay; see who else writes it".into())
+        (self.confirmed, self.taken) = (None, None);
+        Err(NotWritten::failed(
+            "the role's Deny policy was written and does not stay; see who else writes it",
+        ))
     }
 
     async fn read_store(&mut self, now: Timestamp) -> Result<(), StoreError> {
@@ -163,41 +221,40 @@ impl Role {
             ..LeaseFilter::default()
         };
         let open = in_time(self.store.leases(LeaseFilter { open: true, ..filter.clone() })).await?;
-        let all = in_time(self.store.leases(filter)).await?;
-        self.complete = all.len() < STORE_LISTS && open.len() < STORE_LISTS;
+        let revoked = in_time(self.store.leases(LeaseFilter { revoked: true, ..filter })).await?;
         self.live = open
             .iter()
             .filter(|lease| lease.state.is_live() && !is_revoked(lease))
             .map(|lease| LiveEntry { lease: lease.id, hard_end: lease.hard_end })
             .collect();
-        let revoked = open.iter().chain(&all).filter(|lease: &&Lease| is_revoked(lease));
-        self.entries.extend(revoked.map(|lease| (lease.id, entry(lease))));
+        // Read second: one that ended between the two is in both, and a lease that is both is denied.
+        self.entries.extend(revoked.iter().map(|lease| (lease.id, entry(lease))));
         self.known = true;
         Ok(())
     }
 
     /// Adopts what an earlier process left on the role, before anything is written over it: the store may not be
     /// readable, or may be a backup that does not know what was revoked since.
-    async fn adopt(&mut self, now: Timestamp) -> Result<(), String> {
+    async fn adopt(&mut self, now: Timestamp) -> Result<(), NotWritten> {
         if self.adopted {
             return Ok(());
         }
         match self.read_role(now).await {
             Ok(()) => (self.adopted, self.known) = (true, true),
             // INVARIANT: stop-always-works. What the store knows is denied even when the role cannot be read.
-            Err(why) if self.known => {
+            Err(failed) if self.known => {
                 tracing::warn!(
                     role.arn = self.arn,
-                    why,
+                    why = failed.why,
                     "a Deny policy is written over one that was not read"
                 );
             }
-            Err(why) => return Err(why),
+            Err(failed) => return Err(failed),
         }
         Ok(())
     }
 
-    async fn read_role(&mut self, now: Timestamp) -> Result<(), String> {
+    async fn read_role(&mut self, now: Timestamp) -> Result<(), NotWritten> {
         if let Some(text) = self.read().await? {
             let found = serde_json::from_str::<Value>(&text).ok().as_ref().and_then(read_back);
             let (leases, watermark) = found.unwrap_or_else(|| {
@@ -216,22 +273,33 @@ impl Role {
         Ok(())
     }
 
-    async fn write(&self, text: Option<&str>) -> Result<(), String> {
+    async fn write(&self, text: Option<&str>) -> Result<(), NotWritten> {
         let Some(text) = text else {
-            let gone =
-                self.iam.delete_role_policy().role_name(&self.name).policy_name(POLICY_NAME).send().await;
+            let gone = self
+                .revoker
+                .iam
+                .delete_role_policy()
+                .role_name(&self.name)
+                .policy_name(POLICY_NAME)
+                .send()
+                .await;
             return match gone {
                 Err(error) if !is_absent(&error) => Err(said("DeleteRolePolicy", &error)),
                 _ => Ok(()),
             };
         };
-        let put =
-            self.iam.put_role_policy().role_name(&self.name).policy_name(POLICY_NAME).policy_document(text);
+        let put = self
+            .revoker
+            .iam
+            .put_role_policy()
+            .role_name(&self.name)
+            .policy_name(POLICY_NAME)
+            .policy_document(text);
         put.send().await.map(drop).map_err(|error| said("PutRolePolicy", &error))
     }
 
-    async fn read(&self) -> Result<Option<String>, String> {
-        match self.iam.get_role_policy().role_name(&self.name).policy_name(POLICY_NAME).send().await {
+    async fn read(&self) -> Result<Option<String>, NotWritten> {
+        match self.revoker.iam.get_role_policy().role_name(&self.name).policy_name(POLICY_NAME).send().await {
             Ok(found) => Ok(Some(percent_decoded(found.policy_document()))),
             Err(error) if is_absent(&error) => Ok(None),
             Err(error) => Err(said("GetRolePolicy", &error)),
@@ -259,13 +327,14 @@ fn is_absent<E: ProvideErrorMetadata, R>(error: &SdkError<E, R>) -> bool {
     error.code() == Some("NoSuchEntity")
 }
 
-fn said<E, R>(call: &str, error: &SdkError<E, R>) -> String
+fn said<E, R>(call: &str, error: &SdkError<E, R>) -> NotWritten
 where
     E: ProvideErrorMetadata,
     SdkError<E, R>: std::error::Error + 'static,
 {
-    let code = error.code().map_or_else(|| "no answer".to_owned(), str::to_owned);
-    format!("{call} failed ({code}): {}", chain(error))
+    let code = error.code().unwrap_or("no answer");
+    let fate = if is_throttling(code) { DenyFate::Throttled } else { DenyFate::Failed };
+    NotWritten { fate, ..NotWritten::failed(format!("{call} failed ({code}): {}", chain(error))) }
 }
 
 /// Whether two policies say the same, however they are spelled.

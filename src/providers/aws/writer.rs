@@ -3,21 +3,24 @@
 //! INVARIANT: stop-always-works. With an unreadable store it goes on with what is in memory and on the role.
 
 use std::collections::HashMap;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
-use crate::broker::ports::{Clock, LeaseFilter, RevokeFailed, Revoked, Store};
+use crate::broker::ports::{Clock, DenyFate, LeaseFilter, ProviderWatch, RevokeFailed, Revoked, Store};
 use crate::domain::lease::{Lease, Revocation};
 use crate::domain::plan::ProviderKind;
 use crate::domain::time::Timestamp;
 
+use super::backoff::Backoff;
 use super::deny::DenyEntry;
 use super::request::role_name;
-use super::revoker::Revoker;
-use super::role::Role;
+use super::revoker::Revokers;
+use super::role::{Role, ShutUntil};
 
 /// Name of our one inline policy on every phase role.
 pub const POLICY_NAME: &str = "phasebroker-deny";
@@ -32,8 +35,8 @@ pub const PROPAGATION_SECONDS: i64 = 60;
 const DEBOUNCE: Duration = Duration::from_millis(300);
 /// The longest between two looks at a role with a live entry.
 const LOOK_AGAIN_AT_MOST: Duration = Duration::from_secs(30);
-/// Until the next try after a failed write.
-const TRY_AGAIN: Duration = Duration::from_secs(2);
+/// For how long a request waits for the next try, rather than hear at once that the last one failed.
+const WAITS_AT_MOST: Duration = Duration::from_secs(5);
 
 /// The writers of every role that has had something to deny.
 pub(super) struct Writers {
@@ -42,17 +45,18 @@ pub(super) struct Writers {
 }
 
 struct Shared {
-    iam: aws_sdk_iam::Client,
-    revoker: Arc<Revoker>,
+    revokers: Revokers,
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
     holder: String,
     look_again: Duration,
+    watch: Arc<dyn ProviderWatch>,
     roles: Mutex<HashMap<String, Writer>>,
 }
 
 struct Writer {
     inbox: Arc<Inbox>,
+    shut_until: ShutUntil,
     task: JoinHandle<()>,
 }
 
@@ -68,20 +72,32 @@ struct Asked {
     answer: oneshot::Sender<Result<Timestamp, String>>,
 }
 
+impl Inbox {
+    fn take(&self) -> Vec<Asked> {
+        std::mem::take(&mut *self.asked.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Asked {
+    /// Nobody waits any more when the request was given up; the entry stays all the same.
+    fn answer(self, written: Result<Timestamp, String>) {
+        let _ = self.answer.send(written);
+    }
+}
+
 impl Writers {
     /// Starts, and takes up every role that a stored lease still needs denied.
     pub(super) fn start(
-        iam: aws_sdk_iam::Client,
-        revoker: Revoker,
+        revokers: Revokers,
         store: Arc<dyn Store>,
         clock: Arc<dyn Clock>,
         look_again: Duration,
+        watch: Arc<dyn ProviderWatch>,
     ) -> Self {
         let look_again = look_again.min(LOOK_AGAIN_AT_MOST);
         let holder = format!("{:032x}", rand::random::<u128>());
-        let revoker = Arc::new(revoker);
         let shared =
-            Arc::new(Shared { iam, revoker, store, clock, holder, look_again, roles: Mutex::default() });
+            Arc::new(Shared { revokers, store, clock, holder, look_again, watch, roles: Mutex::default() });
         let resumed = tokio::spawn(resume(shared.clone()));
         Self { shared, resumed }
     }
@@ -107,6 +123,15 @@ impl Writers {
     }
 }
 
+impl Writers {
+    /// Until when sessions yet to be minted from a role are denied by its policy, which is too full to tell them apart.
+    pub(super) fn shut_until(&self, role_arn: &str) -> Option<Timestamp> {
+        let roles = self.shared.roles.lock().unwrap_or_else(PoisonError::into_inner);
+        let until = roles.get(role_arn)?.shut_until.load(Ordering::SeqCst);
+        (until > 0).then(|| Timestamp::from_seconds(until))
+    }
+}
+
 impl Drop for Writers {
     fn drop(&mut self) {
         self.resumed.abort();
@@ -127,14 +152,14 @@ impl Shared {
         let role = Role::new(
             role_arn.to_owned(),
             name.to_owned(),
-            self.iam.clone(),
-            self.revoker.clone(),
+            self.revokers.of(role_arn),
             self.store.clone(),
             self.clock.clone(),
             self.holder.clone(),
         );
-        let task = tokio::spawn(write_on(role, inbox.clone(), self.look_again));
-        roles.insert(role_arn.to_owned(), Writer { inbox: inbox.clone(), task });
+        let shut_until = role.shut_until();
+        let task = tokio::spawn(write_on(role, inbox.clone(), self.look_again, self.watch.clone()));
+        roles.insert(role_arn.to_owned(), Writer { inbox: inbox.clone(), shut_until, task });
         Ok(inbox)
     }
 }
@@ -154,12 +179,13 @@ async fn resume(shared: Arc<Shared>) {
     loop {
         let filter = LeaseFilter {
             provider: Some(ProviderKind::Aws),
+            revoked: true,
             hard_end_after: Some(shared.clock.wall()),
             ..LeaseFilter::default()
         };
         match shared.store.leases(filter).await {
             Ok(leases) => {
-                for lease in leases.iter().filter(|lease| is_revoked(lease)) {
+                for lease in &leases {
                     match shared.inbox(&lease.target) {
                         Ok(inbox) => inbox.woken.notify_one(),
                         Err(why) => {
@@ -175,40 +201,61 @@ async fn resume(shared: Arc<Shared>) {
     }
 }
 
-async fn write_on(mut role: Role, inbox: Arc<Inbox>, look_again: Duration) {
-    let mut next_look: Option<Duration> = None;
+async fn write_on(mut role: Role, inbox: Arc<Inbox>, look_again: Duration, watch: Arc<dyn ProviderWatch>) {
+    let mut next_look: Option<Instant> = None;
+    let mut backoff = Backoff::default();
+    let mut failure = String::new();
+    let mut waiting: Vec<Asked> = Vec::new();
     loop {
-        tokio::select! {
-            () = inbox.woken.notified() => tokio::time::sleep(DEBOUNCE).await,
-            () = pause(next_look) => {}
+        let woken = tokio::select! {
+            () = inbox.woken.notified() => true,
+            () = until(next_look) => false,
+        };
+        if woken && !backoff.is_on() {
+            tokio::time::sleep(DEBOUNCE).await;
         }
-        let asked = std::mem::take(&mut *inbox.asked.lock().unwrap_or_else(PoisonError::into_inner));
+        let asked = inbox.take();
         for asked in &asked {
             role.revoke(asked.entry);
         }
+        waiting.extend(asked);
+        // IAM is not asked more often because more is asked of us: what comes now is in the next try.
+        if woken && backoff.is_on() && next_look.is_some_and(|at| at > Instant::now()) {
+            let left = next_look.map_or(Duration::ZERO, |at| at.saturating_duration_since(Instant::now()));
+            if left > WAITS_AT_MOST {
+                let why = format!("{failure}; it is tried again in {} s", left.as_secs());
+                waiting.drain(..).for_each(|asked| asked.answer(Err(why.clone())));
+            }
+            continue;
+        }
         let written = role.bring_about().await;
+        let fate = written.as_ref().map_or_else(|failed| failed.fate, |_| DenyFate::Right);
+        watch.deny_policy(role.arn(), fate, role.is_crowded());
         next_look = match &written {
-            Ok(_) if role.has_entries() => Some(look_again),
-            Ok(_) => None,
-            Err(why) => {
+            Ok(_) => {
+                backoff.worked();
+                role.has_entries().then(|| Instant::now() + look_again)
+            }
+            Err(failed) => {
                 tracing::error!(
                     role.arn = role.arn(),
-                    why,
+                    why = failed.why,
                     "the Deny policy of a role is not as it should be"
                 );
-                Some(TRY_AGAIN)
+                failure.clone_from(&failed.why);
+                let wait = backoff.failed(rand::random());
+                (role.has_entries() || !failed.hopeless).then(|| Instant::now() + wait)
             }
         };
-        for asked in asked {
-            // Nobody waits any more when the request was given up; the entry stays all the same.
-            let _ = asked.answer.send(written.clone());
+        for asked in waiting.drain(..) {
+            asked.answer(written.as_ref().map(|at| *at).map_err(|failed| failed.why.clone()));
         }
     }
 }
 
-async fn pause(duration: Option<Duration>) {
-    match duration {
-        Some(duration) => tokio::time::sleep(duration).await,
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
         None => std::future::pending().await,
     }
 }

@@ -111,9 +111,12 @@ pub(super) fn leases(conn: &Connection, filter: &LeaseFilter) -> Result<Vec<Leas
     if filter.open {
         sql.push_str(" AND (state IN ('intent', 'unknown', 'minted', 'released') OR retry_at IS NOT NULL)");
     }
+    if filter.revoked {
+        sql.push_str(" AND revocation ->> '$.state' IN ('pending', 'done')");
+    }
     sql.push_str(" ORDER BY place DESC, id DESC");
-    // INVARIANT: every-lease-ends. Whoever ends or recovers what is open must see all of it.
-    if !filter.open {
+    // INVARIANT: every-lease-ends. Whoever ends or recovers what is open, or denies what was revoked, must see all of it.
+    if !filter.open && !filter.revoked {
         sql.push_str(" LIMIT 1000");
     }
     rows::all(conn, &sql, params_from_iter(values), rows::lease)

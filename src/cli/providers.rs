@@ -1,0 +1,58 @@
+//! The providers that `serve` starts, as the configuration says.
+
+use std::sync::Arc;
+
+use super::exit::Exit;
+use crate::broker::ports::{Clock, CredentialProvider, ProviderWatch, Store};
+use crate::config::{Aws, AwsAccount, Config};
+use crate::domain::token::TokenSigner;
+use crate::providers::aws::{
+    AccountSettings, AwsProvider, AwsSettings, Identity, forbidden_endpoint_variables,
+};
+use crate::providers::jwt::JwtProvider;
+
+/// Makes their clients. `watch` hears of their upkeep.
+pub(super) async fn start(
+    config: &Config,
+    signer: &Arc<TokenSigner>,
+    store: &Arc<dyn Store>,
+    clock: &Arc<dyn Clock>,
+    watch: Arc<dyn ProviderWatch>,
+) -> anyhow::Result<Vec<Arc<dyn CredentialProvider>>> {
+    let mut providers: Vec<Arc<dyn CredentialProvider>> = vec![Arc::new(JwtProvider::new(signer.clone()))];
+    if let Some(aws) = &config.aws {
+        let variables = forbidden_endpoint_variables(
+            std::env::vars_os()
+                .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))),
+        );
+        if !variables.is_empty() {
+            return Err(Exit::Usage.because(format!(
+                "{} would send AWS calls elsewhere; unset it, or allow the endpoint by name under `[aws]`",
+                variables.join(", ")
+            )));
+        }
+        let settings = AwsSettings { watch, ..aws_settings(aws) };
+        let provider = AwsProvider::new(settings, store.clone(), clock.clone()).await?;
+        providers.push(Arc::new(provider));
+    }
+    Ok(providers)
+}
+
+fn aws_settings(aws: &Aws) -> AwsSettings {
+    let identity =
+        |profile: &Option<String>| profile.clone().map_or(Identity::DefaultChain, Identity::Profile);
+    let account = |account: &AwsAccount| AccountSettings {
+        account: account.account.clone(),
+        revoke: Identity::Profile(account.revoke_profile.clone()),
+        mint: account.mint_profile.clone().map(Identity::Profile),
+        region: account.region.clone(),
+    };
+    AwsSettings {
+        accounts: aws.accounts.iter().map(account).collect(),
+        sts_endpoint: aws.sts_endpoint.clone(),
+        iam_endpoint: aws.iam_endpoint.clone(),
+        sts_calls_per_second: aws.sts_calls_per_second,
+        sts_burst: aws.sts_burst,
+        ..AwsSettings::new(aws.region.clone(), identity(&aws.mint_profile), identity(&aws.revoke_profile))
+    }
+}

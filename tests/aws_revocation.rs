@@ -1,0 +1,326 @@
+//! Revocation under load and against an IAM that throttles, dawdles and lies: the writers of Deny policies against a recording
+//! fake.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod fake_aws;
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use fake_aws::IamFault;
+use fake_aws::scene::*;
+use futures_util::future::join_all;
+use phasebroker::broker::ports::*;
+use phasebroker::domain::id::LeaseId;
+use phasebroker::domain::lease::Lease;
+use phasebroker::domain::phase::{Phase, RunPhase};
+use phasebroker::domain::plan::{AwsCredential, Credential};
+use phasebroker::providers::aws::{AccountSettings, AwsProvider, AwsSettings, POLICY_NAME};
+use serde_json::Value;
+
+const OTHER_ARN: &str = "arn:aws:iam::123456789012:role/broker/other";
+/// The least that a writer waits before it writes: the shortest wait after a failure.
+const LEAST_WAIT: Duration = Duration::from_millis(250);
+
+fn denied(scene: &Scene, role: &str) -> BTreeSet<String> {
+    let Some(text) = scene.aws.policy(role, POLICY_NAME) else { return BTreeSet::new() };
+    let policy: Value = serde_json::from_str(&text).unwrap();
+    let named = |statement: &Value| {
+        let listed = &statement["Condition"]["StringEquals"]["aws:PrincipalTag/lease"];
+        listed.as_array().into_iter().flatten().map(|id| id.as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    policy["Statement"].as_array().unwrap().iter().flat_map(named).collect()
+}
+
+fn ids(leases: &[Lease]) -> BTreeSet<String> {
+    leases.iter().map(|lease| lease.id.to_string()).collect()
+}
+
+/// Waits until `done`, however slow the machine is.
+async fn until(what: &str, done: impl Fn() -> bool) {
+    for _ in 0..600 {
+        if done() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("not within 30 s: {what}");
+}
+
+/// Asks until the provider says that it is done, as the broker does.
+async fn insist(scene: &Scene, lease: &Lease) -> Revoked {
+    for _ in 0..600 {
+        if let Ok(done) = scene.revoke(lease).await {
+            return done;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    panic!("{} is never revoked", lease.id);
+}
+
+async fn many(scene: &Scene, count: usize, role: impl Fn(usize) -> String) -> Vec<Lease> {
+    let roles: Vec<String> = (0..count).map(role).collect();
+    join_all(roles.iter().map(|role| scene.to_be_revoked_on(role))).await
+}
+
+#[derive(Debug, Default)]
+struct Heard(Mutex<Vec<(String, DenyFate, bool)>>);
+
+impl ProviderWatch for Heard {
+    fn deny_policy(&self, role: &str, fate: DenyFate, crowded: bool) {
+        self.0.lock().unwrap().push((role.to_owned(), fate, crowded));
+    }
+}
+
+async fn watched(scene: &mut Scene) -> Arc<Heard> {
+    let heard = Arc::new(Heard::default());
+    let settings = AwsSettings { watch: heard.clone(), ..settings(&scene.aws.url()) };
+    scene.provider = AwsProvider::new(settings, scene.store.clone(), scene.clock.clone()).await.unwrap();
+    heard
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_iam_that_throttles_is_not_asked_more_often_because_more_is_revoked_and_nothing_is_lost() {
+    let mut scene = Scene::start().await;
+    let heard = watched(&mut scene).await;
+    scene.aws.befall(ROLE, Some(IamFault::Refuse(400, "Throttling")));
+    let leases = many(&scene, 60, |_| ROLE_ARN.into()).await;
+    let began = Instant::now();
+    let why = scene.revoke(&leases[0]).await.unwrap_err().0;
+    assert!(why.contains("Throttling"), "{why}");
+    // Each asks three times, one after the other, while IAM refuses.
+    let told = join_all(leases.iter().map(async |lease| {
+        for _ in 0..3 {
+            let _failed = tokio::time::timeout(Duration::from_millis(400), scene.revoke(lease)).await;
+        }
+    }));
+    told.await;
+    let rounds = usize::try_from(began.elapsed().as_millis() / LEAST_WAIT.as_millis()).unwrap() + 1;
+    let asked = scene.aws.requests("PutRolePolicy").len();
+    assert!(asked <= 2 * rounds && asked < leases.len(), "{asked} calls in at most {rounds} rounds");
+    scene.aws.befall(ROLE, None);
+    // Nobody asks any more: the writer comes back by itself.
+    until("all are denied", || denied(&scene, ROLE) == ids(&leases)).await;
+    until("the watch hears of it", || {
+        let heard = heard.0.lock().unwrap();
+        heard.first().is_some_and(|(_, fate, _)| *fate == DenyFate::Throttled)
+            && heard.last().is_some_and(|(_, fate, _)| *fate == DenyFate::Right)
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_throttled_role_holds_up_no_other() {
+    let scene = Scene::start().await;
+    scene.aws.befall(ROLE, Some(IamFault::Refuse(400, "Throttling")));
+    let (stuck, free) = (scene.to_be_revoked().await, scene.to_be_revoked_on(OTHER_ARN).await);
+    let (failed, done) = tokio::join!(scene.revoke(&stuck), scene.revoke(&free));
+    assert!(failed.is_err());
+    assert_eq!(done.unwrap().at, NOW);
+    assert_eq!(denied(&scene, "other"), ids(&[free]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_iam_is_waited_for_and_one_that_is_too_slow_is_asked_again() {
+    let scene = Scene::start().await;
+    let lease = scene.to_be_revoked().await;
+    scene.aws.befall(ROLE, Some(IamFault::Slow(Duration::from_millis(300))));
+    scene.revoke(&lease).await.unwrap();
+    let later = scene.to_be_revoked().await;
+    scene.aws.befall(ROLE, Some(IamFault::Slow(Duration::from_secs(20))));
+    assert!(scene.revoke(&later).await.unwrap_err().0.contains("PutRolePolicy failed (no answer)"));
+    scene.aws.befall(ROLE, None);
+    insist(&scene, &later).await;
+    assert_eq!(denied(&scene, ROLE), ids(&[lease, later]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_that_iam_takes_and_forgets_is_never_called_done() {
+    let scene = Scene::start().await;
+    let lease = scene.to_be_revoked().await;
+    scene.aws.befall(ROLE, Some(IamFault::Forget));
+    for _ in 0..2 {
+        let why = scene.revoke(&lease).await.unwrap_err().0;
+        assert!(why.contains("does not stay"), "{why}");
+    }
+    scene.aws.befall(ROLE, None);
+    insist(&scene, &lease).await;
+    assert_eq!(denied(&scene, ROLE), ids(&[lease]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_another_process_has_the_right_to_write_a_role_nothing_is_written() {
+    let scene = Scene::start().await;
+    let lease = scene.to_be_revoked().await;
+    let right = format!("aws-deny:{ROLE_ARN}");
+    let hold = async |until| scene.store.hold_writer(&right, "another", NOW, until).await.unwrap();
+    hold(NOW.plus(60)).await.unwrap();
+    let why = scene.revoke(&lease).await.unwrap_err().0;
+    assert!(why.contains("another broker process"), "{why}");
+    assert!(scene.aws.requests("PutRolePolicy").is_empty());
+    hold(NOW).await.unwrap();
+    insist(&scene, &lease).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_writer_whose_right_ran_out_while_it_read_does_not_write_over_its_successor() {
+    let scene = Scene::start().await;
+    let lease = scene.to_be_revoked().await;
+    scene.aws.befall(ROLE, Some(IamFault::Slow(Duration::from_millis(700))));
+    let successor = async {
+        until("the role is read", || !scene.aws.requests("GetRolePolicy").is_empty()).await;
+        scene.clock.pass(21);
+        let now = scene.clock.wall();
+        let right = format!("aws-deny:{ROLE_ARN}");
+        scene.store.hold_writer(&right, "successor", now, now.plus(60)).await.unwrap().unwrap();
+    };
+    let (written, ()) = tokio::join!(scene.revoke(&lease), successor);
+    assert!(written.unwrap_err().0.contains("another broker process"));
+    assert!(scene.aws.requests("PutRolePolicy").is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hundreds_revoked_at_once_over_several_roles_are_a_handful_of_writes() {
+    let scene = Scene::start().await;
+    let role = |at: usize| format!("arn:aws:iam::123456789012:role/broker/shard-{}", at % 4);
+    let leases = many(&scene, 320, role).await;
+    let began = Instant::now();
+    let done = join_all(leases.iter().map(|lease| scene.revoke(lease))).await;
+    assert!(done.iter().all(Result::is_ok), "{done:?}");
+    let rounds = usize::try_from(began.elapsed().as_millis() / LEAST_WAIT.as_millis()).unwrap() + 1;
+    let writes = scene.aws.requests("PutRolePolicy").len();
+    assert!(writes <= 4 * rounds && writes < leases.len() / 4, "{writes} writes in at most {rounds} rounds");
+    for shard in 0..4 {
+        let own: Vec<Lease> = leases.iter().filter(|lease| lease.target == role(shard)).cloned().collect();
+        assert_eq!(denied(&scene, &format!("shard-{shard}")), ids(&own));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hundreds_revoked_at_once_are_all_denied_by_an_iam_that_takes_one_call_in_three() {
+    let scene = Scene::start().await;
+    let role = |at: usize| format!("arn:aws:iam::123456789012:role/broker/shard-{}", at % 4);
+    for shard in 0..4 {
+        scene.aws.befall(&format!("shard-{shard}"), Some(IamFault::Throttle(3)));
+    }
+    let leases = many(&scene, 320, role).await;
+    let done = join_all(leases.iter().map(|lease| insist(&scene, lease))).await;
+    assert!(done.iter().all(|done| done.effective_by <= leases[0].not_after));
+    for shard in 0..4 {
+        let own: Vec<Lease> = leases.iter().filter(|lease| lease.target == role(shard)).cloned().collect();
+        assert_eq!(denied(&scene, &format!("shard-{shard}")), ids(&own));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_role_too_full_to_tell_new_sessions_apart_mints_none_and_spares_those_that_live() {
+    let mut scene = Scene::start().await;
+    let living = scene.open().await;
+    let leases = many(&scene, 360, |_| ROLE_ARN.into()).await;
+    let heard = watched(&mut scene).await;
+    join_all(leases.iter().map(|lease| insist(&scene, lease))).await;
+    let text = scene.aws.policy(ROLE, POLICY_NAME).unwrap();
+    let spared =
+        format!(r#""StringNotEquals":{{"aws:PrincipalTag/lease":["{}"]}}"#, living.opened.lease().id);
+    assert!(text.contains("aws:TokenIssueTime") && text.contains(&spared), "{text}");
+    assert!(heard.0.lock().unwrap().iter().any(|(role, _, crowded)| role == ROLE_ARN && *crowded));
+    let refused = scene.mint().await;
+    assert!(
+        matches!(&refused, MintOutcome::Refused { code, retry_after: Some(_), .. } if code == "role_shut"),
+        "{refused:?}"
+    );
+    assert_eq!(scene.aws.minted(), 0);
+    // Later the watermark lies in the past, and whoever comes is told apart by the date.
+    scene.clock.pass(300);
+    scene.aws.set_clock(scene.clock.wall());
+    let later = scene.to_be_revoked().await;
+    insist(&scene, &later).await;
+    let minted = scene.mint().await;
+    assert!(matches!(minted, MintOutcome::Minted(_)), "{minted:?}");
+}
+
+const FAR: &str = "444455556666";
+const FAR_ARN: &str = "arn:aws:iam::444455556666:role/broker/observe";
+
+fn far(region: Option<&str>) -> AccountSettings {
+    AccountSettings {
+        account: FAR.into(),
+        revoke: identity("AKIAFARREVOKE"),
+        mint: None,
+        region: region.map(str::to_owned),
+    }
+}
+
+async fn with_accounts(scene: &mut Scene, accounts: Vec<AccountSettings>) {
+    scene.aws.put_key_in("AKIAFARREVOKE", FAR);
+    let settings = AwsSettings { accounts, ..settings(&scene.aws.url()) };
+    scene.provider = AwsProvider::new(settings, scene.store.clone(), scene.clock.clone()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_deny_goes_to_the_account_of_the_role_by_that_accounts_own_revoker() {
+    let mut scene = Scene::start().await;
+    with_accounts(&mut scene, vec![far(None)]).await;
+    let (near, away) = (scene.to_be_revoked().await, scene.to_be_revoked_on(FAR_ARN).await);
+    scene.revoke(&near).await.unwrap();
+    scene.revoke(&away).await.unwrap();
+    let by: Vec<(String, String)> = scene
+        .aws
+        .requests("PutRolePolicy")
+        .into_iter()
+        .map(|write| (write["SignedBy"].clone(), write["PolicyDocument"].clone()))
+        .collect();
+    assert_eq!(by.len(), 2, "{by:?}");
+    assert!(by[0].0 == "AKIAREVOKE" && by[0].1.contains(&near.id.to_string()), "{by:?}");
+    assert!(by[1].0 == "AKIAFARREVOKE" && by[1].1.contains(&away.id.to_string()), "{by:?}");
+    assert!(!by[1].1.contains(&near.id.to_string()), "roles of one name in two accounts are two");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn in_an_account_without_a_revoker_nothing_is_written_and_nothing_called_revoked() {
+    let mut scene = Scene::start().await;
+    with_accounts(&mut scene, vec![far(None)]).await;
+    let stranger = scene.to_be_revoked_on("arn:aws:iam::777788889999:role/broker/observe").await;
+    let why = scene.revoke(&stranger).await.unwrap_err().0;
+    assert!(why.contains("is of account 123456789012"), "{why}");
+    // A profile that is of another account than the configuration says writes nothing either.
+    scene.aws.put_key_in("AKIAFARREVOKE", "999900001111");
+    let away = scene.to_be_revoked_on(FAR_ARN).await;
+    let why = scene.revoke(&away).await.unwrap_err().0;
+    assert!(why.contains("is of account 999900001111"), "{why}");
+    assert!(scene.aws.requests("PutRolePolicy").is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_with_a_region_of_its_own_is_minted_for_there_by_the_clock_of_that_endpoint() {
+    let mut scene = Scene::start().await;
+    with_accounts(&mut scene, vec![far(Some("eu-west-1"))]).await;
+    scene.open().await;
+    assert_eq!(scene.aws.requests("GetCallerIdentity").len(), 1);
+    let far = open_in(&scene, FAR, FAR_ARN).await;
+    let asked: Vec<String> =
+        scene.aws.requests("GetCallerIdentity").iter().map(|asked| asked["SignedFor"].clone()).collect();
+    assert_eq!(asked, ["us-east-1", "eu-west-1"], "each endpoint tells its own clock");
+    let minted = scene.provider.mint_phase(&far.opened, &far.credential).await;
+    assert!(matches!(minted, MintOutcome::Minted(_)), "{minted:?}");
+    let mint = &scene.aws.requests("AssumeRole")[0];
+    assert_eq!((mint["SignedBy"].as_str(), mint["SignedFor"].as_str()), ("AKIAMINT", "eu-west-1"));
+    assert_eq!(mint["ExternalId"], "external-1");
+}
+
+/// A lease of a role in another account.
+async fn open_in(scene: &Scene, account: &str, role_arn: &str) -> Opened {
+    let now = scene.clock.wall();
+    let lease = LeaseId::generate(now);
+    let aws = AwsCredential {
+        role_arn: role_arn.to_owned(),
+        account: account.to_owned(),
+        ..aws_credential(lease, Phase::Observe)
+    };
+    let credential = Credential::Aws(aws.clone());
+    let prepared = scene.provider.prepare(lease, &credential, WORK_SECONDS, now).await.unwrap();
+    let opening = opening(&*scene.store, lease, Phase::Observe, RunPhase::Observe, &aws, prepared, now).await;
+    let opened = scene.store.open_lease(opening).await.unwrap().value;
+    Opened { opened, credential: PhaseCredential { requester: "ann".into(), credential } }
+}
