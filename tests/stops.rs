@@ -79,7 +79,12 @@ impl CredentialProvider for Held {
             self.gates.arrived.wait().await;
         }
         if self.gates.refuses.load(Ordering::SeqCst) {
-            return MintOutcome::Refused { code: "no".into(), message: "not now".into(), retry_after: None };
+            return MintOutcome::Refused {
+                code: "no".into(),
+                message: "not now".into(),
+                retry_after: None,
+                for_good: false,
+            };
         }
         self.jwt.mint_execute(opened, authority).await
     }

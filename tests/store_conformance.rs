@@ -329,9 +329,12 @@ async fn what_falls_due_is_found_at_its_own_second() {
         assert_eq!(counts(200).await, (0, 1, 0));
         let open = LeaseFilter { open: true, ..LeaseFilter::default() };
         assert_eq!(scene.store.leases(open.clone()).await.unwrap().len(), 1);
+        let revoked = LeaseFilter { revoked: true, ..LeaseFilter::default() };
+        assert_eq!(scene.store.leases(revoked.clone()).await.unwrap()[0].id, scene.decide);
         let done = LeaseStep::Revocation(Revocation::OutlivedIt { attempts: 2 });
         scene.step(scene.decide, LeaseState::Ended, done).await.unwrap();
         assert!(scene.store.leases(open).await.unwrap().is_empty());
+        assert!(scene.store.leases(revoked).await.unwrap().is_empty(), "what outlived it is denied no more");
     }
 }
 

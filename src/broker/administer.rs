@@ -238,6 +238,7 @@ impl Broker {
             outstanding: missing.0,
             claim_until: None,
             evidence_salt: None,
+            warnings: Vec::new(),
             story: None,
         })
     }

@@ -112,6 +112,9 @@ pub struct GrantDocument {
     /// The salt that binds it to the grant, base64url.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub evidence_salt: Option<String>,
+    /// What the broker knows beside the document and people should: that the policy may soon not fit.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 /// A grant as its agents see it.
@@ -222,6 +225,7 @@ impl Broker {
             outstanding: missing.0,
             claim_until: record.claim_until,
             evidence_salt: record.evidence.as_ref().map(|e| encode(&e.salt)),
+            warnings: self.packed_warning(&record.sealed.grant().action.action_type),
             story: record.evidence.map(|e| e.story),
         })
     }

@@ -15,6 +15,7 @@ use super::ports::DenyFate;
 use super::refusal::Code;
 use crate::domain::phase::Phase;
 use crate::domain::plan::ProviderKind;
+use crate::domain::principal::ActionType;
 
 type Labels<const N: usize> = [(&'static str, &'static str); N];
 type Count = Gauge<i64, std::sync::atomic::AtomicI64>;
@@ -59,6 +60,7 @@ pub struct Metrics {
     deny_policies: Family<Labels<1>, Counter<u64, AtomicU64>>,
     failing_deny_policies: Count,
     crowded_deny_policies: Count,
+    packed_policies: Family<[(&'static str, String); 1], Count>,
     overdue_reviews: Count,
     store_bytes: Count,
     notices: Family<Labels<1>, Counter<u64, AtomicU64>>,
@@ -104,6 +106,7 @@ impl Metrics {
             deny_policies: Family::default(),
             failing_deny_policies: Gauge::default(),
             crowded_deny_policies: Gauge::default(),
+            packed_policies: Family::default(),
             overdue_reviews: Gauge::default(),
             store_bytes: Gauge::default(),
             notices: Family::default(),
@@ -178,6 +181,11 @@ impl Metrics {
             "crowded_deny_policies",
             "Roles whose revoked leases no longer fit by name",
             self.crowded_deny_policies.clone(),
+        );
+        r.register(
+            "packed_policy_percent",
+            "Of AWS's packed size, by the session policy of an action type when last minted; more than 100 is refused",
+            self.packed_policies.clone(),
         );
         r.register(
             "overdue_reviews",
@@ -256,6 +264,11 @@ impl Metrics {
         self.deny_policies.get_or_create(&[("fate", fate.name())]).inc();
         self.failing_deny_policies.set(clamp(failing));
         self.crowded_deny_policies.set(clamp(crowded));
+    }
+
+    /// The session policy of an entry of the catalog took so much of the packed size.
+    pub fn packed_policy(&self, action: &ActionType, percent: u32) {
+        self.packed_policies.get_or_create(&[("action", action.to_string())]).set(i64::from(percent));
     }
 
     /// So many reviews are past due.

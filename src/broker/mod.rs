@@ -27,6 +27,7 @@ pub mod live;
 pub mod metrics;
 pub mod observe;
 pub mod outcome;
+pub mod packed;
 pub mod phases;
 pub mod playbooks;
 pub mod ports;
@@ -78,6 +79,7 @@ use frozen::Frozen;
 use gate::Gate;
 use live::LiveLeases;
 use metrics::Metrics;
+use packed::Packed;
 use ports::{
     Clock, CredentialProvider, EndJournal, HeadKeeper, KeptEnds, Looker, Notice, Notifier, RulesAuthors,
     Store,
@@ -162,6 +164,7 @@ pub struct Broker {
     refused_callers: Allowance,
     failed_logins: [Allowance; 2],
     allowances: AgentAllowances,
+    packed: Packed,
     waits: Waits,
     polls: Polls,
     signalled: Signalled,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::Broker;
-use super::ports::{ChangeRefused, LeaseChange, LeaseStep, MintOutcome, Minted, OpenRefused};
+use super::ports::{ChangeRefused, LeaseChange, LeaseStep, MintOutcome, Minted, OpenRefused, PackedSize};
 use super::record::{ascii, end_change};
 use super::refusal::{Code, Refusal};
 use super::runs::conflict;
@@ -33,6 +33,7 @@ impl Broker {
         let event = |kind| self.lease_event(lease, kind);
         match outcome {
             MintOutcome::Minted(minted) => {
+                let packed = minted.packed_policy_percent.zip(lease.action.clone());
                 let mut minted_event =
                     event(EventKind::LeaseMinted).fact("reference", minted.reference.as_str());
                 if let Some(percent) = minted.packed_policy_percent {
@@ -41,6 +42,9 @@ impl Broker {
                 let step = LeaseStep::Minted { reference: minted.reference.clone() };
                 // INVARIANT: logged-before-released. A record that fails means the credential never leaves.
                 let step = self.step(change(step, LeaseState::Intent, vec![minted_event]), now);
+                if let Some((percent, action)) = packed {
+                    self.measured(PackedSize { action, percent, at: now });
+                }
                 let held = step.await.inspect_err(|_| {
                     // INVARIANT: every-lease-ends. As soon as the store can, it is told that something may exist.
                     let unknown = event(EventKind::LeaseUnknown).fact("why", "its record failed");
@@ -60,9 +64,12 @@ impl Broker {
                 self.end_if_stopped(&released).await?;
                 Ok(Recorded::Minted(minted))
             }
-            MintOutcome::Refused { code, message, retry_after } => {
+            MintOutcome::Refused { code, message, retry_after, for_good } => {
                 let refused = event(EventKind::LeaseRefused).fact("code", ascii(&code));
                 self.refused(lease, refused, now).await?;
+                if for_good {
+                    self.give_up(lease).await;
+                }
                 let mut refusal =
                     Refusal::new(Code::ProviderRefused, format!("the provider refused ({code}): {message}"));
                 refusal.retry_after = retry_after;
@@ -90,6 +97,19 @@ impl Broker {
         let lease = self.step_or_keep(change, now).await?;
         self.given_back(&lease).await;
         Ok(())
+    }
+
+    /// The provider never takes what was signed: the grant is cancelled, so that nobody goes on trying.
+    async fn give_up(&self, lease: &Lease) {
+        let Some(grant) = lease.grant else { return };
+        let cancelled = match self.store.grant(grant).await {
+            Ok(Some(record)) => self.cancel_for(record, &Actor::Broker, "provider_refuses").await.map(|_| ()),
+            Ok(None) => Ok(()),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = cancelled {
+            self.gate.store_failed(&error);
+        }
     }
 
     /// A grant that was given back after its lease was stopped is cancelled.

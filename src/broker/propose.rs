@@ -65,6 +65,9 @@ pub struct Proposed {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub inverse: Option<GrantId>,
+    /// What people will be told beside the document: that the policy may soon not fit.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 /// What the answer of the policy makes of a plan.
@@ -167,7 +170,8 @@ impl Broker {
         }
         let sealed = SealedGrant::seal(&plan, &terms, Circumstances { standing, ..around })
             .map_err(|e| Refusal::new(Code::ProposalInvalid, format!("the grant cannot be sealed: {e}")))?;
-        let proposed = proposed(&sealed, &rules)?;
+        let warnings = self.packed_warning(&sealed.grant().action.action_type);
+        let proposed = Proposed { warnings, ..proposed(&sealed, &rules)? };
         let (state, claim_until) = (proposed.state, proposed.claim_until);
         let sealing = Sealing { sealed, evidence, state, claim_until, freezes };
         let sealings: Vec<Sealing> = [sealing].into_iter().chain(back).collect();
@@ -311,5 +315,6 @@ fn proposed(sealed: &SealedGrant, rules: &Rules) -> Result<Proposed, Refusal> {
         reasons: grant.decision.reasons.clone(),
         eligible,
         inverse: grant.time.inverse.map(|inverse: Inverse| inverse.grant),
+        warnings: Vec::new(),
     })
 }

@@ -12,6 +12,7 @@ use super::exporting::polls::Polls;
 use super::frozen::Frozen;
 use super::gate::Gate;
 use super::live::LiveLeases;
+use super::packed::Packed;
 use super::ports::{
     ChangeRefused, Damage, Head, HeadError, JournalError, LeaseChange, LeaseFilter, LeaseStep, RulesAuthors,
     StoreError,
@@ -158,6 +159,7 @@ impl Broker {
             refused_callers: Allowance::new(PER_CALLER),
             failed_logins: [Allowance::new(PER_NAMED), Allowance::new(FAILED_LOGINS)],
             allowances: AgentAllowances::default(),
+            packed: Packed::default(),
             waits,
             polls: Polls::default(),
             signalled: Signalled::default(),
@@ -167,6 +169,7 @@ impl Broker {
             former,
             keeping: Arc::default(),
         });
+        broker.recall_packed().await;
         match broker.recover(head.size == 0).await {
             // INVARIANT: stop-always-works. What a damaged store cannot resolve is left, and the rest can still be stopped.
             Err(error) if damage.is_some() => {

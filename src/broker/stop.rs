@@ -227,11 +227,21 @@ impl Broker {
         (cancelled, done)
     }
 
-    /// Cancels a grant, whoever else changes it meanwhile; false when it is over without us.
+    /// Cancels a grant because of a stop.
     pub(super) async fn cancel_stopped(
+        &self,
+        record: GrantRecord,
+        actor: &Actor,
+    ) -> Result<bool, StoreError> {
+        self.cancel_for(record, actor, "stopped").await
+    }
+
+    /// Cancels a grant, whoever else changes it meanwhile; false when it is over without us.
+    pub(super) async fn cancel_for(
         &self,
         mut record: GrantRecord,
         actor: &Actor,
+        why: &'static str,
     ) -> Result<bool, StoreError> {
         loop {
             if !record.state.is_open() {
@@ -246,7 +256,7 @@ impl Broker {
                 state: GrantState::Cancelled,
                 claim_until: None,
                 approval: None,
-                events: vec![event.fact("why", "stopped")],
+                events: vec![event.fact("why", why)],
             };
             match in_time(self.store.change_grant(change)).await {
                 Ok(()) => {

@@ -63,6 +63,9 @@ pub struct LeaseView {
     /// How far its early end has come.
     #[schema(value_type = Object)]
     pub revocation: Revocation,
+    /// Percent of AWS's packed size that the session policy of its action took when last measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub packed_policy_percent: Option<u32>,
 }
 
 impl From<&Lease> for LeaseView {
@@ -84,6 +87,7 @@ impl From<&Lease> for LeaseView {
             reference: lease.reference.clone(),
             ended: lease.ended,
             revocation: lease.revocation,
+            packed_policy_percent: None,
         }
     }
 }

@@ -176,16 +176,21 @@ pub(super) fn session_policy(
     target: &AwsTarget,
 ) -> Result<String, CompileError> {
     let mut text = r#"{"Version":"2012-10-17","Statement":["#.to_owned();
+    let (mut longest, mut of_it) = (String::new(), 0);
     for permission in permissions {
         let allow = permission.fill(filling, target)?;
-        text.push_str(&serde_json::to_string(&allow).map_err(|e| CompileError::NotWritten(e.to_string()))?);
+        let allow = serde_json::to_string(&allow).map_err(|e| CompileError::NotWritten(e.to_string()))?;
+        if allow.chars().count() > of_it {
+            (longest, of_it) = (permission.written.join(", "), allow.chars().count());
+        }
+        text.push_str(&allow);
         text.push(',');
     }
     text.push_str(DEADLINE);
     text.push_str("]}");
     let characters = text.chars().count();
     if characters > MAX_SESSION_POLICY_CHARS {
-        return Err(CompileError::PolicyTooLong { characters });
+        return Err(CompileError::PolicyTooLong { characters, longest, of_it });
     }
     Ok(text)
 }

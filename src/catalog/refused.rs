@@ -119,10 +119,17 @@ pub enum CompileError {
         arn: String,
     },
     /// STS would refuse it.
-    #[error("the session policy has {characters} characters; STS takes at most {MAX_SESSION_POLICY_CHARS}")]
+    #[error(
+        "the session policy has {characters} characters, and STS takes at most {MAX_SESSION_POLICY_CHARS}; most of it is \
+         the statement for {longest}, with {of_it}: propose shorter values, or ask the catalog's operator to split it"
+    )]
     PolicyTooLong {
         /// Its length.
         characters: usize,
+        /// The actions of its longest statement.
+        longest: String,
+        /// How long that is.
+        of_it: usize,
     },
     /// The policy could not be written as JSON.
     #[error("the session policy cannot be written: {0}")]

@@ -8,6 +8,7 @@ use serde::Deserialize;
 use super::exit::Exit;
 use super::person::{PersonArgs, read};
 use super::terminal::{Output, table};
+use crate::broker::packed::WARN_FROM_PERCENT;
 use crate::domain::id::RunId;
 use crate::domain::lease::Revocation;
 use crate::domain::time::Timestamp;
@@ -52,6 +53,8 @@ struct Row {
     dead_by: Option<Timestamp>,
     ended: Option<Ended>,
     revocation: Revocation,
+    #[serde(default)]
+    packed_policy_percent: Option<u32>,
 }
 
 /// How it ended.
@@ -61,7 +64,8 @@ struct Ended {
     outcome: Option<String>,
 }
 
-const HEADER: [&str; 7] = ["lease", "run", "agent", "phase", "state", "dead by", "revocation"];
+const HEADER: [&str; 8] =
+    ["lease", "run", "agent", "phase", "state", "dead by", "revocation", "packed policy"];
 
 /// Runs a `leases` command.
 pub async fn run(command: Command, output: Output) -> anyhow::Result<ExitCode> {
@@ -96,7 +100,17 @@ fn cells(row: &Row) -> Vec<String> {
         state,
         row.dead_by.unwrap_or(row.not_after).to_string(),
         in_words(&row.revocation),
+        packed(row.packed_policy_percent),
     ]
+}
+
+/// From 80 % on it stands out: STS refuses what takes more than 100.
+fn packed(percent: Option<u32>) -> String {
+    match percent {
+        Some(percent) if percent >= WARN_FROM_PERCENT => format!("{percent} %, NEAR THE LIMIT"),
+        Some(percent) => format!("{percent} %"),
+        None => String::new(),
+    }
 }
 
 fn in_words(revocation: &Revocation) -> String {
@@ -126,5 +140,7 @@ mod tests {
         assert_eq!(cells[4], "ended: completed, succeeded");
         assert_eq!(cells[5], "1970-01-01T00:01:00Z");
         assert_eq!(cells[6], "FAILED 3 times, next try 1970-01-01T00:00:30Z");
+        assert_eq!(cells[7], "");
+        assert_eq!((packed(Some(79)), packed(Some(80))), ("79 %".into(), "80 %, NEAR THE LIMIT".into()));
     }
 }

@@ -15,6 +15,7 @@ use crate::broker::end::Complete;
 use crate::broker::refusal::Code;
 use crate::broker::views::LeaseView;
 use crate::domain::id::{LeaseId, RunId};
+use crate::domain::lease::Lease;
 
 /// Leases, newest first.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
@@ -74,5 +75,10 @@ pub(super) async fn list(
     Query(which): Query<Which>,
 ) -> Result<Response, Problem> {
     let leases = app.broker.leases(which.run, which.open).await?;
-    Ok(ok(&Leases { leases: leases.iter().map(LeaseView::from).collect() }))
+    let view = |lease: &Lease| {
+        let packed_policy_percent =
+            lease.action.as_ref().and_then(|action| app.broker.packed_percent(action));
+        LeaseView { packed_policy_percent, ..LeaseView::from(lease) }
+    };
+    Ok(ok(&Leases { leases: leases.iter().map(view).collect() }))
 }

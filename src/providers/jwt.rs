@@ -60,6 +60,7 @@ impl JwtProvider {
                 code: "signing_failed".into(),
                 message: error.to_string(),
                 retry_after: None,
+                for_good: false,
             },
         }
     }
@@ -117,5 +118,6 @@ fn wrong_credential() -> MintOutcome {
         code: "wrong_credential".into(),
         message: "the lease and the credential do not belong together".into(),
         retry_after: None,
+        for_good: false,
     }
 }

@@ -231,7 +231,12 @@ impl CredentialProvider for Refusing {
     }
     async fn mint_execute(&self, opened: &OpenedLease, authority: &Authority) -> MintOutcome {
         match self.refuses.load(Ordering::SeqCst) {
-            true => MintOutcome::Refused { code: "no".into(), message: "not now".into(), retry_after: None },
+            true => MintOutcome::Refused {
+                code: "no".into(),
+                message: "not now".into(),
+                retry_after: None,
+                for_good: false,
+            },
             false => self.jwt.mint_execute(opened, authority).await,
         }
     }

@@ -297,6 +297,9 @@ impl Store for Disk {
     async fn keep_cursor(&self, name: &str, place: u64) -> Result<(), StoreError> {
         self.write()?.keep_cursor(name, place).await
     }
+    async fn packed_sizes(&self) -> Result<Vec<PackedSize>, StoreError> {
+        self.read()?.packed_sizes().await
+    }
     async fn hold_writer(
         &self,
         name: &str,

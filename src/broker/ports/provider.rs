@@ -6,6 +6,7 @@ use crate::domain::authority::Authority;
 use crate::domain::id::LeaseId;
 use crate::domain::lease::{Lease, OpenedLease, Prepared};
 use crate::domain::plan::{Credential, ProviderKind};
+use crate::domain::principal::ActionType;
 use crate::domain::secret::Secret;
 use crate::domain::time::Timestamp;
 
@@ -36,6 +37,17 @@ pub struct Minted {
     pub packed_policy_percent: Option<u32>,
 }
 
+/// How much of the packed policy size an action type took when it was last measured.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PackedSize {
+    /// The action type, or the observe set.
+    pub action: ActionType,
+    /// Percent; more than 100 is refused.
+    pub percent: u32,
+    /// When.
+    pub at: Timestamp,
+}
+
 /// What came of a mint.
 #[derive(Debug)]
 pub enum MintOutcome {
@@ -49,6 +61,8 @@ pub enum MintOutcome {
         message: String,
         /// Seconds after which another try makes sense, for throttling and outages.
         retry_after: Option<u32>,
+        /// Whether the same request is refused whenever it is sent: then the grant is good for nothing.
+        for_good: bool,
     },
     /// Nobody knows; treated as existing.
     Unknown {

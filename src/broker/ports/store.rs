@@ -9,6 +9,7 @@ use super::changes::{
 use super::filters::{Due, Inquiry, LeaseFilter, OpenCount, ReviewFilter, Stands};
 use super::log::Log;
 use super::opening::{Counted, OpenRefused, Opening};
+use super::provider::PackedSize;
 use super::records::{AdministrationRecord, DecisionEntry, GrantRecord, Head, PlaybookRecord, StoredEvent};
 use super::search::{EventFilter, EventPage};
 use crate::domain::administration::SealedAdministration;
@@ -151,6 +152,8 @@ pub trait Store: Log {
     async fn lease(&self, id: LeaseId) -> Result<Option<Lease>, StoreError>;
     /// Leases, newest first, at most 1,000; of open ones and of revoked ones, all.
     async fn leases(&self, filter: LeaseFilter) -> Result<Vec<Lease>, StoreError>;
+    /// The packed policy size of each action type and observe set, as its newest measured mint says.
+    async fn packed_sizes(&self) -> Result<Vec<PackedSize>, StoreError>;
     /// What has fallen due at `now`, at most 256 of each.
     async fn due(&self, now: Timestamp) -> Result<Due, StoreError>;
 

@@ -136,7 +136,10 @@ fn a_policy_that_sts_would_refuse_is_refused_here() {
     let many: Vec<String> = (0..40).map(|n| format!("\"{more}{n}\"")).collect();
     let text = SHIPPED.replacen(&format!("\"{more}\""), &many.join(", "), 1);
     let error = compile(&reboot(json!({"instance": "i-0abc1234"})), &ids(), &catalog(&text)).unwrap_err();
-    assert!(matches!(error, CompileError::PolicyTooLong { characters } if characters > 2048), "{error}");
+    let CompileError::PolicyTooLong { characters, longest, of_it } = &error else { panic!("{error}") };
+    assert!(*characters > 2048 && of_it < characters && *of_it > 2_000, "{error}");
+    assert_eq!(longest, "ec2:RebootInstances");
+    assert!(error.to_string().contains(&characters.to_string()), "{error}");
 }
 
 #[test]

@@ -46,6 +46,9 @@ pub async fn run(args: Args, output: Output) -> anyhow::Result<ExitCode> {
         if let Some(until) = document.claim_until {
             state.push_str(&format!("\nit can be claimed until {until}"));
         }
+        for warning in &document.warnings {
+            state.push_str(&format!("\nWARNING: {warning}"));
+        }
         text.push_str(&format!("\nThe broker says:\n{}\n", visible(&state)));
         paint(&text, colours())
     })?;

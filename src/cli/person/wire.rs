@@ -76,6 +76,9 @@ pub struct Document {
     /// Base64url of the 16 bytes that bind the words to the grant.
     #[serde(default)]
     pub evidence_salt: Option<String>,
+    /// What the broker knows beside the document.
+    #[serde(default)]
+    pub warnings: Vec<String>,
 }
 
 /// What one person said.

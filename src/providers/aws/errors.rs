@@ -75,10 +75,13 @@ fn advice(code: &str) -> &'static str {
              assume it, tag the session and set the source identity"
         }
         "MalformedPolicyDocument" => {
-            "STS cannot read the session policy; check the action type in the catalog"
+            "STS cannot read the session policy, so that this grant is cancelled; mend the action type in the catalog, then \
+             propose again"
         }
         "PackedPolicyTooLarge" => {
-            "the session policy and tags are too large when packed; name fewer resources"
+            "the session policy with its tags does not fit in STS's packed size, though it has few enough characters, so that \
+             this grant is cancelled; propose it again with fewer or shorter values, or split the action type in the catalog \
+             into smaller ones"
         }
         "RegionDisabledException" => "STS is not active in this region; activate it for the role's account",
         "ExpiredToken" | "ExpiredTokenException" | "InvalidClientTokenId" | "SignatureDoesNotMatch" => {
@@ -89,7 +92,9 @@ fn advice(code: &str) -> &'static str {
 }
 
 fn refused(code: &str, message: String, retry_after: Option<u32>) -> MintOutcome {
-    MintOutcome::Refused { code: printable(code), message, retry_after }
+    // What was signed is sent as it is, so that what is wrong with it is wrong for good.
+    let for_good = matches!(code, "PackedPolicyTooLarge" | "MalformedPolicyDocument");
+    MintOutcome::Refused { code: printable(code), message, retry_after, for_good }
 }
 
 pub(super) fn unknown(message: String) -> MintOutcome {
@@ -154,6 +159,18 @@ mod tests {
         }
         assert_eq!(certain(400, "Throttling"), Some(Some(AFTER_THROTTLING)));
         assert_eq!(certain(503, "Throttling"), Some(Some(AFTER_THROTTLING)));
+    }
+
+    #[test]
+    fn only_what_is_wrong_with_the_signed_text_is_refused_for_good() {
+        let for_good =
+            |code| matches!(answered(400, Some(code), None), MintOutcome::Refused { for_good: true, .. });
+        assert!(for_good("PackedPolicyTooLarge") && for_good("MalformedPolicyDocument"));
+        assert!(!for_good("AccessDenied") && !for_good("Throttling") && !for_good("ExpiredToken"));
+        let MintOutcome::Refused { message, .. } = answered(400, Some("PackedPolicyTooLarge"), None) else {
+            panic!()
+        };
+        assert!(message.contains("propose it again with fewer or shorter values"), "{message}");
     }
 
     #[test]

@@ -23,8 +23,6 @@ use crate::domain::time::Timestamp;
 
 /// Seconds by which `Expiration` minus 900 s may differ from AWS's clock as it was known when the deadline was set.
 const EXPIRATION_TOLERANCE_SECONDS: i64 = 2;
-/// Percent of the packed policy size from which the log warns.
-const PACKED_WARNING_PERCENT: u32 = 80;
 
 /// Assumes roles.
 pub(super) struct Minter {
@@ -138,12 +136,6 @@ fn minted(output: AssumeRoleOutput, asked_at: Timestamp, answered_at: Timestamp)
         return unknown(format!(
             "STS's Expiration minus 900 s is {issued}, but its clock was known as {asked_at} to {answered_at}"
         ));
-    }
-    if packed_policy_percent.is_some_and(|percent| percent >= PACKED_WARNING_PERCENT) {
-        tracing::warn!(
-            packed_policy.percent = packed_policy_percent,
-            "a session policy is close to AWS's limit"
-        );
     }
     MintOutcome::Minted(Minted {
         reference: credentials.access_key_id.clone(),

@@ -163,5 +163,5 @@ impl CredentialProvider for AwsProvider {
 }
 
 fn refused(code: &str, message: &str, retry_after: Option<u32>) -> MintOutcome {
-    MintOutcome::Refused { code: code.to_owned(), message: message.to_owned(), retry_after }
+    MintOutcome::Refused { code: code.to_owned(), message: message.to_owned(), retry_after, for_good: false }
 }

@@ -7,7 +7,9 @@ use super::fault::Fault;
 use super::observations;
 use super::reservations;
 use super::rows;
-use crate::broker::ports::{Due, GrantRecord, Inquiry, LeaseFilter, OpenCount, RunHistory, Stands};
+use crate::broker::ports::{
+    Due, GrantRecord, Inquiry, LeaseFilter, OpenCount, PackedSize, RunHistory, Stands,
+};
 use crate::domain::id::{GrantId, RunId};
 use crate::domain::lease::Lease;
 use crate::domain::principal::AgentSlug;
@@ -120,6 +122,33 @@ pub(super) fn leases(conn: &Connection, filter: &LeaseFilter) -> Result<Vec<Leas
         sql.push_str(" LIMIT 1000");
     }
     rows::all(conn, &sql, params_from_iter(values), rows::lease)
+}
+
+/// Of each action, what its newest measured mint said. Most are found in the newest lease; a run's events are few.
+pub(super) fn packed_sizes(conn: &Connection) -> Result<Vec<PackedSize>, Fault> {
+    let newest = "SELECT action, id, run, max(place) FROM leases
+         WHERE provider = 'aws' AND action IS NOT NULL AND reference IS NOT NULL GROUP BY action";
+    let leases: Vec<(String, String, String)> =
+        rows::all(conn, newest, [], |row| Ok((row.get("action")?, row.get("id")?, row.get("run")?)))?;
+    let mut sizes = Vec::new();
+    for (action, lease, run) in leases {
+        let measured = rows::all(
+            conn,
+            "SELECT json_extract(CAST(bytes AS TEXT), '$.facts.packed_policy_percent') AS percent,
+                    json_extract(CAST(bytes AS TEXT), '$.at') AS at
+             FROM events WHERE run = ?1 AND json_extract(CAST(bytes AS TEXT), '$.lease') = ?2
+               AND json_extract(CAST(bytes AS TEXT), '$.type') = 'lease.minted'",
+            params![run, lease],
+            |row| Ok((row.get::<_, Option<u32>>("percent")?, row.get::<_, i64>("at")?)),
+        )?;
+        let Ok(action) = action.parse() else {
+            return Err(Fault::Unreadable("the action of a lease is no name".into()));
+        };
+        if let Some((Some(percent), at)) = measured.first() {
+            sizes.push(PackedSize { action, percent: *percent, at: Timestamp::from_seconds(*at) });
+        }
+    }
+    Ok(sizes)
 }
 
 /// What has fallen due at `now`, at most 256 of each, the longest overdue first.

@@ -9,8 +9,8 @@ use super::{
 use crate::broker::ports::{
     AdministrationChange, AdministrationRecord, ChangeRefused, Committed, Counted, DecisionEntry, Due,
     EventFilter, EventPage, GrantChange, GrantRecord, Head, Inquiry, LeaseChange, LeaseFilter, OpenCount,
-    OpenRefused, Opening, PlaybookRecord, ReviewDecision, ReviewFilter, RulesAuthors, RulesDigests,
-    RulesInForce, SealRefused, Sealing, Stands, Store, StoreError, StoredEvent,
+    OpenRefused, Opening, PackedSize, PlaybookRecord, ReviewDecision, ReviewFilter, RulesAuthors,
+    RulesDigests, RulesInForce, SealRefused, Sealing, Stands, Store, StoreError, StoredEvent,
 };
 use crate::domain::administration::SealedAdministration;
 use crate::domain::digest::Digest;
@@ -264,6 +264,10 @@ impl Store for SqliteStore {
     async fn keep_cursor(&self, name: &str, place: u64) -> Result<(), StoreError> {
         let name = name.to_owned();
         self.put(move |tx| cursors::keep(tx, &name, place)).await.map(|_| ())
+    }
+
+    async fn packed_sizes(&self) -> Result<Vec<PackedSize>, StoreError> {
+        self.readers.read(listing::packed_sizes).await
     }
 
     async fn hold_writer(
