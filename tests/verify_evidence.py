@@ -21,7 +21,7 @@ def plain(value, depth=0):  # Integers within 2^53-1, printable ASCII, at most 1
     assert depth <= 12 and not (re.search("[^ -~]", value) if type(value) is str else type(value) is int and abs(value) >= 2**53)
     for one in [*value, *value.values()] if type(value) is dict else value if type(value) is list else []: plain(one, depth + 1)
 def strict(raw, most=65535):  # In the form of RFC 8785; a number is not true or false.
-    assert not re.search(rb'"([a-z]+_)*(version|index|at|previous|epoch|changes|uses|seconds|by|after)":(true|false)', raw), raw
+    assert not re.search(rb'"([a-z]+_)*(version|index|at|previous|epoch|changes|uses|seconds|by|after|shards)":(true|false)', raw)
     plain(it := json.loads(raw, parse_float=str, parse_constant=str)); return [it][len(raw) > most or canonical(it) != raw]
 def closed(value, must, may=""): return [value][not {*must.split()} <= {*value} <= {*f"{must} {may}".split()}]  # Or an exception.
 def signed(jwk, message, signature):  # By this key, with the algorithm of its kind.
@@ -89,7 +89,7 @@ def covers(sheet, grant, at, uses):  # Whether a grant lies inside a playbook, w
             and {*given} == {*book["parameters"]} and all(inside(book["parameters"][name], given[name]) for name in given)
             and {who["proposing_agent"], who["claiming_agent"]} <= {*book["agents"]} <= {*sheet["agents"]}
             and len(uses) <= book["max_uses"] and sum(t > at - book["budget"]["seconds"] for t in uses) <= book["budget"]["uses"])
-def gives(book, given, work):  # What the template that people signed with a playbook decides of an action and its credential.
+def gives(book, given, work, lease):  # What the template that people signed with a playbook decides of action and credential.
     whole, place, name = strict(book["template"].encode()), book["environment"], book["action"]
     half = closed(closed(whole, "environment action", "inverse")["action"], "name entry", "aws jwt")
     entry = closed(half["entry"], "summary provider class changes max_work_seconds environments parameters",
@@ -97,7 +97,7 @@ def gives(book, given, work):  # What the template that people signed with a pla
     assert (whole["environment"], half["name"]) == (place, name) and 1 <= work <= entry["max_work_seconds"], "of something else"
     assert all(type(it) in (str, int) and not NAME.search(str(it)) for it in given.values()), "more to IAM or JSON than itself"
     cloud, of, way = entry["provider"] == "aws", entry.get("statements", []), entry.get("inverse", dict(action="", parameters={}))
-    aws = closed(half["aws"], "account region execute_role observe_role", "trust_role external_id protected") if cloud else {}
+    aws = cloud and closed(half["aws"], "account region execute_role observe_role", "trust_role external_id protected shards")
     own = dict(account=aws["account"], region=aws["region"], partition=aws["execute_role"].split(":")[1]) if cloud else {}
     def fill(texts): return texts if texts == ["*"] else [NAME.sub(lambda hit: str({**given, **own}[hit[1]]), it) for it in texts]
     turn = {key: str(given[it[1:-1]] if re.fullmatch("{.*}", str(it)) else it) for key, it in way["parameters"].items()}
@@ -109,12 +109,12 @@ def gives(book, given, work):  # What the template that people signed with a pla
     if not cloud: return action, dict(provider="jwt", audience=closed(half["jwt"], "audience introspects")["audience"],
         authorization_details=[dict(type="phasebroker_action", action=name, environment=place, parameters=given)],
         revocability="immediate" if half["jwt"]["introspects"] else "at_expiry")
-    def allow(actions, resources, conditions={}):
-        asked = {kind: {key: fill(texts) for key, texts in keys.items()} for kind, keys in conditions.items()}
-        return dict(Effect="Allow", Action=actions, Resource=fill(resources), **({"Condition": asked} if asked else {}))
-    policy = compact({"Version": "2012-10-17", "Statement": [*(allow(**one) for one in of), DENY]})
+    def allow(actions, resources, conditions={}): return dict(Effect="Allow", Action=actions, Resource=fill(resources), **{
+        "Condition": {k: {key: fill(it) for key, it in v.items()} for k, v in one.items()} for one in [conditions] if one})
+    shard = int.from_bytes(sha(lease.encode())[:4], "big") % {n: n for n in range(1, 9)}[aws.get("shards", 1)]
+    role = aws["trust_role"] if entry["class"] == "trust" else aws["execute_role"] + f"-{shard}" * (shard > 0)
     return action, dict({it: aws.get(it) for it in ("account", "region", "external_id")}, provider="aws", revocability="seconds",
-                        role_arn=aws["trust_role" if entry["class"] == "trust" else "execute_role"], session_policy=policy)
+        role_arn=role, session_policy=compact({"Version": "2012-10-17", "Statement": [*(allow(**one) for one in of), DENY]}))
 def ends(grant, aws):  # A session that ends itself, by a policy of plain compact JSON and soon after, and names the grant.
     text, lease, policy = aws["session_policy"], grant["time"]["lease"], json.loads(aws["session_policy"])
     tags = dict(lease=lease, phase="execute", agent=grant["who"]["claiming_agent"], grant=grant["id"])
@@ -146,8 +146,8 @@ def use(trust, docs, events, tokens, era, i, event):  # One intent to mint for w
         e["grant"]][0]["decision"].get("playbook") and not any(m > n for m in of(events, "lease.refused", lease=e["lease"]))]
     if book: need("playbooks", sheet and complete and before("playbook.signed", grant=sheet["id"])
                         and not before("playbook.suspended", *ENDED, grant=sheet["id"]) and covers(sheet, grant, at, spent), i)
-    signed_for = sheet and (sheet["subject"]["playbook"], grant["action"]["parameters"], credential["work_seconds"])
-    for part, want in zip((grant["action"], credential), sheet and stage("playbooks", gives, *signed_for) or ()):
+    asked = sheet and (sheet["subject"]["playbook"], grant["action"]["parameters"], credential["work_seconds"], time["lease"])
+    for part, want in zip((grant["action"], credential), sheet and stage("playbooks", gives, *asked) or ()):
         need("playbooks", all(canonical(part.get(one)) == canonical(it) for one, it in want.items()), f"{i} is not as signed")
     texts = [canonical({"lease": time["lease"], "credential": credential, "not_after": until})] * (not aws)
     texts += [credential["session_policy"].replace("{{not_after}}", clock.strftime("%FT%TZ", clock.gmtime(until + n))).encode()

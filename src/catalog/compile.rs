@@ -62,7 +62,9 @@ pub fn compile(proposal: &Proposal, ids: &Ids, catalog: &Catalog) -> Result<Plan
             let role = match (entry.class, &aws.trust_role) {
                 (ActionClass::Trust, Some(role)) => role,
                 (ActionClass::Trust, None) => return Err(no_target(name, &proposal.environment, entry)),
-                (ActionClass::Availability | ActionClass::Data, _) => &aws.execute_role,
+                (ActionClass::Availability | ActionClass::Data, _) => aws
+                    .execute_role(ids.lease)
+                    .ok_or_else(|| no_target(name, &proposal.environment, entry))?,
             };
             let grant = ids.grant.to_string();
             let session = Session {

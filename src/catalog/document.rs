@@ -55,6 +55,10 @@ pub struct AwsTargetDocument {
     pub region: String,
     /// Role of execute sessions of the classes `availability` and `data`.
     pub execute_role: String,
+    /// So many roles in the place of `execute_role`, 2 to 8: it, and with the same name and `-1`, `-2`, … after it. Each
+    /// has a Deny policy of its own, so that more early ends fit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shards: Option<u32>,
     /// Role of execute sessions of the class `trust`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trust_role: Option<String>,

@@ -10,6 +10,7 @@ use super::refused::CompileError;
 use super::template::{Filling, Template};
 use crate::domain::action::ActionClass;
 use crate::domain::digest::Digest;
+use crate::domain::id::LeaseId;
 use crate::domain::observation::Trust;
 use crate::domain::plan::ProviderKind;
 use crate::domain::principal::{ActionType, Environment};
@@ -32,6 +33,9 @@ pub struct Target {
     pub jwt: Option<JwtTarget>,
 }
 
+/// Most roles in the place of one.
+pub(super) const MAX_SHARDS: u32 = 8;
+
 /// One AWS account and region.
 #[derive(Debug, Clone)]
 pub struct AwsTarget {
@@ -41,8 +45,8 @@ pub struct AwsTarget {
     pub account: String,
     /// The one region.
     pub region: String,
-    /// Role of execute sessions of the classes `availability` and `data`.
-    pub execute_role: String,
+    /// Roles of execute sessions of the classes `availability` and `data`: the first as written, then its shards.
+    pub execute_roles: Vec<String>,
     /// Role of execute sessions of the class `trust`.
     pub trust_role: Option<String>,
     /// Role of observe sessions.
@@ -118,6 +122,12 @@ impl Catalog {
     }
 }
 
+/// The role as written, and its shards.
+fn shards(role: &str, count: u32) -> Vec<String> {
+    let further = (1..count.min(MAX_SHARDS)).map(|at| format!("{role}-{at}"));
+    [role.to_owned()].into_iter().chain(further).collect()
+}
+
 impl AwsTarget {
     /// The account as written; the partition is that of its roles.
     pub(super) fn of(written: &AwsTargetDocument) -> Self {
@@ -125,7 +135,7 @@ impl AwsTarget {
             partition: written.execute_role.split(':').nth(1).unwrap_or_default().to_owned(),
             account: written.account.clone(),
             region: written.region.clone(),
-            execute_role: written.execute_role.clone(),
+            execute_roles: shards(&written.execute_role, written.shards.unwrap_or(1)),
             trust_role: written.trust_role.clone(),
             observe_role: written.observe_role.clone(),
             external_id: written.external_id.clone(),
@@ -135,7 +145,16 @@ impl AwsTarget {
 
     /// Every phase role that is assumed here, and carries the Deny of early ends.
     pub fn roles(&self) -> impl Iterator<Item = &str> {
-        [&self.execute_role, &self.observe_role].into_iter().chain(&self.trust_role).map(String::as_str)
+        let others = [&self.observe_role].into_iter().chain(&self.trust_role);
+        self.execute_roles.iter().chain(others).map(String::as_str)
+    }
+
+    /// Which of the execute roles a lease is of: by its id, which is inside the signed grant, so that whoever compiles
+    /// the grant again finds the same role.
+    pub(super) fn execute_role(&self, lease: LeaseId) -> Option<&String> {
+        let [a, b, c, d, ..] = *Digest::of(lease.to_string().as_bytes()).as_bytes();
+        let number = usize::try_from(u32::from_be_bytes([a, b, c, d])).ok()?;
+        self.execute_roles.get(number.checked_rem(self.execute_roles.len())?)
     }
 
     /// The values of `{account}`, `{region}` and `{partition}`.

@@ -11,12 +11,13 @@ use super::inverse::{Argument, Inverse};
 use super::parameter::ParameterType;
 use super::permission::Permission;
 use super::refused::CompileError;
-use super::resolved::{AwsTarget, Catalog, Entry, Target};
+use super::resolved::{AwsTarget, Catalog, Entry, MAX_SHARDS, Target};
 use super::template::Template;
 use crate::domain::action::Action;
 use crate::domain::canonical::{self, CanonicalError};
 use crate::domain::digest::Digest;
 use crate::domain::grant::Grant;
+use crate::domain::plan::ProviderKind;
 use crate::domain::playbook::Playbook;
 
 /// Why a grant is not what the signers of its playbook read.
@@ -79,6 +80,10 @@ fn catalog(playbook: &Playbook) -> Result<Catalog, NotAsSigned> {
     let back = entry.inverse.as_ref().map(|inverse| inverse.action.as_str());
     if inverse.as_ref().map(|half| half.name.as_str()) != back {
         return Err(bad("inverse", "it is not the one that the entry names"));
+    }
+    let shards = aws.as_ref().and_then(|aws| aws.shards);
+    if entry.provider == ProviderKind::Aws && shards.is_some_and(|count| !(1..=MAX_SHARDS).contains(&count)) {
+        return Err(bad("aws.shards", "it is no number of roles"));
     }
     let target = Target { aws: aws.as_ref().map(AwsTarget::of), jwt };
     Ok(Catalog {

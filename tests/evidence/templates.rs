@@ -377,6 +377,34 @@ async fn a_parameter_may_be_called_like_a_member_of_the_target() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_session_is_of_the_shard_that_its_lease_gives_and_of_no_other() {
+    let it = used_in_the_cloud().await;
+    let sharded = |count: &str| {
+        reboots(&it, "instance", "i-0123456789abcdef0", |template| {
+            let region = r#""region":"us-east-1""#;
+            assert!(template.contains(region), "{template}");
+            template.replacen(region, &format!(r#"{region},"shards":{count}"#), 1)
+        })
+    };
+    let in_shard = |right: bool| {
+        minted(&sharded("3"), |grant| {
+            let lease = grant["time"]["lease"].as_str().unwrap();
+            let first: [u8; 4] = Digest::of(lease.as_bytes()).as_bytes()[..4].try_into().unwrap();
+            let shard = (u32::from_be_bytes(first) + u32::from(!right)) % 3;
+            if shard > 0 {
+                let role = grant["credential"]["role_arn"].as_str().unwrap().to_owned();
+                grant["credential"]["role_arn"] = format!("{role}-{shard}").into();
+            }
+        })
+    };
+    in_shard(true).holds();
+    in_shard(false).refused_only("playbooks");
+    for none in ["0", "9", "true", "\"3\""] {
+        sharded(none).refused_by_both();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_value_that_means_more_than_itself_is_refused_though_it_was_signed() {
     let it = used_in_the_cloud().await;
     let any = |template: &str| {

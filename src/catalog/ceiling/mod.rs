@@ -77,8 +77,8 @@ pub struct EnvironmentCeilings {
     pub external_id: Option<String>,
     /// ARNs that no action may touch.
     pub protected: Vec<String>,
-    /// `observe`, `execute` and, where the catalog names one, `trust`.
-    pub roles: BTreeMap<&'static str, RoleCeiling>,
+    /// `observe`, `execute`, where the catalog has them its shards `execute-1`, `execute-2`, …, and `trust`.
+    pub roles: BTreeMap<String, RoleCeiling>,
 }
 
 /// What one role may do at most.
@@ -178,12 +178,18 @@ pub fn ceilings(catalog: &Catalog) -> Result<Ceilings, Vec<Refusal>> {
         let mut roles = BTreeMap::new();
         for (role, arn, phase) in [
             ("observe", Some(&aws.observe_role), "observe"),
-            ("execute", Some(&aws.execute_role), "execute"),
+            ("execute", aws.execute_roles.first(), "execute"),
             ("trust", aws.trust_role.as_ref(), "execute"),
         ] {
             let Some(arn) = arn else { continue };
             let made = role_ceiling(catalog, name, aws, (role, arn, phase), &mut refused);
-            roles.insert(role, made);
+            roles.insert(role.to_owned(), made);
+        }
+        // Shards differ in nothing but their name.
+        if let Some(first) = roles.get("execute").cloned() {
+            for (at, arn) in aws.execute_roles.iter().enumerate().skip(1) {
+                roles.insert(format!("execute-{at}"), RoleCeiling { arn: arn.clone(), ..first.clone() });
+            }
         }
         environments.insert(
             name.clone(),

@@ -51,7 +51,10 @@ fn a_role_of_which_the_catalog_says_nothing_has_no_ceiling() {
     let environments = SHIPPED.split("[actions.").next().unwrap();
     let made = ceilings(&catalog(environments)).unwrap();
     let production = &made.environments[&"production".parse().unwrap()];
-    assert_eq!(production.roles.keys().copied().collect::<Vec<_>>(), ["execute", "observe", "trust"]);
+    assert_eq!(
+        production.roles.keys().map(String::as_str).collect::<Vec<_>>(),
+        ["execute", "observe", "trust"]
+    );
     assert!(production.roles.values().all(|role| role.ceiling.is_none()));
 }
 
@@ -105,6 +108,18 @@ fn environments_that_share_a_role_are_refused() {
         "{refused:?}"
     );
     assert!(refused[0].to_string().contains("roles of its own"));
+}
+
+#[test]
+fn every_shard_of_the_execute_role_has_the_same_ceiling() {
+    let role = "execute_role = \"arn:aws:iam::444455556666:role/phasebroker-execute\"";
+    let made = ceilings(&catalog(&SHIPPED.replace(role, &format!("{role}\nshards = 3")))).unwrap();
+    let staging = &made.environments[&"staging".parse().unwrap()];
+    let roles: Vec<&str> = staging.roles.keys().map(String::as_str).collect();
+    assert_eq!(roles, ["execute", "execute-1", "execute-2", "observe", "trust"]);
+    assert_eq!(staging.roles["execute-2"].arn, "arn:aws:iam::444455556666:role/phasebroker-execute-2");
+    assert_eq!(staging.roles["execute-1"].ceiling, staging.roles["execute"].ceiling);
+    assert!(made.environments[&"production".parse().unwrap()].roles.len() == 3, "the others have none");
 }
 
 #[test]

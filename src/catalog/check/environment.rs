@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::Checker;
 use crate::catalog::document::{AwsTargetDocument, EnvironmentDocument, JwtTarget};
 use crate::catalog::iam::fits;
-use crate::catalog::resolved::{AwsTarget, Target};
+use crate::catalog::resolved::{AwsTarget, MAX_SHARDS, Target};
 use crate::catalog::template::forbidden_in;
 use crate::domain::principal::Environment;
 
@@ -45,9 +45,16 @@ impl Checker<'_> {
             ("trust_role", written.trust_role.as_ref()),
             ("observe_role", Some(&written.observe_role)),
         ];
+        if written.shards.is_some_and(|count| !(2..=MAX_SHARDS).contains(&count)) {
+            self.fail(
+                format!("{path}.shards"),
+                "there are 2 to 8 roles in the place of one; leave it out for one",
+            );
+        }
+        let shards = target.execute_roles.iter().skip(1).map(|role| ("shards", Some(role)));
         let mut seen = BTreeSet::new();
         let pattern = format!("arn:{partition}:iam::{}:role/${{RoleNameWithPath}}", written.account);
-        for (key, role) in roles {
+        for (key, role) in roles.into_iter().chain(shards) {
             let Some(role) = role else { continue };
             if !fits(&pattern, role) || role.len() > 2048 {
                 let problem =

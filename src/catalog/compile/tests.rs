@@ -5,6 +5,7 @@ use serde_json::json;
 use super::*;
 use crate::catalog::iam::ActionTable;
 use crate::catalog::{CatalogDocument, inverse_proposal};
+use crate::domain::time::Timestamp;
 
 const SHIPPED: &str = include_str!("../../../config/catalog.toml");
 
@@ -128,6 +129,32 @@ fn no_action_touches_our_own_roles_or_the_boundary_in_any_case() {
             refused(&proposal("detach-policy", "production", json!({"role": role, "policy": policy})));
         assert!(matches!(error, CompileError::Protected { .. }), "{role}: {error}");
     }
+}
+
+#[test]
+fn a_lease_is_of_one_shard_whoever_compiles_it_and_leases_spread_over_all() {
+    let role = "execute_role = \"arn:aws:iam::111122223333:role/phasebroker-execute\"";
+    assert!(SHIPPED.contains(role));
+    let sharded = catalog(&SHIPPED.replacen(role, &format!("{role}\nshards = 3"), 1));
+    let role_of = |catalog: &Catalog, ids: &Ids| {
+        let plan = compile(&reboot(json!({"instance": "i-0abc1234"})), ids, catalog).unwrap();
+        let Credential::Aws(aws) = plan.credential() else { panic!() };
+        aws.role_arn.rsplit('/').next().unwrap().to_owned()
+    };
+    // Fixed for ever: a verifier with another build finds the same.
+    let fixed = Ids { lease: "01JD0000000000000000000000".parse().unwrap(), ..ids() };
+    assert_eq!(role_of(&sharded, &fixed), "phasebroker-execute");
+    let now = Timestamp::from_seconds(1_700_000_000);
+    let mut seen = std::collections::BTreeSet::new();
+    for _ in 0..200 {
+        let ids = Ids { lease: LeaseId::generate(now), ..ids() };
+        let role = role_of(&sharded, &ids);
+        assert_eq!(role, role_of(&sharded, &ids));
+        seen.insert(role);
+    }
+    let all = ["phasebroker-execute", "phasebroker-execute-1", "phasebroker-execute-2"].map(str::to_owned);
+    assert_eq!(seen.into_iter().collect::<Vec<_>>(), all);
+    assert_eq!(role_of(&catalog(SHIPPED), &fixed), "phasebroker-execute", "without shards there is one");
 }
 
 #[test]

@@ -90,7 +90,8 @@
 //! what the `inverse` half holds. A credential's `work_seconds` is within `max_work_seconds`. A token's: `audience` of
 //! `jwt`, one detail (`phasebroker_action`, action, environment, parameters), `revocability` `immediate` when
 //! `introspects`, else `at_expiry`. At AWS: `account`, `region`, `external_id` and `execute_role` (class `trust`:
-//! `trust_role`) of `aws`, `revocability` `seconds`, and as `session_policy` the compact JSON of
+//! `trust_role`; with `shards`, the first four bytes of the SHA-256 of the lease's id, a big-endian number, modulo
+//! it give the shard: `-` and the number come after `execute_role`, and nothing for 0) of `aws`, `revocability` `seconds`, and as `session_policy` the compact JSON of
 //! `{"Version":"2012-10-17","Statement":[…]}`: for each statement `{"Effect":"Allow","Action","Resource","Condition"?}`,
 //! then the Deny. No table of AWS actions is asked.
 

@@ -5,7 +5,8 @@ locals {
 
   # Every role of every environment, as `production-execute`. Roles are named by the catalog, exactly.
   roles = merge([for environment, one in var.environments : { for kind, role in one.roles : "${environment}-${kind}" => {
-    kind        = kind
+    # The shards of the execute role, execute-1 and so on, are of its kind.
+    kind        = startswith(kind, "execute") ? "execute" : kind
     arn         = role.arn
     name        = element(split("/", role.arn), -1)
     path        = trimsuffix(trimprefix(role.arn, "${local.arn_of_iam}:role"), element(split("/", role.arn), -1))

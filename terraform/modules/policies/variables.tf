@@ -47,9 +47,9 @@ variable "environments" {
   validation {
     condition = alltrue([for one in values(var.environments) :
       alltrue([for role in ["observe", "execute"] : contains(keys(one.roles), role)]) &&
-      length(setsubtract(keys(one.roles), ["observe", "execute", "trust"])) == 0
+      alltrue([for role in keys(one.roles) : can(regex("^(observe|execute|execute-[1-7]|trust)$", role))])
     ])
-    error_message = "The roles are observe, execute and, where the catalog has actions of class trust, trust. Deciding has no role at AWS."
+    error_message = "The roles are observe, execute and its shards execute-1 to execute-7, and, where the catalog has actions of class trust, trust. Deciding has no role at AWS."
   }
   validation {
     condition = alltrue(flatten([for one in values(var.environments) : [for name, role in one.roles :

@@ -144,3 +144,35 @@ run "a_foreign_minter_is_known_by_its_unique_id" {
     error_message = "a trail of this account sees no ARN of a caller from elsewhere"
   }
 }
+
+run "a_shard_of_the_execute_role_is_an_execute_role" {
+  command = plan
+  variables {
+    environments = {
+      production = {
+        version        = 1
+        catalog_digest = "digest"
+        environment    = "production"
+        partition      = "aws"
+        account        = "111122223333"
+        region         = "eu-central-1"
+        roles = merge({
+          observe                           = { arn = "arn:aws:iam::111122223333:role/observe", phase = "observe" }
+          }, { for shard, name in { execute = "execute", "execute-1" = "execute-1" } : shard => {
+            arn                             = "arn:aws:iam::111122223333:role/${name}"
+            phase                           = "execute"
+            ceiling                         = "{\"Version\":\"2012-10-17\",\"Statement\":[{\"Effect\":\"Allow\",\"Action\":[\"ec2:RebootInstances\"],\"Resource\":[\"arn:aws:ec2:eu-central-1:111122223333:instance/i-*\"]}]}"
+        } })
+      }
+    }
+  }
+
+  assert {
+    condition     = output.boundaries["production-execute-1"] == output.boundaries["production-execute"] && output.trust_policies["production-execute-1"] == output.trust_policies["production-execute"]
+    error_message = "shards differ in nothing but their name"
+  }
+  assert {
+    condition     = strcontains(output.revoker_policy, "role/execute-1") && strcontains(output.minter_policy, "role/execute-1")
+    error_message = "minter and revoker know every shard"
+  }
+}

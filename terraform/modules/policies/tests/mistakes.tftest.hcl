@@ -196,6 +196,31 @@ run "no_execute_role" {
   expect_failures = [var.environments]
 }
 
+run "a_ninth_shard" {
+  command = plan
+  variables {
+    environments = {
+      production = {
+        version        = 1
+        catalog_digest = "digest"
+        environment    = "production"
+        partition      = "aws"
+        account        = "111122223333"
+        region         = "eu-central-1"
+        external_id    = null
+        protected      = []
+        roles = {
+          observe     = { arn = "arn:aws:iam::111122223333:role/observe", phase = "observe", ceiling = null }
+          execute     = { arn = "arn:aws:iam::111122223333:role/execute", phase = "execute", ceiling = null }
+          "execute-8" = { arn = "arn:aws:iam::111122223333:role/execute-8", phase = "execute", ceiling = null }
+        }
+      }
+    }
+  }
+
+  expect_failures = [var.environments]
+}
+
 run "an_observe_role_of_another_phase" {
   command = plan
   variables {
