@@ -61,6 +61,11 @@ module "staging" {
   key_administrators = [var.administrators.staging]
 }
 
+output "broker" {
+  description = "Into phasebroker.toml, and into the shared AWS configuration beside it."
+  value       = [module.staging.configuration, module.staging.profile]
+}
+
 output "alarm_topics" {
   description = "Subscribe to these: somebody has to hear of it."
   value       = { production = module.phasebroker.alarm_topics, staging = module.staging.alarm_topics }

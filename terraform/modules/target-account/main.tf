@@ -6,6 +6,7 @@ locals {
   partition  = local.home.partition
   arn_of_iam = "arn:${local.partition}:iam::${local.account}"
   revoker    = "${var.name_prefix}revoker"
+  profile    = "${local.revoker}-${local.account}"
   tags       = merge(var.tags, { phasebroker = "control" })
 }
 

@@ -8,6 +8,26 @@ output "revoker_arn" {
   value       = aws_iam_role.revoker.arn
 }
 
+output "configuration" {
+  description = "What phasebroker.toml needs for this account, after [aws]: without it the broker does not start."
+  value       = <<-EOT
+    [[aws.accounts]]
+    account = "${local.account}"
+    revoke_profile = "${local.profile}"
+    region = "${local.home.region}"
+  EOT
+}
+
+output "profile" {
+  description = "The profile of the shared AWS configuration that it names: the broker's revoker becomes this account's."
+  value       = <<-EOT
+    [profile ${local.profile}]
+    role_arn = ${aws_iam_role.revoker.arn}
+    external_id = ${local.home.external_id}
+    source_profile = phasebroker-revoke
+  EOT
+}
+
 output "alarm_topics" {
   description = "SNS topics of the alarms, by region; nobody is told until somebody subscribes."
   value       = module.watch.topic_arns
