@@ -121,9 +121,7 @@ impl Writers {
             Err(_) => Err(RevokeFailed("the writer of the role's Deny policy stopped; try again".into())),
         }
     }
-}
 
-impl Writers {
     /// Until when sessions yet to be minted from a role are denied by its policy, which is too full to tell them apart.
     pub(super) fn shut_until(&self, role_arn: &str) -> Option<Timestamp> {
         let roles = self.shared.roles.lock().unwrap_or_else(PoisonError::into_inner);
