@@ -337,7 +337,7 @@ async fn providers(
     Ok(providers)
 }
 
-fn aws_settings(aws: &Aws) -> AwsSettings {
+pub(super) fn aws_settings(aws: &Aws) -> AwsSettings {
     let identity =
         |profile: &Option<String>| profile.clone().map_or(Identity::DefaultChain, Identity::Profile);
     AwsSettings {

@@ -94,12 +94,16 @@ pub struct Aws {
     pub revoke_profile: Option<String>,
     /// Who reads what probes name; never one of the others, never the default chain.
     pub probe_profile: Option<String>,
+    /// Who reads for `doctor`; never one of the others.
+    pub doctor_profile: Option<String>,
     /// Another STS endpoint, allowed by name.
     pub sts_endpoint: Option<String>,
     /// Another IAM endpoint, allowed by name.
     pub iam_endpoint: Option<String>,
     /// Another endpoint for the reads of probes, allowed by name.
     pub probe_endpoint: Option<String>,
+    /// Another CloudTrail endpoint, allowed by name.
+    pub cloudtrail_endpoint: Option<String>,
     /// STS calls a second in the long run.
     pub sts_calls_per_second: u32,
     /// STS calls at once.

@@ -243,14 +243,25 @@ impl Resolver<'_> {
                 "must be neither `mint_profile` nor `revoke_profile`: what reads can do nothing else";
             self.errors.at(&self.source, "aws.probe_profile", problem);
         }
-        for name in
-            aws.allow_endpoints.iter().filter(|name| !["sts", "iam", "probe"].contains(&name.as_str()))
+        let others = [&aws.mint_profile, &aws.revoke_profile, &aws.probe_profile];
+        if aws.doctor_profile.is_some() && others.contains(&&aws.doctor_profile) {
+            let problem = "must be a profile of its own: what reads for doctor can do nothing else";
+            self.errors.at(&self.source, "aws.doctor_profile", problem);
+        }
+        for name in aws
+            .allow_endpoints
+            .iter()
+            .filter(|name| !["sts", "iam", "probe", "cloudtrail"].contains(&name.as_str()))
         {
-            let problem = format!("`{name}` is none of `sts`, `iam` and `probe`");
+            let problem = format!("`{name}` is none of `sts`, `iam`, `probe` and `cloudtrail`");
             self.errors.at(&self.source, "aws.allow_endpoints", problem);
         }
-        let overrides =
-            [("sts", &aws.sts_endpoint), ("iam", &aws.iam_endpoint), ("probe", &aws.probe_endpoint)];
+        let overrides = [
+            ("sts", &aws.sts_endpoint),
+            ("iam", &aws.iam_endpoint),
+            ("probe", &aws.probe_endpoint),
+            ("cloudtrail", &aws.cloudtrail_endpoint),
+        ];
         for (name, endpoint) in overrides {
             let Some(endpoint) = endpoint else { continue };
             let path = format!("aws.{name}_endpoint");
@@ -270,9 +281,11 @@ impl Resolver<'_> {
             mint_profile: aws.mint_profile,
             revoke_profile: aws.revoke_profile,
             probe_profile: aws.probe_profile,
+            doctor_profile: aws.doctor_profile,
             sts_endpoint: aws.sts_endpoint,
             iam_endpoint: aws.iam_endpoint,
             probe_endpoint: aws.probe_endpoint,
+            cloudtrail_endpoint: aws.cloudtrail_endpoint,
             sts_calls_per_second: aws.sts_calls_per_second,
             sts_burst: aws.sts_burst,
         }

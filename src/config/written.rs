@@ -103,11 +103,13 @@ pub(super) struct Aws {
     pub(super) mint_profile: Option<String>,
     pub(super) revoke_profile: Option<String>,
     pub(super) probe_profile: Option<String>,
+    pub(super) doctor_profile: Option<String>,
     #[serde(default)]
     pub(super) allow_endpoints: Vec<String>,
     pub(super) sts_endpoint: Option<String>,
     pub(super) iam_endpoint: Option<String>,
     pub(super) probe_endpoint: Option<String>,
+    pub(super) cloudtrail_endpoint: Option<String>,
     #[serde(default = "twenty")]
     pub(super) sts_calls_per_second: u32,
     #[serde(default = "forty")]

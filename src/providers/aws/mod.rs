@@ -6,6 +6,7 @@ mod aws_clock;
 mod bucket;
 mod deny;
 mod errors;
+mod inspect;
 mod request;
 mod revoker;
 mod role;
@@ -41,6 +42,7 @@ pub use deny::{
     DenyDocument, DenyEntry, ISSUE_TIME_SLACK_SECONDS, Level, LiveEntry, MAX_DENY_CHARS, deny_document,
 };
 use errors::unknown;
+pub use inspect::{InspectSettings, inspect};
 use revoker::Revoker;
 pub use settings::{AwsSettings, BadAwsSettings, Identity, Timeouts, forbidden_endpoint_variables};
 use writer::Writers;
