@@ -1,10 +1,9 @@
 //! STS and IAM on loopback, for what moto never does: it throttles, hangs or answers about somebody else.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::Arc;
 
-use axum::extract::{Form, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 
@@ -55,13 +54,14 @@ impl Drop for Double {
     }
 }
 
-async fn answer(State(state): State<Arc<Inner>>, body: Option<Form<BTreeMap<String, String>>>) -> Response {
+async fn answer(State(state): State<Arc<Inner>>, body: String) -> Response {
     // CloudTrail speaks JSON.
-    let Some(Form(request)) = body else { return (StatusCode::FORBIDDEN, "{\"__type\":\"AccessDenied\"}").into_response() };
-    let action = request["Action"].clone();
+    let Some(action) = body.split('&').find_map(|member| member.strip_prefix("Action=")) else {
+        return (StatusCode::FORBIDDEN, "{\"__type\":\"AccessDenied\"}").into_response();
+    };
     if action == "GetCallerIdentity" {
         let arn = "<Arn>arn:aws:sts::111122223333:assumed-role/phasebroker-minter/x</Arn><Account>111122223333</Account>";
-        return result(&action, arn);
+        return result(action, arn);
     }
     let call = state.calls.fetch_add(1, Ordering::SeqCst);
     match state.iam {
@@ -70,7 +70,7 @@ async fn answer(State(state): State<Arc<Inner>>, body: Option<Form<BTreeMap<Stri
         Iam::Throttles(_) => refusal(404, "NoSuchEntity"),
         Iam::Denies => refusal(403, "AccessDenied"),
         Iam::Lies => result(
-            &action,
+            action,
             "<Role><Path>/</Path><RoleName>other</RoleName><RoleId>AROAEXAMPLE</RoleId>\
              <Arn>arn:aws:iam::111122223333:role/other</Arn><CreateDate>2026-01-01T00:00:00Z</CreateDate>\
              <AssumeRolePolicyDocument>%7B%7D</AssumeRolePolicyDocument></Role>",
