@@ -132,6 +132,7 @@ fn denies(
             .filter(|arn| {
                 !has(&|statement| {
                     statement.conditions.is_empty()
+                        && !statement.actions.not
                         && statement.actions.names_action("*")
                         && statement.resources.as_ref().is_some_and(|listed| listed.names(arn))
                 })
