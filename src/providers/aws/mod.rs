@@ -4,6 +4,7 @@
 
 mod aws_clock;
 mod bucket;
+mod canary;
 mod deny;
 mod errors;
 mod inspect;
@@ -11,6 +12,7 @@ mod request;
 mod revoker;
 mod role;
 mod settings;
+pub(in crate::providers) mod signing;
 mod writer;
 
 use std::sync::Arc;
@@ -38,6 +40,7 @@ use crate::domain::time::Timestamp;
 
 use aws_clock::AwsClock;
 use bucket::Bucket;
+pub use canary::{CANARY_ACTION, Canary, CanaryOutcome, CanaryPlace, Watched};
 pub use deny::{
     DenyDocument, DenyEntry, ISSUE_TIME_SLACK_SECONDS, Level, LiveEntry, MAX_DENY_CHARS, deny_document,
 };

@@ -3,19 +3,17 @@
 //! AWS: General Reference (service endpoints), IAM User Guide (Signature Version 4).
 
 use std::sync::Arc;
-use std::time::{Duration, UNIX_EPOCH};
 
 use aws_config::BehaviorVersion;
 use aws_config::retry::RetryConfig;
 use aws_sdk_sts::config::{Credentials, ProvideCredentials, Region, SharedCredentialsProvider};
-use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings, sign};
-use aws_sigv4::sign::v4;
-use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use reqwest::header::HeaderMap;
 use tokio::sync::Mutex;
 
 use super::http::{self, Answer};
 use super::{AwsLook, failed};
 use crate::broker::ports::{AwsCall, AwsPlace, Clock, LookFailed};
+use crate::providers::aws::signing::{Signing, Unsignable, put, suffix};
 
 /// Services whose endpoint, or signing name, is not their prefix in IAM: prefix, endpoint, signing name.
 const OTHER_NAMES: [(&str, &str, &str); 3] =
@@ -63,18 +61,21 @@ impl AwsReader {
         let (host, name) = names(&call.service);
         let address = match &self.endpoint {
             Some(endpoint) => format!("{endpoint}/"),
-            None => format!("https://{host}.{}.{}/", place.region, suffix(&place.partition)?),
+            None => {
+                let suffix = suffix(&place.partition)
+                    .ok_or_else(|| failed("the environment names no partition of AWS that is known"))?;
+                format!("https://{host}.{}.{suffix}/", place.region)
+            }
         };
         let url = reqwest::Url::parse(&address).ok().filter(|url| url.as_str() == address);
         let url = url.ok_or_else(|| failed("the region makes no address of AWS"))?;
         let mut headers = HeaderMap::new();
         let content_type = format!("application/x-amz-json-{}", call.json_version);
         for (header, value) in [("content-type", content_type.as_str()), ("x-amz-target", &call.target)] {
-            put(&mut headers, header, value, false)?;
+            put(&mut headers, header, value, false).map_err(unsignable)?;
         }
-        let seconds = u64::try_from(self.clock.wall().seconds()).unwrap_or(0);
-        let signing = Signing { region: &place.region, name, seconds, credentials };
-        signing.sign(url.as_str(), &mut headers, body.as_bytes())?;
+        let signing = Signing { region: &place.region, name, at: self.clock.wall(), credentials };
+        signing.sign(url.as_str(), &mut headers, body.as_bytes()).map_err(unsignable)?;
         let answer = http::answer(self.client.post(url).headers(headers).body(body)).await?;
         match error_code(&answer) {
             Some(code) => Err(LookFailed(format!("AWS refused the read: {code}"))),
@@ -100,64 +101,14 @@ impl AwsReader {
     }
 }
 
-struct Signing<'a> {
-    region: &'a str,
-    name: &'a str,
-    seconds: u64,
-    credentials: Credentials,
-}
-
-impl Signing<'_> {
-    /// Adds the headers that sign the request.
-    fn sign(self, url: &str, headers: &mut HeaderMap, body: &[u8]) -> Result<(), LookFailed> {
-        let unsignable = || failed("the read could not be signed");
-        let identity = self.credentials.into();
-        let params = v4::SigningParams::builder()
-            .identity(&identity)
-            .region(self.region)
-            .name(self.name)
-            .time(UNIX_EPOCH + Duration::from_secs(self.seconds))
-            .settings(SigningSettings::default())
-            .build()
-            .map_err(|_| unsignable())?
-            .into();
-        let mut named = Vec::new();
-        for (name, value) in headers.iter() {
-            named.push((name.as_str(), value.to_str().map_err(|_| unsignable())?));
-        }
-        let request = SignableRequest::new("POST", url, named.into_iter(), SignableBody::Bytes(body))
-            .map_err(|_| unsignable())?;
-        let (instructions, _) = sign(request, &params).map_err(|_| unsignable())?.into_parts();
-        for header in instructions.into_parts().0 {
-            put(headers, header.name(), header.value(), header.sensitive())?;
-        }
-        Ok(())
-    }
-}
-
-fn put(headers: &mut HeaderMap, name: &str, value: &str, sensitive: bool) -> Result<(), LookFailed> {
-    let wrong = || failed("the read holds a header that cannot be sent");
-    let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| wrong())?;
-    let mut value = HeaderValue::from_str(value).map_err(|_| wrong())?;
-    value.set_sensitive(sensitive);
-    headers.insert(name, value);
-    Ok(())
+fn unsignable(_: Unsignable) -> LookFailed {
+    failed("the read could not be signed")
 }
 
 /// Endpoint and signing name of a service.
 fn names(service: &str) -> (&str, &str) {
     let other = OTHER_NAMES.iter().find(|(prefix, ..)| *prefix == service);
     other.map_or((service, service), |(_, endpoint, name)| (endpoint, name))
-}
-
-/// The DNS suffix of a partition.
-fn suffix(partition: &str) -> Result<&'static str, LookFailed> {
-    match partition {
-        "aws" | "aws-us-gov" => Ok("amazonaws.com"),
-        "aws-cn" => Ok("amazonaws.com.cn"),
-        "aws-eusc" => Ok("amazonaws.eu"),
-        _ => Err(failed("the environment names no partition of AWS that is known")),
-    }
 }
 
 /// AWS's name of an error, and nothing else of its answer.
@@ -177,11 +128,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn endpoints_are_those_of_the_service_and_its_partition() {
+    fn endpoints_are_those_of_the_service() {
         assert_eq!(names("ecs"), ("ecs", "ecs"));
         assert_eq!(names("cloudwatch"), ("monitoring", "monitoring"));
-        assert_eq!(suffix("aws-cn").unwrap(), "amazonaws.com.cn");
-        assert!(suffix("aws.evil.example").is_err());
     }
 
     #[test]
