@@ -11,7 +11,12 @@ mod broken;
 mod double;
 #[path = "doctor/moto.rs"]
 mod moto;
+mod broker;
+mod fake_aws;
 mod peers;
+#[path = "doctor/probe.rs"]
+mod probe;
+mod process;
 #[path = "doctor/unread.rs"]
 mod unread;
 

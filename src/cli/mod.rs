@@ -73,7 +73,7 @@ pub enum Command {
     #[command(subcommand)]
     Aws(aws::Command),
     /// Say what is wrong with the AWS side of a configuration, what was read, and how to put it right.
-    Doctor(doctor::Args),
+    Doctor(Box<doctor::Args>),
     /// Look after the store.
     #[command(subcommand)]
     Store(store::Command),
@@ -137,7 +137,7 @@ async fn dispatch(command: Command, output: Output) -> anyhow::Result<ExitCode> 
         Command::Grant(command) => grant::run(command, output),
         Command::Policy(command) => policy::run(command, output).await,
         Command::Aws(command) => aws::run(command, output),
-        Command::Doctor(args) => doctor::run(args, output).await,
+        Command::Doctor(args) => doctor::run(*args, output).await,
         Command::Store(command) => store::run(command, output).await,
         Command::Approvals(command) => approvals::run(command, output).await,
         Command::Leases(command) => leases::run(command, output).await,

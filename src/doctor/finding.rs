@@ -102,5 +102,5 @@ const UNSEEN: [&str; 4] = [
      boundary or session beats them for what is outside; IAM Access Analyzer lists them",
     "service control policies of an organization, but for what a simulation includes",
     "grants of KMS keys, and who may change what is made here (administrators of the account)",
-    "whether AWS already enforces what IAM shows: `doctor --probe` measures that",
+    "whether AWS already enforces what IAM shows: `doctor probe` measures that",
 ];

@@ -1,5 +1,7 @@
 //! `phasebroker doctor`: reads what AWS holds and says what is wrong with it, what it was, and how to put it right.
 
+mod probe;
+mod series;
 mod show;
 
 use std::path::PathBuf;
@@ -21,18 +23,22 @@ use crate::providers::aws::{Identity, InspectSettings, forbidden_endpoint_variab
 
 /// Arguments of `doctor`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Looks at: who the broker's identities are, region, endpoints and clock; each phase role with its trust \
+#[command(subcommand_negates_reqs = true, after_help = "Looks at: who the broker's identities are, region, endpoints and clock; each phase role with its trust \
 policy, boundary, managed and inline policies, limits and tags; what minter and revoker may do; and what the trail records. It \
 compares them with the catalog and changes nothing. What is denied, throttled or too slow is a finding, never \"fine\".\n\n\
 It reads as `aws.doctor_profile`: the role `doctor_arn` of terraform/modules/aws, which may read these things and nothing else. \
 Without it the identity for probes is used, or else the revoker, and much could not be checked. A doctor reads one account: for \
 each further one, `doctor --environment NAME --profile NAME`.\n\n\
+It shows what IAM holds; `doctor probe` shows what AWS does: it measures how soon a revoked session is refused.\n\n\
 Exit codes: 0 nothing worse than notes; 5 warnings; 6 something could not be checked; 7 errors; 1 failed; 2 a mistake in the \
 configuration")]
 pub struct Args {
+    /// Other things than reading.
+    #[command(subcommand)]
+    pub probe: Option<Command>,
     /// The configuration file.
-    #[arg(long, value_name = "FILE", env = "PHASEBROKER_CONFIG")]
-    pub config: PathBuf,
+    #[arg(long, value_name = "FILE", env = "PHASEBROKER_CONFIG", required = true)]
+    pub config: Option<PathBuf>,
     /// Look at the roles of this environment alone; may be given more than once. All by default.
     #[arg(long, value_name = "NAME")]
     pub environment: Vec<String>,
@@ -44,9 +50,27 @@ pub struct Args {
     pub patience: u64,
 }
 
+/// `phasebroker doctor …`
+#[derive(Debug, clap::Subcommand)]
+pub enum Command {
+    /// Mint one harmless lease, call AWS with it, end it, and measure the seconds until AWS refuses.
+    Probe(Box<probe::Args>),
+    /// Do that many times, and print p50, p99 and max.
+    Soak(Box<probe::SoakArgs>),
+}
+
 /// Runs `doctor`.
 pub async fn run(args: Args, output: Output) -> anyhow::Result<ExitCode> {
-    let config = serve::read(&args.config)?;
+    match &args.probe {
+        Some(Command::Probe(probe)) => probe::run(probe, output).await,
+        Some(Command::Soak(soak)) => probe::soak(soak, output).await,
+        None => read(&args, output).await,
+    }
+}
+
+async fn read(args: &Args, output: Output) -> anyhow::Result<ExitCode> {
+    let path = args.config.as_ref().ok_or_else(|| Exit::Usage.because("--config is missing"))?;
+    let config = serve::read(path)?;
     let Some(aws) = &config.aws else {
         return Err(Exit::Usage.because("the configuration has no section `[aws]`: there is nothing to look at"));
     };
@@ -55,7 +79,7 @@ pub async fn run(args: Args, output: Output) -> anyhow::Result<ExitCode> {
     if !output.json {
         say_progress("reading what AWS holds");
     }
-    let seen = inspect(&settings(aws, &args), &expected, Arc::new(SystemClock)).await;
+    let seen = inspect(&settings(aws, args), &expected, Arc::new(SystemClock)).await;
     let report = examine(&expected, &seen);
     output.print(&json!(report), || show::told(&report))?;
     Ok(ExitCode::from(code(report.worst())))

@@ -178,9 +178,13 @@ fn ours(expected: &ExpectedRole, all: &Expected, seen: &Seen) -> Vec<String> {
     let mut arns: Vec<String> = all.roles.iter().map(|role| role.arn.clone()).collect();
     arns.extend(seen.minter.name().map(str::to_owned));
     arns.extend(seen.revoker.name().map(str::to_owned));
-    for role in seen.roles.values().filter_map(Read::seen) {
+    for named in &all.roles {
+        let Some(role) = seen.roles.get(&named.arn).and_then(Read::seen) else { continue };
         arns.extend(role.boundary.as_ref().map(|boundary| boundary.name.clone()));
-        arns.extend(role.attached.seen().into_iter().flatten().map(|document| document.name.clone()));
+        // What somebody else attached is told of by itself.
+        let own = format!("{}-ceiling", named.name);
+        let attached = role.attached.seen().into_iter().flatten().map(|document| &document.name);
+        arns.extend(attached.filter(|arn| arn.ends_with(&own)).cloned());
     }
     // What another account owns, or AWS itself, is out of a session's reach anyway.
     arns.retain(|arn| arn.split(':').nth(4) == Some(expected.account.as_str()));
