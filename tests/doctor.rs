@@ -7,12 +7,12 @@
 mod account;
 #[path = "doctor/broken.rs"]
 mod broken;
+mod broker;
 #[path = "doctor/double.rs"]
 mod double;
+mod fake_aws;
 #[path = "doctor/moto.rs"]
 mod moto;
-mod broker;
-mod fake_aws;
 mod peers;
 #[path = "doctor/probe.rs"]
 mod probe;

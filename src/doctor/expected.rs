@@ -74,7 +74,14 @@ impl Expected {
             }
         }
         let data_events = data_events(&roles);
-        Ok(Self { catalog_digest: ceilings.catalog_digest.to_string(), roles, every_role, data_events, left_out, table })
+        Ok(Self {
+            catalog_digest: ceilings.catalog_digest.to_string(),
+            roles,
+            every_role,
+            data_events,
+            left_out,
+            table,
+        })
     }
 
     /// The account of the phase roles that are looked at, where there is just one.
@@ -125,7 +132,8 @@ fn data_events(roles: &[ExpectedRole]) -> BTreeMap<&'static str, BTreeSet<String
     let mut needed: BTreeMap<&'static str, BTreeSet<String>> = BTreeMap::new();
     let executing = roles.iter().filter(|role| role.kind != "observe");
     let statements = executing.flat_map(|role| role.ceiling.iter().flat_map(|policy| policy.allows()));
-    for arn in statements.flat_map(|statement| statement.resources.iter().flat_map(|listed| &listed.patterns)) {
+    for arn in statements.flat_map(|statement| statement.resources.iter().flat_map(|listed| &listed.patterns))
+    {
         let service = arn.split(':').nth(2).unwrap_or_default();
         if let Some((_, kind)) = DATA_EVENT_TYPES.iter().find(|(name, _)| *name == service) {
             let beginning = arn.split(['*', '?']).next().unwrap_or_default();

@@ -72,7 +72,8 @@ impl Report {
             expected.roles.iter().map(|role| format!("{} ({})", role.name, role.arn)).collect();
         looked_at.extend(seen.minter.name().map(|arn| format!("minter ({arn})")));
         looked_at.extend(seen.revoker.name().map(|arn| format!("revoker ({arn})")));
-        looked_at.extend(seen.trails.seen().into_iter().flatten().map(|trail| format!("trail ({})", trail.arn)));
+        looked_at
+            .extend(seen.trails.seen().into_iter().flatten().map(|trail| format!("trail ({})", trail.arn)));
         let mut unseen: Vec<String> = UNSEEN.iter().map(|text| (*text).to_owned()).collect();
         unseen.extend(expected.left_out.iter().cloned());
         Self {

@@ -12,7 +12,15 @@ const CHARS_AT_MOST: usize = 65_536;
 pub const STATEMENTS_AT_MOST: usize = 512;
 /// Elements of a statement.
 const ELEMENTS: [&str; 9] = [
-    "Sid", "Effect", "Principal", "NotPrincipal", "Action", "NotAction", "Resource", "NotResource", "Condition",
+    "Sid",
+    "Effect",
+    "Principal",
+    "NotPrincipal",
+    "Action",
+    "NotAction",
+    "Resource",
+    "NotResource",
+    "Condition",
 ];
 
 /// A policy document.
@@ -64,7 +72,9 @@ impl Policy {
         }
         let value: Value = serde_json::from_str(text).map_err(|error| format!("is no JSON: {error}"))?;
         let document = value.as_object().ok_or("is no JSON object")?;
-        if let Some(name) = document.keys().find(|name| !["Version", "Id", "Statement"].contains(&name.as_str())) {
+        if let Some(name) =
+            document.keys().find(|name| !["Version", "Id", "Statement"].contains(&name.as_str()))
+        {
             return Err(format!("has an element `{name}`"));
         }
         let written = match document.get("Statement") {
@@ -131,12 +141,16 @@ impl Policy {
             statement.actions.names_action(action)
                 && statement.resources.as_ref().is_none_or(|listed| listed.names(resource))
         };
-        let denied = all.iter().flat_map(|policy| policy.denies()).filter(matches).any(|statement| {
-            statement.conditions.is_empty()
-        });
-        let allowed = all.iter().flat_map(|policy| policy.allows()).filter(matches).any(|statement| {
-            statement.conditions.iter().all(|condition| condition.may_hold(context))
-        });
+        let denied = all
+            .iter()
+            .flat_map(|policy| policy.denies())
+            .filter(matches)
+            .any(|statement| statement.conditions.is_empty());
+        let allowed = all
+            .iter()
+            .flat_map(|policy| policy.allows())
+            .filter(matches)
+            .any(|statement| statement.conditions.iter().all(|condition| condition.may_hold(context)));
         allowed && !denied
     }
 }
@@ -311,14 +325,18 @@ mod tests {
                 {"Effect":"Allow","Action":"rds:X","Resource":"*","Condition":{"Bool":{"rds:P":["false"]}}}]"#,
         );
         assert_eq!(ceiling.beyond(&ceiling), Vec::<String>::new());
-        let narrower = r#"{"Effect":"Allow","Action":"EC2:rebootinstances","Resource":"arn:aws:ec2:r:1:instance/i-0?"}"#;
+        let narrower =
+            r#"{"Effect":"Allow","Action":"EC2:rebootinstances","Resource":"arn:aws:ec2:r:1:instance/i-0?"}"#;
         assert_eq!(policy(narrower).beyond(&ceiling), Vec::<String>::new());
         for (wider, named) in [
             (r#"{"Effect":"Allow","Action":"ec2:*","Resource":"arn:aws:ec2:r:1:instance/i-*"}"#, "`ec2:*`"),
             (r#"{"Effect":"Allow","Action":"ec2:RebootInstances","Resource":"*"}"#, "on `*`"),
             (r#"{"Effect":"Allow","NotAction":"iam:*","Resource":"*"}"#, "`*` on `*`"),
             (r#"{"Effect":"Allow","Action":"rds:X","Resource":"*"}"#, "`rds:X`"),
-            (r#"{"Effect":"Allow","Action":"rds:X","Resource":"*","Condition":{"Bool":{"rds:P":"true"}}}"#, "rds:X"),
+            (
+                r#"{"Effect":"Allow","Action":"rds:X","Resource":"*","Condition":{"Bool":{"rds:P":"true"}}}"#,
+                "rds:X",
+            ),
         ] {
             let beyond = policy(wider).beyond(&ceiling);
             assert!(beyond.len() == 1 && beyond[0].contains(named), "{wider}: {beyond:?}");

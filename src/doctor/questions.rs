@@ -94,7 +94,8 @@ pub fn of_revoker(expected: &Expected, seen: &Seen) -> Vec<Question> {
 /// Roles that are none of the catalog's: one that nobody has, and the broker's other one.
 fn strangers(expected: &Expected, other: Option<&str>) -> Vec<String> {
     let first = expected.roles.first();
-    let nobody = first.map(|role| format!("arn:{}:iam::{}:role/no-role-of-the-catalog", role.partition, role.account));
+    let nobody =
+        first.map(|role| format!("arn:{}:iam::{}:role/no-role-of-the-catalog", role.partition, role.account));
     nobody.into_iter().chain(other.map(str::to_owned)).collect()
 }
 

@@ -45,8 +45,14 @@ pub fn good() -> Seen {
             arn: made["arn"].as_str().unwrap().to_owned(),
             trust: text("trust_policies", name),
             max_session_seconds: 3_600,
-            boundary: Some(Document { name: path("boundary_name"), text: Read::Seen(text("boundaries", name)) }),
-            attached: Read::Seen(vec![Document { name: path("ceiling_name"), text: Read::Seen(text("ceilings", name)) }]),
+            boundary: Some(Document {
+                name: path("boundary_name"),
+                text: Read::Seen(text("boundaries", name)),
+            }),
+            attached: Read::Seen(vec![Document {
+                name: path("ceiling_name"),
+                text: Read::Seen(text("ceilings", name)),
+            }]),
             inline: Read::Seen(Vec::new()),
             tags: BTreeMap::from([("phasebroker".to_owned(), "control".to_owned())]),
         };
@@ -55,7 +61,9 @@ pub fn good() -> Seen {
     let kinds = documents["data_events"].as_object().unwrap();
     let data = kinds.iter().map(|(kind, beginnings)| DataSelector {
         kind: kind.clone(),
-        beginnings: Some(beginnings.as_array().unwrap().iter().map(|b| b.as_str().unwrap().to_owned()).collect()),
+        beginnings: Some(
+            beginnings.as_array().unwrap().iter().map(|b| b.as_str().unwrap().to_owned()).collect(),
+        ),
     });
     Seen {
         here: NOW,

@@ -4,7 +4,8 @@ use phasebroker::doctor::*;
 
 use crate::account::*;
 
-const EVERYTHING: &str = r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"*","Resource":"*"}]}"#;
+const EVERYTHING: &str =
+    r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"*","Resource":"*"}]}"#;
 
 /// What is planted, the check that finds it, its severity, a part of what is said or was read, and a part of the fix.
 type Planted = (fn(&mut Seen), &'static str, Severity, &'static str, &'static str);
@@ -57,7 +58,13 @@ fn a_wide_trust_policy_is_found() {
     }
     const MINTER: &str = r#"{"AWS":"arn:aws:iam::111122223333:role/phasebroker-minter"}"#;
     assert_found(&[
-        (|seen| spoil(seen, MINTER, r#""*""#), "trust", Severity::Error, "Principal = \"*\"", "terraform apply"),
+        (
+            |seen| spoil(seen, MINTER, r#""*""#),
+            "trust",
+            Severity::Error,
+            "Principal = \"*\"",
+            "terraform apply",
+        ),
         (
             |seen| spoil(seen, MINTER, r#"{"AWS":"arn:aws:iam::111122223333:root"}"#),
             "trust",
@@ -66,7 +73,13 @@ fn a_wide_trust_policy_is_found() {
             "terraform apply",
         ),
         (
-            |seen| spoil(seen, MINTER, r#"{"AWS":["arn:aws:iam::111122223333:role/phasebroker-minter","arn:aws:iam::111122223333:role/x"]}"#),
+            |seen| {
+                spoil(
+                    seen,
+                    MINTER,
+                    r#"{"AWS":["arn:aws:iam::111122223333:role/phasebroker-minter","arn:aws:iam::111122223333:role/x"]}"#,
+                )
+            },
             "trust",
             Severity::Error,
             "role/x",
@@ -87,14 +100,26 @@ fn a_wide_trust_policy_is_found() {
             "terraform apply",
         ),
         (
-            |seen| spoil(seen, r#""aws:RequestTag/lease":"??????????????????????????""#, r#""aws:RequestTag/lease":"*""#),
+            |seen| {
+                spoil(
+                    seen,
+                    r#""aws:RequestTag/lease":"??????????????????????????""#,
+                    r#""aws:RequestTag/lease":"*""#,
+                )
+            },
             "trust",
             Severity::Error,
             "session tag `lease`",
             "terraform apply",
         ),
         (
-            |seen| spoil(seen, r#"{"aws:RequestTag/phase":"execute""#, r#"{"aws:RequestTag/phase":["execute","observe"]"#),
+            |seen| {
+                spoil(
+                    seen,
+                    r#"{"aws:RequestTag/phase":"execute""#,
+                    r#"{"aws:RequestTag/phase":["execute","observe"]"#,
+                )
+            },
             "trust",
             Severity::Error,
             "session tag `phase`",
@@ -115,15 +140,33 @@ fn a_wide_trust_policy_is_found() {
             "terraform apply",
         ),
         (
-            |seen| spoil(seen, r#"["agent","grant","lease","phase"]"#, r#"["agent","grant","lease","phase","x"]"#),
+            |seen| {
+                spoil(
+                    seen,
+                    r#"["agent","grant","lease","phase"]"#,
+                    r#"["agent","grant","lease","phase","x"]"#,
+                )
+            },
             "trust",
             Severity::Error,
             "four tags",
             "terraform apply",
         ),
-        (|seen| spoil(seen, r#""sts:AssumeRole""#, r#""sts:*""#), "trust", Severity::Error, "sts:*", "terraform apply"),
         (
-            |seen| spoil(seen, r#""Statement":["#, r#""Statement":[{"Effect":"Allow","Principal":{"Service":"ec2.amazonaws.com"},"Action":"sts:AssumeRole"},"#),
+            |seen| spoil(seen, r#""sts:AssumeRole""#, r#""sts:*""#),
+            "trust",
+            Severity::Error,
+            "sts:*",
+            "terraform apply",
+        ),
+        (
+            |seen| {
+                spoil(
+                    seen,
+                    r#""Statement":["#,
+                    r#""Statement":[{"Effect":"Allow","Principal":{"Service":"ec2.amazonaws.com"},"Action":"sts:AssumeRole"},"#,
+                )
+            },
             "trust",
             Severity::Error,
             "ec2.amazonaws.com",
@@ -151,7 +194,8 @@ fn an_external_id_of_the_catalog_is_asked_for() {
     let catalog = std::fs::read_to_string(crate::repository("config/catalog.toml")).unwrap();
     let production = "account = \"111122223333\"\n";
     assert!(catalog.contains(production));
-    let expected = of_catalog(&catalog.replacen(production, &format!("{production}external_id = \"id-1\"\n"), 1));
+    let expected =
+        of_catalog(&catalog.replacen(production, &format!("{production}external_id = \"id-1\"\n"), 1));
     let mut seen = good();
     let report = examine(&expected, &seen);
     assert_eq!(told(&report), [("trust", Severity::Error); 3], "{:#?}", report.findings);
@@ -172,9 +216,22 @@ fn a_boundary_that_is_gone_wide_or_without_a_deny_is_found() {
         replace_in(role(seen, kind).boundary.as_mut().unwrap(), from, to);
     }
     assert_found(&[
-        (|seen| role(seen, "execute").boundary = None, "boundary", Severity::Error, "no permission boundary", "terraform apply"),
         (
-            |seen| spoil(seen, "execute", r#""Action":["ec2:RebootInstances"]"#, r#""Action":["ec2:RebootInstances","ec2:TerminateInstances"]"#),
+            |seen| role(seen, "execute").boundary = None,
+            "boundary",
+            Severity::Error,
+            "no permission boundary",
+            "terraform apply",
+        ),
+        (
+            |seen| {
+                spoil(
+                    seen,
+                    "execute",
+                    r#""Action":["ec2:RebootInstances"]"#,
+                    r#""Action":["ec2:RebootInstances","ec2:TerminateInstances"]"#,
+                )
+            },
             "boundary",
             Severity::Error,
             "`ec2:TerminateInstances`",
@@ -188,14 +245,23 @@ fn a_boundary_that_is_gone_wide_or_without_a_deny_is_found() {
             "terraform apply",
         ),
         (
-            |seen| spoil(seen, "execute", r#""rds:PubliclyAccessible":["false"]"#, r#""rds:Multi":["false"]"#),
+            |seen| {
+                spoil(seen, "execute", r#""rds:PubliclyAccessible":["false"]"#, r#""rds:Multi":["false"]"#)
+            },
             "boundary",
             Severity::Error,
             "wider than the catalog's ceiling",
             "terraform apply",
         ),
         (
-            |seen| spoil(seen, "execute", r#""Action":["ec2:RebootInstances"],"#, r#""Action":["ec2:DescribeTags"],"#),
+            |seen| {
+                spoil(
+                    seen,
+                    "execute",
+                    r#""Action":["ec2:RebootInstances"],"#,
+                    r#""Action":["ec2:DescribeTags"],"#,
+                )
+            },
             "boundary",
             Severity::Warning,
             "narrower than the catalog",
@@ -215,16 +281,36 @@ fn a_boundary_that_is_gone_wide_or_without_a_deny_is_found() {
             "`organizations:*`",
             "terraform apply",
         ),
-        (|seen| spoil(seen, "execute", r#","iam:*""#, ""), "boundary", Severity::Error, "`iam:*`", "terraform apply"),
         (
-            |seen| spoil(seen, "observe", r#"{"aws:PrincipalTag/lease":"true"}"#, r#"{"aws:PrincipalTag/lease":"false"}"#),
+            |seen| spoil(seen, "execute", r#","iam:*""#, ""),
+            "boundary",
+            Severity::Error,
+            "`iam:*`",
+            "terraform apply",
+        ),
+        (
+            |seen| {
+                spoil(
+                    seen,
+                    "observe",
+                    r#"{"aws:PrincipalTag/lease":"true"}"#,
+                    r#"{"aws:PrincipalTag/lease":"false"}"#,
+                )
+            },
             "boundary",
             Severity::Error,
             "sessions without a lease",
             "terraform apply",
         ),
         (
-            |seen| spoil(seen, "observe", r#"{"StringNotEquals":{"aws:PrincipalTag/phase":"observe"}}"#, r#"{"StringNotEquals":{"aws:PrincipalTag/phase":["observe","execute"]}}"#),
+            |seen| {
+                spoil(
+                    seen,
+                    "observe",
+                    r#"{"StringNotEquals":{"aws:PrincipalTag/phase":"observe"}}"#,
+                    r#"{"StringNotEquals":{"aws:PrincipalTag/phase":["observe","execute"]}}"#,
+                )
+            },
             "boundary",
             Severity::Error,
             "sessions of another phase",
@@ -238,7 +324,14 @@ fn a_boundary_that_is_gone_wide_or_without_a_deny_is_found() {
             "terraform apply",
         ),
         (
-            |seen| spoil(seen, "trust", r#"{"aws:ResourceTag/phasebroker":"control"}"#, r#"{"aws:ResourceTag/x":"control"}"#),
+            |seen| {
+                spoil(
+                    seen,
+                    "trust",
+                    r#"{"aws:ResourceTag/phasebroker":"control"}"#,
+                    r#"{"aws:ResourceTag/x":"control"}"#,
+                )
+            },
             "boundary",
             Severity::Error,
             "what carries our tag",
@@ -272,17 +365,47 @@ fn what_a_phase_role_carries_beside_its_ceiling_is_found() {
             "less than the catalog needs",
             "terraform apply",
         ),
-        (|seen| inline(seen, "extra", EVERYTHING), "inline", Severity::Error, "`extra`", "delete-role-policy"),
-        (|seen| inline(seen, "phasebroker-deny", EVERYTHING), "inline", Severity::Error, "Statement[0]", "delete-role-policy"),
         (
-            |seen| inline(seen, "phasebroker-deny", r#"{"Version":"2012-10-17","Statement":[{"Effect":"Deny","Action":"*","Resource":"*","Condition":{"StringEquals":{"aws:PrincipalTag/agent":"x"}}}]}"#),
+            |seen| inline(seen, "extra", EVERYTHING),
+            "inline",
+            Severity::Error,
+            "`extra`",
+            "delete-role-policy",
+        ),
+        (
+            |seen| inline(seen, "phasebroker-deny", EVERYTHING),
+            "inline",
+            Severity::Error,
+            "Statement[0]",
+            "delete-role-policy",
+        ),
+        (
+            |seen| {
+                inline(
+                    seen,
+                    "phasebroker-deny",
+                    r#"{"Version":"2012-10-17","Statement":[{"Effect":"Deny","Action":"*","Resource":"*","Condition":{"StringEquals":{"aws:PrincipalTag/agent":"x"}}}]}"#,
+                )
+            },
             "inline",
             Severity::Error,
             "not what the broker writes",
             "delete-role-policy",
         ),
-        (|seen| role(seen, "execute").max_session_seconds = 43_200, "session", Severity::Warning, "43200", "max_session_seconds"),
-        (|seen| role(seen, "execute").tags.clear(), "tags", Severity::Warning, "does not carry the tag", "terraform apply"),
+        (
+            |seen| role(seen, "execute").max_session_seconds = 43_200,
+            "session",
+            Severity::Warning,
+            "43200",
+            "max_session_seconds",
+        ),
+        (
+            |seen| role(seen, "execute").tags.clear(),
+            "tags",
+            Severity::Warning,
+            "does not carry the tag",
+            "terraform apply",
+        ),
     ]);
 }
 
@@ -299,7 +422,10 @@ fn the_brokers_own_deny_is_no_finding() {
 
 #[test]
 fn an_observe_role_that_can_write_is_found_where_both_policy_and_boundary_let_it() {
-    let wide = Document { name: "arn:aws:iam::111122223333:policy/x".to_owned(), text: Read::Seen(EVERYTHING.to_owned()) };
+    let wide = Document {
+        name: "arn:aws:iam::111122223333:policy/x".to_owned(),
+        text: Read::Seen(EVERYTHING.to_owned()),
+    };
     let mut seen = good();
     seen_of(&mut role(&mut seen, "observe").attached).push(wide);
     // The boundary still holds it.
@@ -321,7 +447,10 @@ fn a_role_that_is_missing_or_elsewhere_is_found() {
     missing(&mut seen, Read::Absent);
     let report = examine(&expected(), &seen);
     assert_eq!(told(&report), [("role", Severity::Error)], "{:#?}", report.findings);
-    assert!(report.findings[0].evidence.contains("NoSuchEntity") && report.findings[0].fix.contains("terraform apply"));
+    assert!(
+        report.findings[0].evidence.contains("NoSuchEntity")
+            && report.findings[0].fix.contains("terraform apply")
+    );
     missing(&mut seen, Read::Unreadable("iam:GetRole phasebroker-execute: AccessDenied".to_owned()));
     let report = examine(&expected(), &seen);
     assert_eq!(told(&report), [("role", Severity::CouldNotCheck)]);
@@ -345,7 +474,8 @@ fn a_broker_that_can_do_more_than_its_part_is_found() {
     }
     const PUT: &str = r#"{"Statement":{"Effect":"Allow","Action":"iam:PutRolePolicy","Resource":"*"}}"#;
     const ASSUME: &str = r#"{"Statement":{"Effect":"Allow","Action":"sts:AssumeRole","Resource":"*"}}"#;
-    const BOUNDARY: &str = r#"{"Statement":{"Effect":"Allow","Action":"iam:DeleteRolePermissionsBoundary","Resource":"*"}}"#;
+    const BOUNDARY: &str =
+        r#"{"Statement":{"Effect":"Allow","Action":"iam:DeleteRolePermissionsBoundary","Resource":"*"}}"#;
     assert_found(&[
         (
             |seen| {
@@ -388,7 +518,13 @@ fn a_broker_that_can_do_more_than_its_part_is_found() {
             "terraform apply",
         ),
         (
-            |seen| replace_in(&mut seen_of(&mut seen_of(&mut seen.revoker).attached)[0], r#""iam:PermissionsBoundary""#, r#""aws:PrincipalArn""#),
+            |seen| {
+                replace_in(
+                    &mut seen_of(&mut seen_of(&mut seen.revoker).attached)[0],
+                    r#""iam:PermissionsBoundary""#,
+                    r#""aws:PrincipalArn""#,
+                )
+            },
             "revoker",
             Severity::Error,
             "may do more than",
@@ -438,9 +574,27 @@ fn identities_that_are_one_or_hold_keys_that_never_end_are_found() {
     assert!(told(&report).contains(&("identity", Severity::Error)), "{:#?}", report.findings);
     assert!(report.findings[0].what.contains("minter and revoker are one principal"));
     assert_found(&[
-        (|seen| seen.probe = Some(is("arn:aws:iam::111122223333:root")), "identity", Severity::Error, "root user", "probe_profile"),
-        (|seen| seen.probe = Some(is("arn:aws:iam::111122223333:user/u")), "identity", Severity::Warning, "never end", "probe_profile"),
-        (|seen| seen.revoke = is("arn:aws:iam::111122223333:user/u"), "identity", Severity::Error, "never end", "revoke_profile"),
+        (
+            |seen| seen.probe = Some(is("arn:aws:iam::111122223333:root")),
+            "identity",
+            Severity::Error,
+            "root user",
+            "probe_profile",
+        ),
+        (
+            |seen| seen.probe = Some(is("arn:aws:iam::111122223333:user/u")),
+            "identity",
+            Severity::Warning,
+            "never end",
+            "probe_profile",
+        ),
+        (
+            |seen| seen.revoke = is("arn:aws:iam::111122223333:user/u"),
+            "identity",
+            Severity::Error,
+            "never end",
+            "revoke_profile",
+        ),
         (|seen| seen.doctor_is_own = false, "identity", Severity::Note, "as another one", "doctor_profile"),
         (
             |seen| seen.probe = Some(Read::Unreadable("sts:GetCallerIdentity: ExpiredToken".to_owned())),
@@ -450,7 +604,9 @@ fn identities_that_are_one_or_hold_keys_that_never_end_are_found() {
             "get-caller-identity",
         ),
         (
-            |seen| seen.endpoints.configured = vec![("sts_endpoint".to_owned(), "http://127.0.0.1:1".to_owned())],
+            |seen| {
+                seen.endpoints.configured = vec![("sts_endpoint".to_owned(), "http://127.0.0.1:1".to_owned())]
+            },
             "endpoints",
             Severity::Warning,
             "http://127.0.0.1:1",
@@ -476,15 +632,51 @@ fn a_trail_with_a_gap_is_found() {
         &mut seen_of(&mut seen.trails)[0]
     }
     assert_found(&[
-        (|seen| seen_of(&mut seen.trails).clear(), "trail", Severity::Error, "records nothing", "trail = true"),
+        (
+            |seen| seen_of(&mut seen.trails).clear(),
+            "trail",
+            Severity::Error,
+            "records nothing",
+            "trail = true",
+        ),
         (|seen| trail(seen).multi_region = false, "trail", Severity::Error, "one region", "trail = true"),
         (|seen| trail(seen).global_services = false, "trail", Severity::Error, "IAM and STS", "trail = true"),
         (|seen| trail(seen).validated = false, "trail", Severity::Warning, "validate", "trail = true"),
-        (|seen| trail(seen).logging = Read::Seen(false), "trail", Severity::Error, "stopped", "start-logging"),
-        (|seen| trail(seen).delivered = Read::Absent, "trail", Severity::Warning, "never delivered", "bucket"),
-        (|seen| trail(seen).delivered = Read::Seen(NOW.plus(-7_200)), "trail", Severity::Warning, "7200 s", "bucket"),
-        (|seen| trail(seen).delivery_error = Some("AccessDenied".into()), "trail", Severity::Error, "AccessDenied", "bucket"),
-        (|seen| trail(seen).management = Read::Seen(Vec::new()), "trail", Severity::Error, "every management event", "trail = true"),
+        (
+            |seen| trail(seen).logging = Read::Seen(false),
+            "trail",
+            Severity::Error,
+            "stopped",
+            "start-logging",
+        ),
+        (
+            |seen| trail(seen).delivered = Read::Absent,
+            "trail",
+            Severity::Warning,
+            "never delivered",
+            "bucket",
+        ),
+        (
+            |seen| trail(seen).delivered = Read::Seen(NOW.plus(-7_200)),
+            "trail",
+            Severity::Warning,
+            "7200 s",
+            "bucket",
+        ),
+        (
+            |seen| trail(seen).delivery_error = Some("AccessDenied".into()),
+            "trail",
+            Severity::Error,
+            "AccessDenied",
+            "bucket",
+        ),
+        (
+            |seen| trail(seen).management = Read::Seen(Vec::new()),
+            "trail",
+            Severity::Error,
+            "every management event",
+            "trail = true",
+        ),
         (
             |seen| seen_of(&mut trail(seen).management)[0].without = vec!["rds.amazonaws.com".to_owned()],
             "trail",
@@ -524,9 +716,18 @@ fn data_that_execute_sessions_touch_has_to_be_recorded() {
     };
     let mut seen = good();
     let missing = trails(&examine(&expected, &seen));
-    assert!(missing.len() == 1 && missing[0].contains("AWS::SQS::Queue `arn:aws:sqs:eu-central-1:111122223333:orders`"), "{missing:?}");
-    for (beginning, fits) in [(None, true), (Some("arn:aws:sqs:eu-central-1:111122223333:"), true), (Some("arn:aws:sqs:x"), false)] {
-        let selector = DataSelector { kind: "AWS::SQS::Queue".into(), beginnings: beginning.map(|b| vec![b.to_owned()]) };
+    assert!(
+        missing.len() == 1
+            && missing[0].contains("AWS::SQS::Queue `arn:aws:sqs:eu-central-1:111122223333:orders`"),
+        "{missing:?}"
+    );
+    for (beginning, fits) in
+        [(None, true), (Some("arn:aws:sqs:eu-central-1:111122223333:"), true), (Some("arn:aws:sqs:x"), false)]
+    {
+        let selector = DataSelector {
+            kind: "AWS::SQS::Queue".into(),
+            beginnings: beginning.map(|b| vec![b.to_owned()]),
+        };
         seen_of(&mut seen_of(&mut seen.trails)[0].data).retain(|selector| selector.kind != "AWS::SQS::Queue");
         seen_of(&mut seen_of(&mut seen.trails)[0].data).push(selector);
         assert_eq!(trails(&examine(&expected, &seen)).is_empty(), fits, "{beginning:?}");

@@ -1,7 +1,7 @@
 //! STS and IAM on loopback, for what moto never does: it throttles, hangs or answers about somebody else.
 
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use axum::extract::State;
 use axum::http::StatusCode;

@@ -45,9 +45,15 @@ impl Scene {
     fn make(&self, calls: &[Value], roles: &[&str]) -> Value {
         let sessions: serde_json::Map<String, Value> = roles
             .iter()
-            .map(|role| (format!("phasebroker-{role}"), json!(format!("arn:aws:iam::{ACCOUNT}:role/phasebroker-{role}"))))
+            .map(|role| {
+                (
+                    format!("phasebroker-{role}"),
+                    json!(format!("arn:aws:iam::{ACCOUNT}:role/phasebroker-{role}")),
+                )
+            })
             .collect();
-        let asked = json!({"endpoint": self.moto.url(), "region": REGION, "calls": calls, "sessions": sessions});
+        let asked =
+            json!({"endpoint": self.moto.url(), "region": REGION, "calls": calls, "sessions": sessions});
         let mut child = Command::new(python::python())
             .arg(crate::repository("tests/doctor/moto.py"))
             .stdin(Stdio::piped())
@@ -108,20 +114,27 @@ fn account() -> Vec<Value> {
     let host = json!({"Version": "2012-10-17", "Statement": [{
         "Effect": "Allow", "Principal": {"AWS": [format!("arn:aws:iam::{ACCOUNT}:role/host")]}, "Action": "sts:AssumeRole",
     }]});
-    for (name, document) in [("minter", "minter_policy"), ("revoker", "revoker_policy"), ("doctor", "doctor_policy")] {
+    for (name, document) in
+        [("minter", "minter_policy"), ("revoker", "revoker_policy"), ("doctor", "doctor_policy")]
+    {
         let name = json!(format!("phasebroker-{name}"));
         calls.push(policy(&name, &documents[document]));
-        calls.push(json!(["iam", "create_role", {"RoleName": name, "AssumeRolePolicyDocument": host.to_string()}]));
+        calls.push(
+            json!(["iam", "create_role", {"RoleName": name, "AssumeRolePolicyDocument": host.to_string()}]),
+        );
         calls.push(attach(&name, &name));
     }
     let place = json!({"LocationConstraint": REGION});
-    calls.push(json!(["s3", "create_bucket", {"Bucket": "phasebroker-trail", "CreateBucketConfiguration": place}]));
+    calls.push(
+        json!(["s3", "create_bucket", {"Bucket": "phasebroker-trail", "CreateBucketConfiguration": place}]),
+    );
     calls.push(json!(["cloudtrail", "create_trail", {
         "Name": "phasebroker-trail", "S3BucketName": "phasebroker-trail", "IsMultiRegionTrail": true,
         "IncludeGlobalServiceEvents": true, "EnableLogFileValidation": true,
     }]));
     calls.push(json!(["cloudtrail", "start_logging", {"Name": "phasebroker-trail"}]));
-    let mut selectors = vec![json!({"FieldSelectors": [{"Field": "eventCategory", "Equals": ["Management"]}]})];
+    let mut selectors =
+        vec![json!({"FieldSelectors": [{"Field": "eventCategory", "Equals": ["Management"]}]})];
     for (kind, beginnings) in documents["data_events"].as_object().unwrap() {
         selectors.push(json!({"FieldSelectors": [
             {"Field": "eventCategory", "Equals": ["Data"]}, {"Field": "resources.type", "Equals": [kind]},
@@ -145,7 +158,8 @@ fn configure(dir: &Path, moto: &str) {
     for name in ["directory.toml", "guardrails.toml"] {
         std::fs::write(dir.join("config").join(name), read(name)).unwrap();
     }
-    std::fs::write(dir.join("config/catalog.toml"), read("catalog.toml").replace("111122223333", ACCOUNT)).unwrap();
+    std::fs::write(dir.join("config/catalog.toml"), read("catalog.toml").replace("111122223333", ACCOUNT))
+        .unwrap();
     let aws = format!(
         "\n[aws]\nregion = \"{REGION}\"\nmint_profile = \"phasebroker-minter\"\nrevoke_profile = \"phasebroker-revoker\"\n\
          doctor_profile = \"phasebroker-doctor\"\nallow_endpoints = [\"sts\", \"iam\", \"cloudtrail\"]\n\
@@ -164,7 +178,10 @@ fn nothing_is_reported_of_a_good_account_but_that_it_is_not_at_aws() {
     // People read the same, as the README shows it.
     let told = String::from_utf8(scene.doctor(&[]).stdout).unwrap();
     assert!(told.contains("0 errors, 0 could not be checked, 3 warnings, 0 notes"), "{told}");
-    assert!(told.contains("assumed-role/phasebroker-doctor/broker") && told.contains("trail (arn:aws:cloudtrail"), "{told}");
+    assert!(
+        told.contains("assumed-role/phasebroker-doctor/broker") && told.contains("trail (arn:aws:cloudtrail"),
+        "{told}"
+    );
     // What cannot be read is not fine, and a name nobody knows is a mistake.
     let (findings, code) = scene.findings(&["--profile", "nobody"]);
     let unknown = |check: &str| {
@@ -178,7 +195,8 @@ fn nothing_is_reported_of_a_good_account_but_that_it_is_not_at_aws() {
 #[test]
 fn what_was_changed_by_hand_is_found_and_named() {
     let scene = Scene::set();
-    let everything = r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"*","Resource":"*"}]}"#;
+    let everything =
+        r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"*","Resource":"*"}]}"#;
     let account = format!(
         r#"{{"Version":"2012-10-17","Statement":[{{"Effect":"Allow","Principal":{{"AWS":"arn:aws:iam::{ACCOUNT}:root"}},"Action":"sts:AssumeRole"}}]}}"#
     );
@@ -211,8 +229,16 @@ fn what_was_changed_by_hand_is_found_and_named() {
         ("revoker", "error", "iam:PutRolePolicy"),
         ("trail", "error", "IsLogging = false"),
     ] {
-        let found = |[one, how, read]: &[String; 3]| one == check && how == severity && read.contains(evidence);
+        let found =
+            |[one, how, read]: &[String; 3]| one == check && how == severity && read.contains(evidence);
         assert!(findings.iter().any(found), "{check} {evidence}: {findings:#?}");
     }
     assert_eq!(code, Some(7));
+    // The README shows what people read.
+    let told = String::from_utf8(scene.doctor(&[]).stdout).unwrap().replace(ACCOUNT, "111122223333");
+    let readme = std::fs::read_to_string(crate::repository("README.md")).unwrap();
+    let (_, shown) = readme.split_once("```console\nerror  trust").unwrap();
+    for line in format!("error  trust{}", shown.split("```").next().unwrap()).lines() {
+        assert!(told.contains(line), "the README shows `{line}`:\n{told}");
+    }
 }

@@ -95,9 +95,8 @@ impl Scene {
 
     /// Kinds of the events of a lease, oldest first.
     async fn life(&self, lease: &Value) -> Vec<String> {
-        let events = self.place.ledger().await;
-        let of_lease = events.iter().filter(|event| event["lease"] == *lease);
-        of_lease.map(|event| event["kind"].as_str().unwrap().to_owned()).collect()
+        let life = self.place.life(lease.as_str().unwrap().parse().unwrap()).await;
+        life.into_iter().map(|(kind, _)| kind).filter(|kind| kind.starts_with("lease.")).collect()
     }
 }
 
@@ -123,11 +122,15 @@ async fn read(child: Child) -> (Value, Option<i32>) {
 async fn a_probe_is_an_ordinary_run_and_measures_until_aws_refuses() {
     let scene = Scene::set(Regions::UntilDenied(2)).await;
     let out = scene.place.path("soak.json");
-    let (report, code) =
-        scene.report("soak", &["--observe-set", "canary", "--times", "1", "--out", out.to_str().unwrap()]).await;
+    let (report, code) = scene
+        .report("soak", &["--observe-set", "canary", "--times", "1", "--out", out.to_str().unwrap()])
+        .await;
     assert_eq!(code, Some(0), "{report:#}");
     let probed = &report["probes"][0];
-    assert_eq!((&probed["allowed"], &probed["refused_with"]), (&json!(true), &json!("UnauthorizedOperation")));
+    assert_eq!(
+        (&probed["allowed"], &probed["refused_with"]),
+        (&json!(true), &json!("UnauthorizedOperation"))
+    );
     // Twice AWS had not heard of the Deny yet.
     let took = probed["revoke_to_deny_ms"].as_u64().unwrap();
     assert!(took >= 1_000, "{report:#}");
@@ -135,7 +138,10 @@ async fn a_probe_is_an_ordinary_run_and_measures_until_aws_refuses() {
     let written: Value = serde_json::from_slice(&std::fs::read(out).unwrap()).unwrap();
     assert_eq!(written, report);
     // The ledger holds it whole, and the Deny names its lease.
-    assert_eq!(scene.life(&probed["lease"]).await, ["lease_intent", "lease_minted", "lease_released", "lease_ended"]);
+    assert_eq!(
+        scene.life(&probed["lease"]).await,
+        ["lease.intent", "lease.minted", "lease.released", "lease.ended"]
+    );
     let deny = scene.aws.policy("observe", POLICY_NAME).unwrap();
     assert!(deny.contains(probed["lease"].as_str().unwrap()), "{deny}");
 }

@@ -66,7 +66,9 @@ async fn a_throttled_read_is_tried_again() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_iam_that_throttles_on_hangs_or_denies_is_told_as_unread_in_bounded_time() {
-    for (iam, named) in [(Iam::Throttles(u32::MAX), "Throttling"), (Iam::Hangs, "patience"), (Iam::Denies, "AccessDenied")] {
+    for (iam, named) in
+        [(Iam::Throttles(u32::MAX), "Throttling"), (Iam::Hangs, "patience"), (Iam::Denies, "AccessDenied")]
+    {
         let double = Double::start(iam).await;
         let begun = Instant::now();
         let roles = unread(&read(&double, 6).await);

@@ -23,7 +23,9 @@ use crate::providers::aws::{Identity, InspectSettings, forbidden_endpoint_variab
 
 /// Arguments of `doctor`.
 #[derive(Debug, clap::Args)]
-#[command(subcommand_negates_reqs = true, after_help = "Looks at: who the broker's identities are, region, endpoints and clock; each phase role with its trust \
+#[command(
+    subcommand_negates_reqs = true,
+    after_help = "Looks at: who the broker's identities are, region, endpoints and clock; each phase role with its trust \
 policy, boundary, managed and inline policies, limits and tags; what minter and revoker may do; and what the trail records. It \
 compares them with the catalog and changes nothing. What is denied, throttled or too slow is a finding, never \"fine\".\n\n\
 It reads as `aws.doctor_profile`: the role `doctor_arn` of terraform/modules/aws, which may read these things and nothing else. \
@@ -31,7 +33,8 @@ Without it the identity for probes is used, or else the revoker, and much could 
 each further one, `doctor --environment NAME --profile NAME`.\n\n\
 It shows what IAM holds; `doctor probe` shows what AWS does: it measures how soon a revoked session is refused.\n\n\
 Exit codes: 0 nothing worse than notes; 5 warnings; 6 something could not be checked; 7 errors; 1 failed; 2 a mistake in the \
-configuration")]
+configuration"
+)]
 pub struct Args {
     /// Other things than reading.
     #[command(subcommand)]
@@ -72,7 +75,9 @@ async fn read(args: &Args, output: Output) -> anyhow::Result<ExitCode> {
     let path = args.config.as_ref().ok_or_else(|| Exit::Usage.because("--config is missing"))?;
     let config = serve::read(path)?;
     let Some(aws) = &config.aws else {
-        return Err(Exit::Usage.because("the configuration has no section `[aws]`: there is nothing to look at"));
+        return Err(
+            Exit::Usage.because("the configuration has no section `[aws]`: there is nothing to look at")
+        );
     };
     crate::authn::install_crypto();
     let expected = expected(&config, &args.environment)?;
@@ -91,8 +96,12 @@ fn expected(config: &Config, only: &[String]) -> anyhow::Result<Expected> {
         let problems: Vec<String> = refused.iter().map(ToString::to_string).collect();
         Exit::Usage.because(format!("the catalog has no ceilings to compare with:\n{}", problems.join("\n")))
     })?;
-    if let Some(unknown) = only.iter().find(|name| !made.environments.keys().any(|known| known.to_string() == **name)) {
-        return Err(Exit::Usage.because(format!("`{unknown}` is no environment of the catalog with an AWS account")));
+    if let Some(unknown) =
+        only.iter().find(|name| !made.environments.keys().any(|known| known.to_string() == **name))
+    {
+        return Err(
+            Exit::Usage.because(format!("`{unknown}` is no environment of the catalog with an AWS account"))
+        );
     }
     Expected::of(&made, only, ActionTable::embedded()?).map_err(|why| Exit::Refused.because(why))
 }
@@ -118,10 +127,13 @@ fn endpoints(aws: &Aws) -> Endpoints {
         ("probe_endpoint", &aws.probe_endpoint),
         ("cloudtrail_endpoint", &aws.cloudtrail_endpoint),
     ];
-    let configured =
-        configured.into_iter().filter_map(|(key, address)| Some((key.to_owned(), address.clone()?))).collect();
-    let variables = std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().unwrap_or_default())));
+    let configured = configured
+        .into_iter()
+        .filter_map(|(key, address)| Some((key.to_owned(), address.clone()?)))
+        .collect();
+    let variables = std::env::vars_os().filter_map(|(name, value)| {
+        Some((name.into_string().ok()?, value.into_string().unwrap_or_default()))
+    });
     Endpoints { configured, variables: forbidden_endpoint_variables(variables) }
 }
 

@@ -37,10 +37,12 @@ const BEFORE_DEADLINE: i64 = 5;
 
 /// Arguments of `doctor probe` and `doctor soak`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "The set, or the action, must let a session call ec2:DescribeRegions on `*`, and so must the role's ceiling: \
+#[command(
+    after_help = "The set, or the action, must let a session call ec2:DescribeRegions on `*`, and so must the role's ceiling: \
 give the catalog an entry for it, print the ceilings and apply. (sts:GetCallerIdentity would show nothing: no Deny stops it.) \
 Each round is an ordinary run of this agent: the ledger holds it, and reconciling finds nothing odd.\n\n\
-Exit codes: 0 AWS refused every revoked session; 6 it could not be told; 7 AWS still let a revoked session act; 1 failed; 2 usage")]
+Exit codes: 0 AWS refused every revoked session; 6 it could not be told; 7 AWS still let a revoked session act; 1 failed; 2 usage"
+)]
 pub struct Args {
     /// The broker, and who calls it.
     #[command(flatten)]
@@ -117,7 +119,11 @@ async fn rounds(args: &Args, times: u32, out: Option<&PathBuf>, output: Output) 
         if !output.json {
             say_progress(&format!("probe {round} of {times}"));
         }
-        probed.push(round_of(args, &mut desk, &canary).await.map_err(|stop| Exit::Refused.because(stop.to_string()))?);
+        probed.push(
+            round_of(args, &mut desk, &canary)
+                .await
+                .map_err(|stop| Exit::Refused.because(stop.to_string()))?,
+        );
     }
     let series = Series::of(probed.iter().filter_map(|one| one.revoke_to_deny_ms));
     let value = json!({
@@ -153,7 +159,8 @@ async fn round_of(args: &Args, desk: &mut Desk, canary: &Canary) -> Result<Probe
             return Err(stop);
         }
     };
-    let place = CanaryPlace { partition: partition(&session.region).to_owned(), region: session.region.clone() };
+    let place =
+        CanaryPlace { partition: partition(&session.region).to_owned(), region: session.region.clone() };
     let secret = CredentialSecret::Aws {
         access_key_id: session.access_key_id,
         secret_access_key: session.secret_access_key,
@@ -197,7 +204,9 @@ async fn round_of(args: &Args, desk: &mut Desk, canary: &Canary) -> Result<Probe
 
 /// An ordinary lease with an AWS session.
 async fn minted(args: &Args, desk: &mut Desk, run: RunId) -> Result<(LeaseId, Timestamp, AwsSession), Stop> {
-    let no_session = || Stop::Refused("the credential is no AWS session: name a set or action of the provider `aws`".into());
+    let no_session = || {
+        Stop::Refused("the credential is no AWS session: name a set or action of the provider `aws`".into())
+    };
     let Some(action) = &args.action else {
         let key = PhaseKey::generate()?;
         let token = desk.client.enter(run, Enter::Observe(args.observe_set.as_str()), &key).await?;
@@ -272,12 +281,19 @@ fn told(probed: &[Probed], series: &Option<Series>) -> String {
     let mut text = String::new();
     for one in probed {
         let seen = match (&one.refused_with, one.revoke_to_deny_ms, &one.could_not_tell) {
-            (Some(code), Some(ms), _) => format!("AWS refused it {}.{:03} s later ({code})", ms / 1_000, ms % 1_000),
+            (Some(code), Some(ms), _) => {
+                format!("AWS refused it {}.{:03} s later ({code})", ms / 1_000, ms % 1_000)
+            }
             (_, _, Some(why)) => format!("could not be told: {why}"),
             _ => "AWS STILL LET IT ACT when the patience was over".to_owned(),
         };
         let allowed = if one.allowed { "allowed" } else { "not allowed" };
-        text += &format!("lease {}: {CANARY_ACTION} {allowed}; {}; {}\n", one.lease, visible(&one.ended), visible(&seen));
+        text += &format!(
+            "lease {}: {CANARY_ACTION} {allowed}; {}; {}\n",
+            one.lease,
+            visible(&one.ended),
+            visible(&seen)
+        );
     }
     if let Some(series) = series {
         text += &format!(

@@ -5,11 +5,8 @@ use crate::domain::proposal::visible;
 
 /// The whole report.
 pub(super) fn told(report: &Report) -> String {
-    let mut text = format!(
-        "Read as {}, compared with catalog {}:\n",
-        visible(&report.read_as),
-        report.catalog_digest
-    );
+    let mut text =
+        format!("Read as {}, compared with catalog {}:\n", visible(&report.read_as), report.catalog_digest);
     for looked_at in &report.looked_at {
         text += &format!("  {}\n", visible(looked_at));
     }

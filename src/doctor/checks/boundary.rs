@@ -89,7 +89,11 @@ fn denies(
         return;
     }
     let mut missing = |what: &str, deny: String| {
-        says.error(format!("has a permission boundary without the Deny of {what}"), format!("{read}: no {deny}"), APPLY);
+        says.error(
+            format!("has a permission boundary without the Deny of {what}"),
+            format!("{read}: no {deny}"),
+            APPLY,
+        );
     };
     if !has(&|statement| outside(statement, &actions)) {
         missing(
@@ -123,7 +127,10 @@ fn denies(
     ];
     for (what, condition, _) in conditions.iter().filter(|(_, _, wanted)| *wanted) {
         if !has(&|statement| statement.denies_all() && only(statement, condition)) {
-            missing(what, format!("Deny of `*` when {} {} {:?}", condition.operator, condition.key, condition.values));
+            missing(
+                what,
+                format!("Deny of `*` when {} {} {:?}", condition.operator, condition.key, condition.values),
+            );
         }
     }
     if expected.kind != "observe" {

@@ -19,7 +19,8 @@ const SIGN: [&str; 3] = ["kms:DescribeKey", "kms:GetPublicKey", "kms:Sign"];
 pub(in crate::doctor) fn minter(expected: &Expected, seen: &Seen, findings: &mut Vec<Finding>) {
     let mut says = Says::about("minter", "minter", findings);
     let roles: Vec<&str> = expected.every_role.iter().map(String::as_str).collect();
-    let part = Policy { statements: vec![allow(&MINT, &roles, Vec::new()), allow(&SIGN, &["*"], Vec::new())] };
+    let part =
+        Policy { statements: vec![allow(&MINT, &roles, Vec::new()), allow(&SIGN, &["*"], Vec::new())] };
     let questions = of_minter(expected, seen);
     examine("assume the phase roles", &part, &questions, &seen.minter, &seen.minter_answers, &mut says);
 }
@@ -30,7 +31,8 @@ pub(in crate::doctor) fn revoker(expected: &Expected, seen: &Seen, findings: &mu
     let account = seen.revoke.seen().map(|revoke| revoke.account.clone()).unwrap_or_default();
     let own = |arn: &&String| arn.split(':').nth(4) == Some(account.as_str());
     let roles: Vec<&str> = expected.every_role.iter().filter(own).map(String::as_str).collect();
-    let bounded = Condition::new("StringLike", "iam:PermissionsBoundary", &[&format!("arn:*:iam::{account}:policy/*")]);
+    let bounded =
+        Condition::new("StringLike", "iam:PermissionsBoundary", &[&format!("arn:*:iam::{account}:policy/*")]);
     let mut statements = vec![
         allow(&["iam:GetRolePolicy"], &roles, Vec::new()),
         allow(&["iam:DeleteRolePolicy", "iam:PutRolePolicy"], &roles, vec![bounded]),
@@ -49,7 +51,14 @@ pub(in crate::doctor) fn revoker(expected: &Expected, seen: &Seen, findings: &mu
     statements.push(allow(&["sts:AssumeRole"], &further, Vec::new()));
     let part = Policy { statements };
     let questions = of_revoker(expected, seen);
-    examine("write the Deny of phase roles", &part, &questions, &seen.revoker, &seen.revoker_answers, &mut says);
+    examine(
+        "write the Deny of phase roles",
+        &part,
+        &questions,
+        &seen.revoker,
+        &seen.revoker_answers,
+        &mut says,
+    );
 }
 
 fn examine(
@@ -88,7 +97,11 @@ fn examine(
         if !beyond.is_empty() {
             says.error(
                 format!("may do more than {part}"),
-                format!("its policies (iam:ListAttachedRolePolicies, iam:ListRolePolicies {}) allow {}", role.arn, few(&beyond)),
+                format!(
+                    "its policies (iam:ListAttachedRolePolicies, iam:ListRolePolicies {}) allow {}",
+                    role.arn,
+                    few(&beyond)
+                ),
                 APPLY,
             );
         }
@@ -96,9 +109,10 @@ fn examine(
     let held: Vec<&Policy> = held.iter().collect();
     let (source, given): (&str, Vec<bool>) = match simulated {
         Some(answers) => ("iam:SimulatePrincipalPolicy", answers.clone()),
-        None if whole && role.is_some() => {
-            ("its policies, since nothing was simulated", questions.iter().map(|one| one.of_policies(&held)).collect())
-        }
+        None if whole && role.is_some() => (
+            "its policies, since nothing was simulated",
+            questions.iter().map(|one| one.of_policies(&held)).collect(),
+        ),
         None => {
             let why = answers.unreadable().unwrap_or("nothing was simulated");
             return says.unknown("what it may do, neither by simulation nor by its policies", why);
@@ -111,7 +125,11 @@ fn examine(
     };
     let (cannot, can) = (wrong(true), wrong(false));
     if !can.is_empty() {
-        says.error(format!("may do what is not its part ({part})"), format!("{source}: allowed is {}", few(&can)), APPLY);
+        says.error(
+            format!("may do what is not its part ({part})"),
+            format!("{source}: allowed is {}", few(&can)),
+            APPLY,
+        );
     }
     if !cannot.is_empty() {
         says.error(format!("cannot {part}"), format!("{source}: denied is {}", few(&cannot)), APPLY);
@@ -121,7 +139,11 @@ fn examine(
 /// Who becomes this identity: named roles, never an account or everybody.
 fn becomes(role: &RoleSeen, says: &mut Says<'_>) {
     let Ok(policy) = Policy::parse(&role.trust) else {
-        return says.error("has a trust policy that cannot be understood", format!("iam:GetRole {}", role.arn), APPLY);
+        return says.error(
+            "has a trust policy that cannot be understood",
+            format!("iam:GetRole {}", role.arn),
+            APPLY,
+        );
     };
     for statement in policy.allows() {
         let wide = match &statement.principal {
@@ -129,7 +151,10 @@ fn becomes(role: &RoleSeen, says: &mut Says<'_>) {
             None => true,
         };
         if wide {
-            let told = statement.principal.as_ref().map_or_else(String::new, |(element, value)| format!(".{element} = {value}"));
+            let told = statement
+                .principal
+                .as_ref()
+                .map_or_else(String::new, |(element, value)| format!(".{element} = {value}"));
             says.error(
                 "may be assumed by everybody, or by a whole account",
                 format!("iam:GetRole {}: AssumeRolePolicyDocument.Statement[{}]{told}", role.arn, statement.at),
@@ -140,7 +165,8 @@ fn becomes(role: &RoleSeen, says: &mut Says<'_>) {
 }
 
 fn is_wide(principal: &Value) -> bool {
-    let account = |arn: &str| arn.contains('*') || arn.ends_with(":root") || arn.bytes().all(|b| b.is_ascii_digit());
+    let account =
+        |arn: &str| arn.contains('*') || arn.ends_with(":root") || arn.bytes().all(|b| b.is_ascii_digit());
     match principal {
         Value::String(everybody) => account(everybody),
         Value::Array(all) => all.iter().any(is_wide),
@@ -154,13 +180,15 @@ fn policies(role: &RoleSeen) -> (Vec<Policy>, bool) {
     let documents = role.attached.seen().into_iter().chain(role.inline.seen()).flatten();
     let read: Vec<Option<Policy>> =
         documents.map(|document| Policy::parse(document.text.seen()?).ok()).collect();
-    let whole = read.iter().all(Option::is_some) && role.attached.seen().is_some() && role.inline.seen().is_some();
+    let whole =
+        read.iter().all(Option::is_some) && role.attached.seen().is_some() && role.inline.seen().is_some();
     (read.into_iter().flatten().collect(), whole)
 }
 
 /// Why some of its policies were not understood.
 fn unread(role: &RoleSeen) -> Vec<String> {
-    let lists = [role.attached.unreadable(), role.inline.unreadable()].into_iter().flatten().map(str::to_owned);
+    let lists =
+        [role.attached.unreadable(), role.inline.unreadable()].into_iter().flatten().map(str::to_owned);
     let documents = role.attached.seen().into_iter().chain(role.inline.seen()).flatten();
     let texts = documents.filter_map(|document| match &document.text {
         Read::Seen(text) => Policy::parse(text).err().map(|why| format!("`{}` {why}", document.name)),
@@ -171,6 +199,14 @@ fn unread(role: &RoleSeen) -> Vec<String> {
 }
 
 fn allow(actions: &[&str], resources: &[&str], conditions: Vec<Condition>) -> Statement {
-    let listed = |all: &[&str]| Listed { not: false, patterns: all.iter().map(|one| (*one).to_owned()).collect() };
-    Statement { at: 0, allow: true, principal: None, actions: listed(actions), resources: Some(listed(resources)), conditions }
+    let listed =
+        |all: &[&str]| Listed { not: false, patterns: all.iter().map(|one| (*one).to_owned()).collect() };
+    Statement {
+        at: 0,
+        allow: true,
+        principal: None,
+        actions: listed(actions),
+        resources: Some(listed(resources)),
+        conditions,
+    }
 }

@@ -22,7 +22,9 @@ pub(in crate::doctor) fn identities(expected: &Expected, seen: &Seen, findings: 
                 super::Severity::CouldNotCheck,
                 "who this identity is",
                 why.as_str(),
-                format!("see that the profile of `aws.{key}` works: `aws sts get-caller-identity --profile NAME`"),
+                format!(
+                    "see that the profile of `aws.{key}` works: `aws sts get-caller-identity --profile NAME`"
+                ),
             ),
         }
     }
@@ -52,7 +54,8 @@ pub(in crate::doctor) fn identities(expected: &Expected, seen: &Seen, findings: 
 
 fn kind(name: &str, key: &str, caller: &Caller, says: &mut Says<'_>) {
     let evidence = format!("sts:GetCallerIdentity: `{}`", caller.arn);
-    let fix = format!("let the profile of `aws.{key}` assume the role that terraform/modules/aws makes for it");
+    let fix =
+        format!("let the profile of `aws.{key}` assume the role that terraform/modules/aws makes for it");
     if caller.arn.ends_with(":root") {
         says.error("is the root user of the account, which nothing limits", evidence, fix);
     } else if caller.role_name().is_none() {

@@ -32,7 +32,10 @@ pub(super) fn attached(expected: &ExpectedRole, role: &RoleSeen, says: &mut Says
         let beyond = policy.beyond(ceiling);
         if !beyond.is_empty() {
             says.error(
-                format!("carries a managed policy that is wider than the catalog's ceiling: `{}`", document.name),
+                format!(
+                    "carries a managed policy that is wider than the catalog's ceiling: `{}`",
+                    document.name
+                ),
                 format!("{read}: {}", few(&beyond)),
                 APPLY,
             );
@@ -43,7 +46,11 @@ pub(super) fn attached(expected: &ExpectedRole, role: &RoleSeen, says: &mut Says
     if whole && !missing.is_empty() {
         says.warning(
             "carries less than the catalog needs: AWS will refuse what people sign",
-            format!("iam:ListAttachedRolePolicies {}: nothing allows {}", expected.role_name(), few(&missing)),
+            format!(
+                "iam:ListAttachedRolePolicies {}: nothing allows {}",
+                expected.role_name(),
+                few(&missing)
+            ),
             APPLY,
         );
     }
@@ -73,7 +80,9 @@ pub(super) fn inline(role: &RoleSeen, says: &mut Says<'_>) {
             says.error(
                 format!("carries a `{OURS}` that is not what the broker writes"),
                 format!("{read}: Statement[{}]", foreign.at),
-                format!("`{remove}`; the broker writes it again within 30 s while something has to be denied"),
+                format!(
+                    "`{remove}`; the broker writes it again within 30 s while something has to be denied"
+                ),
             );
         }
     }
@@ -88,7 +97,9 @@ pub(super) fn observing(all: &Expected, role: &RoleSeen, boundary: Option<&Polic
         Ok(actions) => actions,
         Err(error) => return says.unknown("whether it can change anything", &error.to_string()),
     };
-    let gives = |policy: &Policy, action: &str| policy.allows().any(|statement| statement.actions.names_action(action));
+    let gives = |policy: &Policy, action: &str| {
+        policy.allows().any(|statement| statement.actions.names_action(action))
+    };
     let takes = |policy: &Policy, action: &str| {
         policy.denies().any(|statement| {
             let everywhere =
@@ -126,14 +137,22 @@ impl Given {
     fn by(held: &[Policy]) -> Self {
         let statements = || held.iter().flat_map(Policy::allows);
         let named = statements().filter(|statement| !statement.actions.not);
-        let patterns = named.flat_map(|statement| statement.actions.patterns.iter().map(|one| one.to_ascii_lowercase()));
-        let (wild, exact): (Vec<String>, Vec<String>) = patterns.partition(|pattern| pattern.contains(['*', '?']));
-        Self { exact: exact.into_iter().collect(), wild, all_but: statements().any(|statement| statement.actions.not) }
+        let patterns =
+            named.flat_map(|statement| statement.actions.patterns.iter().map(|one| one.to_ascii_lowercase()));
+        let (wild, exact): (Vec<String>, Vec<String>) =
+            patterns.partition(|pattern| pattern.contains(['*', '?']));
+        Self {
+            exact: exact.into_iter().collect(),
+            wild,
+            all_but: statements().any(|statement| statement.actions.not),
+        }
     }
 
     fn holds(&self, action: &str) -> bool {
         let action = action.to_ascii_lowercase();
-        self.all_but || self.exact.contains(&action) || self.wild.iter().any(|pattern| covers(pattern, &action))
+        self.all_but
+            || self.exact.contains(&action)
+            || self.wild.iter().any(|pattern| covers(pattern, &action))
     }
 }
 

@@ -35,7 +35,13 @@ impl<'a> Says<'a> {
         Self { check, subject, findings }
     }
 
-    fn say(&mut self, severity: Severity, what: impl Into<String>, evidence: impl Into<String>, fix: impl Into<String>) {
+    fn say(
+        &mut self,
+        severity: Severity,
+        what: impl Into<String>,
+        evidence: impl Into<String>,
+        fix: impl Into<String>,
+    ) {
         self.findings.push(Finding {
             severity,
             check: self.check,

@@ -33,7 +33,9 @@ pub(in crate::doctor) fn clock(seen: &Seen, findings: &mut Vec<Finding>) {
     let mut says = Says::about("clock", "broker", findings);
     let at_aws = match &seen.at_aws {
         Read::Seen(at) => *at,
-        Read::Absent => return says.unknown("how far this machine's clock is off", "the answer of STS had no `Date`"),
+        Read::Absent => {
+            return says.unknown("how far this machine's clock is off", "the answer of STS had no `Date`");
+        }
         Read::Unreadable(why) => return says.unknown("how far this machine's clock is off", why),
     };
     let skew = seen.here.since(at_aws);

@@ -9,7 +9,12 @@ use super::{APPLY, Says, boundary, managed, trust};
 const SESSION_SECONDS: i32 = 3_600;
 
 /// Checks one role.
-pub(in crate::doctor) fn role(expected: &ExpectedRole, all: &Expected, seen: &Seen, findings: &mut Vec<Finding>) {
+pub(in crate::doctor) fn role(
+    expected: &ExpectedRole,
+    all: &Expected,
+    seen: &Seen,
+    findings: &mut Vec<Finding>,
+) {
     let read = format!("iam:GetRole {}", expected.role_name());
     let subject = expected.name.as_str();
     let role = match seen.roles.get(&expected.arn) {
@@ -21,7 +26,9 @@ pub(in crate::doctor) fn role(expected: &ExpectedRole, all: &Expected, seen: &Se
                 APPLY,
             );
         }
-        Some(Read::Unreadable(why)) => return Says::about("role", subject, findings).unknown("the role", why),
+        Some(Read::Unreadable(why)) => {
+            return Says::about("role", subject, findings).unknown("the role", why);
+        }
         None => return Says::about("role", subject, findings).unknown("the role", "it was not read"),
     };
     if role.arn != expected.arn {
@@ -32,7 +39,8 @@ pub(in crate::doctor) fn role(expected: &ExpectedRole, all: &Expected, seen: &Se
         );
     }
     trust::trust(expected, role, seen, &mut Says::about("trust", subject, findings));
-    let bounded = boundary::boundary(expected, all, role, seen, &mut Says::about("boundary", subject, findings));
+    let bounded =
+        boundary::boundary(expected, all, role, seen, &mut Says::about("boundary", subject, findings));
     managed::attached(expected, role, &mut Says::about("ceiling", subject, findings));
     managed::inline(role, &mut Says::about("inline", subject, findings));
     if expected.kind == "observe" {

@@ -9,7 +9,8 @@ use crate::domain::time::Timestamp;
 
 /// Seconds within which a trail that records delivers: minutes, says AWS, and doctor's own calls are events.
 const DELIVERS_WITHIN: i64 = 3_600;
-const TURN_ON: &str = "apply terraform/modules/aws with `trail = true`, or make the trail that is there equal to it";
+const TURN_ON: &str =
+    "apply terraform/modules/aws with `trail = true`, or make the trail that is there equal to it";
 
 /// Checks the best trail of the account: one that records everything is enough.
 pub(in crate::doctor) fn trail(expected: &Expected, seen: &Seen, findings: &mut Vec<Finding>) {
@@ -43,13 +44,21 @@ pub(in crate::doctor) fn trail(expected: &Expected, seen: &Seen, findings: &mut 
 fn one(trail: &TrailSeen, expected: &Expected, now: Timestamp, says: &mut Says<'_>) {
     let shown = |what: &str| format!("cloudtrail:DescribeTrails {}: {what}", trail.arn);
     if !trail.multi_region {
-        says.error("records one region: a session used elsewhere is not seen", shown("IsMultiRegionTrail = false"), TURN_ON);
+        says.error(
+            "records one region: a session used elsewhere is not seen",
+            shown("IsMultiRegionTrail = false"),
+            TURN_ON,
+        );
     }
     if !trail.global_services {
         says.error("does not record IAM and STS", shown("IncludeGlobalServiceEvents = false"), TURN_ON);
     }
     if !trail.validated {
-        says.warning("writes files that nobody can validate", shown("LogFileValidationEnabled = false"), TURN_ON);
+        says.warning(
+            "writes files that nobody can validate",
+            shown("LogFileValidationEnabled = false"),
+            TURN_ON,
+        );
     }
     let status = |what: String| format!("cloudtrail:GetTrailStatus {}: {what}", trail.arn);
     match &trail.logging {
@@ -57,7 +66,10 @@ fn one(trail: &TrailSeen, expected: &Expected, now: Timestamp, says: &mut Says<'
         Read::Seen(false) => says.error(
             "is stopped: nothing is recorded",
             status("IsLogging = false".to_owned()),
-            format!("`aws cloudtrail start-logging --name {}`, and see in CloudTrail who stopped it", trail.arn),
+            format!(
+                "`aws cloudtrail start-logging --name {}`, and see in CloudTrail who stopped it",
+                trail.arn
+            ),
         ),
         Read::Absent => says.unknown("whether it records now", "cloudtrail:GetTrailStatus: no such trail"),
         Read::Unreadable(why) => says.unknown("whether it records now", why),
@@ -78,7 +90,9 @@ fn delivery(trail: &TrailSeen, now: Timestamp, status: &dyn Fn(String) -> String
             fix,
         ),
         Read::Seen(_) => {}
-        Read::Absent => says.warning("has never delivered a file", status("no LatestDeliveryTime".to_owned()), fix),
+        Read::Absent => {
+            says.warning("has never delivered a file", status("no LatestDeliveryTime".to_owned()), fix)
+        }
         Read::Unreadable(why) => says.unknown("when it last delivered", why),
     }
 }

@@ -81,7 +81,8 @@ pub(super) fn trust(expected: &ExpectedRole, role: &RoleSeen, seen: &Seen, says:
 fn needed(role: &ExpectedRole, action: &str) -> Vec<Condition> {
     let source = if role.phase == "observe" { "?*" } else { ULID };
     let grant = if role.phase == "observe" { "none" } else { ULID };
-    let tags = Condition::new("ForAllValues:StringEquals", "aws:TagKeys", &["agent", "grant", "lease", "phase"]);
+    let tags =
+        Condition::new("ForAllValues:StringEquals", "aws:TagKeys", &["agent", "grant", "lease", "phase"]);
     let phase = Condition::new("StringEquals", "aws:RequestTag/phase", &[role.phase]);
     let lease = Condition::new("StringLike", "aws:RequestTag/lease", &[ULID]);
     let named = Condition::new("StringLike", "sts:SourceIdentity", &[source]);
@@ -98,7 +99,9 @@ fn needed(role: &ExpectedRole, action: &str) -> Vec<Condition> {
                 tags,
                 alone,
             ];
-            all.extend(role.external_id.as_deref().map(|id| Condition::new("StringEquals", "sts:ExternalId", &[id])));
+            all.extend(
+                role.external_id.as_deref().map(|id| Condition::new("StringEquals", "sts:ExternalId", &[id])),
+            );
             all
         }
         "sts:TagSession" => vec![phase, lease, tags, alone],
@@ -128,7 +131,8 @@ fn is_one_of_ours(action: &str) -> bool {
 /// Whether `{"AWS": <the minter's role, exactly>}`. IAM knows a role of an account by its name alone, whatever its path;
 /// a unique id instead of an ARN is a role that was deleted.
 fn is_minter((element, principal): &(String, Value), seen: &Seen) -> bool {
-    let Some(members) = principal.as_object().filter(|members| element == "Principal" && members.len() == 1) else {
+    let Some(members) = principal.as_object().filter(|members| element == "Principal" && members.len() == 1)
+    else {
         return false;
     };
     let named = match members.get("AWS") {

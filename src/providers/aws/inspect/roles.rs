@@ -133,13 +133,20 @@ impl Roles<'_> {
             policy.and_then(|policy| policy.default_version_id)
         }) {
             Read::Seen(Some(version)) => version,
-            Read::Seen(None) => return Read::Unreadable(format!("{call}: the answer is about another policy, or incomplete")),
+            Read::Seen(None) => {
+                return Read::Unreadable(format!("{call}: the answer is about another policy, or incomplete"));
+            }
             Read::Absent => return Read::Absent,
             Read::Unreadable(why) => return Read::Unreadable(why),
         };
         let call = format!("iam:GetPolicyVersion {arn} {version}");
         let asked = self.iam.get_policy_version().policy_arn(arn).version_id(&version).send();
-        match self.patience.read(&call, asked).await.map(|answer| answer.policy_version.and_then(|one| one.document)) {
+        match self
+            .patience
+            .read(&call, asked)
+            .await
+            .map(|answer| answer.policy_version.and_then(|one| one.document))
+        {
             Read::Seen(Some(text)) => Read::Seen(percent_decoded(&text)),
             Read::Seen(None) => Read::Unreadable(format!("{call}: the answer holds no document")),
             Read::Absent => Read::Absent,
@@ -150,7 +157,9 @@ impl Roles<'_> {
     /// What IAM simulates of a role.
     pub(super) async fn simulate(&self, role: &Read<RoleSeen>, questions: &[Question]) -> Answers {
         match role {
-            Read::Seen(role) => super::simulate::simulate(&self.iam, &role.arn, questions, self.patience).await,
+            Read::Seen(role) => {
+                super::simulate::simulate(&self.iam, &role.arn, questions, self.patience).await
+            }
             Read::Absent => Read::Absent,
             Read::Unreadable(why) => Read::Unreadable(why.clone()),
         }

@@ -37,7 +37,8 @@ pub(super) async fn simulate(
         };
         for at in places {
             let action = questions.get(at).map(|question| question.action).unwrap_or_default();
-            let mut given = results.iter().filter(|result| result.eval_action_name().eq_ignore_ascii_case(action));
+            let mut given =
+                results.iter().filter(|result| result.eval_action_name().eq_ignore_ascii_case(action));
             // Two answers to one question are none.
             let decision = match (given.next(), given.next()) {
                 (Some(one), None) => Some(one.eval_decision() == &PolicyEvaluationDecisionType::Allowed),

@@ -9,7 +9,10 @@ use crate::doctor::{DataSelector, ManagementSelector, Read, TrailSeen};
 use crate::domain::time::Timestamp;
 
 /// Reads every trail.
-pub(super) async fn trails(cloudtrail: &aws_sdk_cloudtrail::Client, patience: &Patience) -> Read<Vec<TrailSeen>> {
+pub(super) async fn trails(
+    cloudtrail: &aws_sdk_cloudtrail::Client,
+    patience: &Patience,
+) -> Read<Vec<TrailSeen>> {
     let asked = patience.read("cloudtrail:DescribeTrails", cloudtrail.describe_trails().send()).await;
     let listed = match asked {
         Read::Seen(answer) => answer.trail_list.unwrap_or_default(),
@@ -26,7 +29,12 @@ pub(super) async fn trails(cloudtrail: &aws_sdk_cloudtrail::Client, patience: &P
     Read::Seen(seen)
 }
 
-async fn one(cloudtrail: &aws_sdk_cloudtrail::Client, arn: &str, trail: &Trail, patience: &Patience) -> TrailSeen {
+async fn one(
+    cloudtrail: &aws_sdk_cloudtrail::Client,
+    arn: &str,
+    trail: &Trail,
+    patience: &Patience,
+) -> TrailSeen {
     let call = format!("cloudtrail:GetTrailStatus {arn}");
     let status = patience.read(&call, cloudtrail.get_trail_status().name(arn).send()).await;
     let delivered = match &status {
@@ -36,8 +44,11 @@ async fn one(cloudtrail: &aws_sdk_cloudtrail::Client, arn: &str, trail: &Trail, 
         Read::Absent => Read::Absent,
         Read::Unreadable(why) => Read::Unreadable(why.clone()),
     };
-    let delivery_error =
-        status.seen().and_then(|status| status.latest_delivery_error()).filter(|error| !error.is_empty()).map(str::to_owned);
+    let delivery_error = status
+        .seen()
+        .and_then(|status| status.latest_delivery_error())
+        .filter(|error| !error.is_empty())
+        .map(str::to_owned);
     let call = format!("cloudtrail:GetEventSelectors {arn}");
     let selectors = patience.read(&call, cloudtrail.get_event_selectors().trail_name(arn).send()).await;
     let (management, data) = match selectors {
@@ -93,7 +104,9 @@ fn of_fields(selector: &AdvancedEventSelector) -> Vec<DataSelector> {
         match field.field() {
             "eventCategory" => {}
             "resources.type" if only(field, Side::Equals) => kinds = field.equals().to_vec(),
-            "resources.ARN" if only(field, Side::StartsWith) => beginnings = Some(field.starts_with().to_vec()),
+            "resources.ARN" if only(field, Side::StartsWith) => {
+                beginnings = Some(field.starts_with().to_vec())
+            }
             // Reads or writes alone, or some calls only: not everything.
             _ => return Vec::new(),
         }
@@ -120,6 +133,8 @@ fn only(field: &AdvancedFieldSelector, side: Side) -> bool {
         (Side::StartsWith, field.starts_with()),
         (Side::NotEquals, field.not_equals()),
     ];
-    let others = field.ends_with().is_empty() && field.not_starts_with().is_empty() && field.not_ends_with().is_empty();
+    let others = field.ends_with().is_empty()
+        && field.not_starts_with().is_empty()
+        && field.not_ends_with().is_empty();
     others && used.iter().all(|(one, values)| (*one == side) != values.is_empty())
 }
