@@ -1,6 +1,7 @@
 //! phasebroker: a just-in-time credential broker for agent execution phases.
 //! Modules in arrow order: `domain <- catalog, policy, authn, ledger <- guardrails <- broker (+ ports) <- http <- cli`;
-//! `doctor` judges what was read of AWS against the catalog. `store`, `providers` and `exports` implement `broker::ports`; nothing else reaches sideways.
+//! `doctor` judges what was read of AWS against the catalog; `store`, `providers` and `exports` implement `broker::ports`;
+//! nothing else reaches sideways.
 
 pub mod authn;
 pub mod broker;
