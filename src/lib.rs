@@ -1,12 +1,13 @@
 //! phasebroker: a just-in-time credential broker for agent execution phases.
 //! Modules in arrow order: `domain <- catalog, policy, authn, ledger <- guardrails <- broker (+ ports) <- http <- cli`;
-//! `store`, `providers` and `exports` implement `broker::ports`; nothing else reaches sideways.
+//! `doctor` judges what was read of AWS against the catalog. `store`, `providers` and `exports` implement `broker::ports`; nothing else reaches sideways.
 
 pub mod authn;
 pub mod broker;
 pub mod catalog;
 pub mod cli;
 pub mod config;
+pub mod doctor;
 pub mod domain;
 pub mod exports;
 pub mod guardrails;

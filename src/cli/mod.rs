@@ -8,6 +8,7 @@ pub mod clock;
 pub mod config;
 pub mod demo;
 pub mod dev;
+pub mod doctor;
 pub mod exec;
 pub mod exit;
 pub mod freeze;
@@ -72,6 +73,8 @@ pub enum Command {
     /// Set up AWS for a catalog.
     #[command(subcommand)]
     Aws(aws::Command),
+    /// Say what is wrong with the AWS side of a configuration, what was read, and how to put it right.
+    Doctor(Box<doctor::Args>),
     /// Look after the store.
     #[command(subcommand)]
     Store(store::Command),
@@ -135,6 +138,7 @@ async fn dispatch(command: Command, output: Output) -> anyhow::Result<ExitCode> 
         Command::Grant(command) => grant::run(command, output),
         Command::Policy(command) => policy::run(command, output).await,
         Command::Aws(command) => aws::run(command, output),
+        Command::Doctor(args) => doctor::run(*args, output).await,
         Command::Store(command) => store::run(command, output).await,
         Command::Approvals(command) => approvals::run(command, output).await,
         Command::Leases(command) => leases::run(command, output).await,

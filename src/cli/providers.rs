@@ -38,7 +38,7 @@ pub(super) async fn start(
     Ok(providers)
 }
 
-fn aws_settings(aws: &Aws) -> AwsSettings {
+pub(super) fn aws_settings(aws: &Aws) -> AwsSettings {
     let identity =
         |profile: &Option<String>| profile.clone().map_or(Identity::DefaultChain, Identity::Profile);
     let account = |account: &AwsAccount| AccountSettings {

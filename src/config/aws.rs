@@ -17,6 +17,8 @@ pub struct Aws {
     pub revoke_profile: Option<String>,
     /// Who reads what probes name; never one of the others, never the default chain.
     pub probe_profile: Option<String>,
+    /// Who reads for `doctor`; never one of the others.
+    pub doctor_profile: Option<String>,
     /// Accounts with a revoker of their own.
     pub accounts: Vec<AwsAccount>,
     /// Another STS endpoint, allowed by name.
@@ -25,6 +27,8 @@ pub struct Aws {
     pub iam_endpoint: Option<String>,
     /// Another endpoint for the reads of probes, allowed by name.
     pub probe_endpoint: Option<String>,
+    /// Another CloudTrail endpoint, allowed by name.
+    pub cloudtrail_endpoint: Option<String>,
     /// STS calls a second in the long run.
     pub sts_calls_per_second: u32,
     /// STS calls at once.
@@ -70,6 +74,11 @@ impl Resolver<'_> {
                 "must be neither `mint_profile` nor `revoke_profile`: what reads can do nothing else";
             self.errors.at(&self.source, "aws.probe_profile", problem);
         }
+        let others = [&aws.mint_profile, &aws.revoke_profile, &aws.probe_profile];
+        if aws.doctor_profile.is_some() && others.contains(&&aws.doctor_profile) {
+            let problem = "must be a profile of its own: what reads for doctor can do nothing else";
+            self.errors.at(&self.source, "aws.doctor_profile", problem);
+        }
         self.endpoints(&aws);
         for (path, number) in
             [("aws.sts_calls_per_second", aws.sts_calls_per_second), ("aws.sts_burst", aws.sts_burst)]
@@ -88,24 +97,29 @@ impl Resolver<'_> {
             mint_profile: aws.mint_profile,
             revoke_profile: aws.revoke_profile,
             probe_profile: aws.probe_profile,
+            doctor_profile: aws.doctor_profile,
             accounts: aws.accounts.into_iter().map(account).collect(),
             sts_endpoint: aws.sts_endpoint,
             iam_endpoint: aws.iam_endpoint,
             probe_endpoint: aws.probe_endpoint,
+            cloudtrail_endpoint: aws.cloudtrail_endpoint,
             sts_calls_per_second: aws.sts_calls_per_second,
             sts_burst: aws.sts_burst,
         }
     }
 
     fn endpoints(&mut self, aws: &written::Aws) {
-        for name in
-            aws.allow_endpoints.iter().filter(|name| !["sts", "iam", "probe"].contains(&name.as_str()))
-        {
-            let problem = format!("`{name}` is none of `sts`, `iam` and `probe`");
+        let known = ["sts", "iam", "probe", "cloudtrail"];
+        for name in aws.allow_endpoints.iter().filter(|name| !known.contains(&name.as_str())) {
+            let problem = format!("`{name}` is none of `sts`, `iam`, `probe` and `cloudtrail`");
             self.errors.at(&self.source, "aws.allow_endpoints", problem);
         }
-        let overrides =
-            [("sts", &aws.sts_endpoint), ("iam", &aws.iam_endpoint), ("probe", &aws.probe_endpoint)];
+        let overrides = [
+            ("sts", &aws.sts_endpoint),
+            ("iam", &aws.iam_endpoint),
+            ("probe", &aws.probe_endpoint),
+            ("cloudtrail", &aws.cloudtrail_endpoint),
+        ];
         for (name, endpoint) in overrides {
             let Some(endpoint) = endpoint else { continue };
             let path = format!("aws.{name}_endpoint");
@@ -156,9 +170,13 @@ impl Resolver<'_> {
                 self.errors.at(&self.source, &format!("aws.accounts[{at}].mint_profile"), problem);
             }
             let own = [Some(&account.revoke_profile), account.mint_profile.as_ref()];
-            if aws.probe_profile.as_ref().is_some_and(|probe| own.contains(&Some(probe))) {
-                let problem = "must neither mint nor revoke: what reads can do nothing else";
-                self.errors.at(&self.source, "aws.probe_profile", problem);
+            let reading =
+                [("aws.probe_profile", &aws.probe_profile), ("aws.doctor_profile", &aws.doctor_profile)];
+            for (path, profile) in reading {
+                if profile.as_ref().is_some_and(|profile| own.contains(&Some(profile))) {
+                    let problem = "must neither mint nor revoke: what reads can do nothing else";
+                    self.errors.at(&self.source, path, problem);
+                }
             }
         }
     }

@@ -103,6 +103,7 @@ pub(super) struct Aws {
     pub(super) mint_profile: Option<String>,
     pub(super) revoke_profile: Option<String>,
     pub(super) probe_profile: Option<String>,
+    pub(super) doctor_profile: Option<String>,
     #[serde(default)]
     pub(super) accounts: Vec<AwsAccount>,
     #[serde(default)]
@@ -110,6 +111,7 @@ pub(super) struct Aws {
     pub(super) sts_endpoint: Option<String>,
     pub(super) iam_endpoint: Option<String>,
     pub(super) probe_endpoint: Option<String>,
+    pub(super) cloudtrail_endpoint: Option<String>,
     #[serde(default = "twenty")]
     pub(super) sts_calls_per_second: u32,
     #[serde(default = "forty")]

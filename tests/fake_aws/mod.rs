@@ -81,6 +81,19 @@ struct Inner {
     minted: u32,
     packed: u32,
     policies: HashMap<(String, String), String>,
+    regions: Regions,
+}
+
+/// How EC2 answers a session that asks for regions. Session policies and tags mean nothing here: a role that carries any
+/// inline policy is taken to be denied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Regions {
+    /// So many calls after a Deny was written are still allowed.
+    UntilDenied(u32),
+    /// Whatever is written.
+    Always,
+    /// Nobody ever.
+    Never,
 }
 
 impl FakeAws {
@@ -100,6 +113,7 @@ impl FakeAws {
             minted: 0,
             packed: 6,
             policies: HashMap::new(),
+            regions: Regions::UntilDenied(0),
         })));
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
@@ -135,6 +149,11 @@ impl FakeAws {
 
     pub fn tell_date(&self, tells: bool) {
         self.inner().tells_date = tells;
+    }
+
+    /// How EC2 answers from now on.
+    pub fn tell_regions(&self, regions: Regions) {
+        self.inner().regions = regions;
     }
 
     /// The account in which every caller is; `None` refuses to say.
@@ -213,6 +232,7 @@ async fn answer(
                     result("GetCallerIdentity", &body)
                 })
             }
+            "DescribeRegions" => inner.describe_regions(),
             action => inner.iam(action, &request),
         };
         let is_mint = request["Action"] == "AssumeRole";
@@ -281,6 +301,22 @@ impl Inner {
                 self.packed
             ),
         ))
+    }
+
+    fn describe_regions(&mut self) -> Result<String, (u16, &'static str)> {
+        let allowed = match self.regions {
+            Regions::Always => true,
+            Regions::Never => false,
+            Regions::UntilDenied(_) if self.policies.is_empty() => true,
+            Regions::UntilDenied(left) => {
+                self.regions = Regions::UntilDenied(left.saturating_sub(1));
+                left > 0
+            }
+        };
+        match allowed {
+            true => Ok(result("DescribeRegions", "")),
+            false => Err((403, "UnauthorizedOperation")),
+        }
     }
 
     fn iam(&mut self, action: &str, request: &Request) -> Result<String, (u16, &'static str)> {

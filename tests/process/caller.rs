@@ -147,7 +147,7 @@ impl Place {
         .await
     }
 
-    fn approval(&self, person: &str, sealed: &SealedGrant) -> String {
+    pub fn approval(&self, person: &str, sealed: &SealedGrant) -> String {
         let (grant, now) = (sealed.grant(), SystemClock.wall());
         let claims = ApprovalClaims {
             iss: person.parse().unwrap(),

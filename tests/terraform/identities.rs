@@ -2,10 +2,11 @@
 
 use awsim_iam_policy::{Decision, parse};
 
-use crate::judge::{Caller, EVERYTHING, document, documents};
+use crate::judge::{Caller, EVERYTHING, document, documents, every_action};
 
 const MINTER: &str = "arn:aws:iam::111122223333:role/phasebroker-minter";
 const REVOKER: &str = "arn:aws:iam::111122223333:role/phasebroker-revoker";
+const DOCTOR: &str = "arn:aws:iam::111122223333:role/phasebroker-doctor";
 const EXECUTE: &str = "arn:aws:iam::111122223333:role/phasebroker-execute";
 const BOUNDARY: &str = "arn:aws:iam::111122223333:policy/phasebroker-production-execute-boundary";
 const KEY: &str = "arn:aws:kms:eu-central-1:111122223333:key/1";
@@ -56,6 +57,36 @@ fn the_revoker_writes_where_the_boundary_is_and_nothing_makes_it_do_more() {
     }
     let admin = "arn:aws:iam::111122223333:role/admin";
     assert_eq!(wide.asks_in("iam:PutRolePolicy", admin, &bounded), Decision::ExplicitDeny);
+}
+
+#[test]
+fn the_doctor_reads_what_it_judges_and_nothing_makes_it_do_more() {
+    let doctor = identity(DOCTOR, "doctor_policy");
+    for (action, resource) in [
+        ("iam:GetRole", EXECUTE),
+        ("iam:GetRole", MINTER),
+        ("iam:GetRolePolicy", REVOKER),
+        ("iam:ListRolePolicies", EXECUTE),
+        ("iam:ListAttachedRolePolicies", EXECUTE),
+        ("iam:GetPolicy", BOUNDARY),
+        ("iam:GetPolicyVersion", "arn:aws:iam::aws:policy/AdministratorAccess"),
+        ("iam:SimulatePrincipalPolicy", MINTER),
+        ("cloudtrail:DescribeTrails", "*"),
+        ("cloudtrail:GetTrailStatus", "arn:aws:cloudtrail:eu-central-1:111122223333:trail/phasebroker-trail"),
+        ("cloudtrail:GetEventSelectors", "arn:aws:cloudtrail:eu-west-1:999988887777:trail/organization"),
+    ] {
+        assert_eq!(doctor.asks(action, resource), Decision::Allow, "{action} on {resource}");
+    }
+    for (action, level) in every_action() {
+        if !['R', 'L'].contains(&level) || action.starts_with("sts:") || action.starts_with("s3:") {
+            let decision = doctor.asks(&action, EXECUTE);
+            assert_eq!(decision, Decision::ExplicitDeny, "{action}");
+        }
+    }
+    // By itself it reads nobody else.
+    let alone = Caller::new(DOCTOR, &[documents("production")["doctor_policy"].as_str().unwrap()]);
+    assert_eq!(alone.asks("iam:GetRole", "arn:aws:iam::111122223333:role/admin"), Decision::ImplicitDeny);
+    assert_eq!(alone.asks("iam:SimulatePrincipalPolicy", EXECUTE), Decision::ImplicitDeny);
 }
 
 /// `arn` asks KMS; the key's own policy is all that allows, unless somebody gave the caller everything.

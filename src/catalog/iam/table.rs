@@ -133,6 +133,20 @@ impl ActionTable {
         Ok(facts)
     }
 
+    /// Every action, as AWS spells it, with what it does.
+    pub fn every(&self) -> Result<Vec<(String, AccessLevel)>, TableError> {
+        let mut all = Vec::new();
+        for (service, lines) in &self.services {
+            for line in lines.lines().filter(|line| line.starts_with("a\t")) {
+                let mut columns = line.split('\t').skip(1);
+                let name = columns.next().ok_or_else(|| broken(service, line))?;
+                let level = columns.next().and_then(level_of).ok_or_else(|| broken(service, line))?;
+                all.push((format!("{service}:{name}"), level));
+            }
+        }
+        Ok(all)
+    }
+
     fn parse(text: &'static str) -> Result<Self, TableError> {
         let (header, mut rest) = text.split_once("\ns\t").ok_or(TableError::Header("s"))?;
         let source = TableSource {

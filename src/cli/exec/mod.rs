@@ -25,6 +25,13 @@ pub use held::{Credential, Fixed, Held, Observing, Source};
 pub use stop::Stop;
 pub use surface::{AwsEndpoint, Surface};
 
+// What `doctor probe` does as an ordinary agent.
+pub(super) use bound::Bound;
+pub(super) use execute::claim as claim_grant;
+pub(super) use parameters::parameters;
+pub(super) use propose::{Wish, propose};
+pub(super) use wait::{announce, signatures};
+
 use std::ffi::OsString;
 use std::fmt::Display;
 use std::path::PathBuf;

@@ -8,6 +8,7 @@ mod bucket;
 mod canary;
 mod deny;
 mod errors;
+mod inspect;
 mod minter;
 mod request;
 mod revoker;
@@ -36,6 +37,7 @@ pub use canary::{CANARY_ACTION, Canary, CanaryOutcome, CanaryPlace, Watched};
 pub use deny::{
     DenyDocument, DenyEntry, ISSUE_TIME_SLACK_SECONDS, Level, LiveEntry, MAX_DENY_CHARS, deny_document,
 };
+pub use inspect::{InspectSettings, inspect};
 use minter::Minter;
 use revoker::Revokers;
 pub use settings::{

@@ -348,7 +348,7 @@ fn same(found: Option<&str>, desired: Option<&str>) -> bool {
 }
 
 /// IAM gives policies percent-encoded (RFC 3986).
-fn percent_decoded(text: &str) -> String {
+pub(super) fn percent_decoded(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((&first, after)) = rest.split_first() {

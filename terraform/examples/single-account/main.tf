@@ -54,6 +54,11 @@ output "revoker_arn" {
   value       = module.phasebroker.revoker_arn
 }
 
+output "doctor_arn" {
+  description = "The role of `doctor_profile`."
+  value       = module.phasebroker.doctor_arn
+}
+
 output "alarm_topics" {
   description = "Subscribe to these: somebody has to hear of it."
   value       = module.phasebroker.alarm_topics

@@ -7,6 +7,7 @@ locals {
   arn_of_iam = "arn:${local.partition}:iam::${local.account}"
   minter     = "${var.name_prefix}minter"
   revoker    = "${var.name_prefix}revoker"
+  doctor     = "${var.name_prefix}doctor"
   # The boundaries deny everything that carries this tag.
   tags = merge(var.tags, { phasebroker = "control" })
 }
@@ -79,9 +80,32 @@ resource "aws_iam_role_policy_attachments_exclusive" "revoker" {
   policy_arns = [aws_iam_policy.revoker.arn]
 }
 
-# These two never have an inline policy; the phase roles have one, which only the revoker writes.
+# Reads what the others are, for `phasebroker doctor`.
+resource "aws_iam_role" "doctor" {
+  name                 = local.doctor
+  path                 = var.path
+  description          = "Reads the roles and trails of phasebroker, and does nothing else"
+  assume_role_policy   = local.doctor_trust
+  max_session_duration = 3600
+  tags                 = local.tags
+}
+
+resource "aws_iam_policy" "doctor" {
+  name        = local.doctor
+  path        = var.path
+  description = "What the doctor of phasebroker may do"
+  policy      = module.policies.doctor_policy
+  tags        = local.tags
+}
+
+resource "aws_iam_role_policy_attachments_exclusive" "doctor" {
+  role_name   = aws_iam_role.doctor.name
+  policy_arns = [aws_iam_policy.doctor.arn]
+}
+
+# These never have an inline policy; the phase roles have one, which only the revoker writes.
 resource "aws_iam_role_policies_exclusive" "broker" {
-  for_each = { minter = aws_iam_role.minter.name, revoker = aws_iam_role.revoker.name }
+  for_each = { minter = aws_iam_role.minter.name, revoker = aws_iam_role.revoker.name, doctor = aws_iam_role.doctor.name }
 
   role_name    = each.value
   policy_names = []
@@ -142,6 +166,17 @@ locals {
       Sid       = "Broker"
       Effect    = "Allow"
       Principal = { AWS = sort(var.broker_principals) }
+      Action    = "sts:AssumeRole"
+    }]
+  })
+
+  # The same host, and whoever else looks after the broker.
+  doctor_trust = jsonencode({
+    Version = "2012-10-17"
+    Statement = [{
+      Sid       = "Doctor"
+      Effect    = "Allow"
+      Principal = { AWS = sort(distinct(concat(var.broker_principals, var.doctor_principals))) }
       Action    = "sts:AssumeRole"
     }]
   })

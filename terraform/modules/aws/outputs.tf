@@ -18,6 +18,11 @@ output "revoker_arn" {
   value       = aws_iam_role.revoker.arn
 }
 
+output "doctor_arn" {
+  description = "The role of `doctor_profile`."
+  value       = aws_iam_role.doctor.arn
+}
+
 output "signing_key_arns" {
   description = "The signing keys, by use."
   value       = { for use, key in aws_kms_key.signing : use => key.arn }

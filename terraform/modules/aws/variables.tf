@@ -13,6 +13,17 @@ variable "broker_principals" {
   }
 }
 
+variable "doctor_principals" {
+  description = "ARNs of further roles that may become the doctor, which only reads: operators who run `phasebroker doctor`."
+  type        = list(string)
+  default     = []
+
+  validation {
+    condition     = alltrue([for arn in var.doctor_principals : can(regex("^arn:(aws|aws-cn|aws-us-gov|aws-eusc):iam::[0-9]{12}:role/[^*?]+$", arn))])
+    error_message = "Name each role by its exact ARN: neither an account, nor a user, nor a wildcard."
+  }
+}
+
 variable "further_roles" {
   description = "Phase roles of other accounts that the same broker assumes: their exact ARNs."
   type        = list(string)

@@ -6,6 +6,7 @@ locals {
     boundary = { for name, text in local.boundaries : name => length(replace(text, "/\\s/", "")) }
     minter   = length(replace(local.minter_policy, "/\\s/", ""))
     revoker  = length(replace(local.revoker_policy, "/\\s/", ""))
+    doctor   = length(replace(local.doctor_policy, "/\\s/", ""))
     key      = { for name, text in local.key_policies : name => length(replace(text, "/\\s/", "")) }
     pattern  = { for name, text in local.event_patterns : name => length(text) }
   }
@@ -88,6 +89,19 @@ output "revoker_policy" {
     error_message = format(
       "The revoker's policy has %d characters and a managed policy holds %d: shorten the paths of the phase roles.",
       local.lengths.revoker, local.managed_policy_quota
+    )
+  }
+}
+
+output "doctor_policy" {
+  description = "What the identity that reads for `phasebroker doctor` may do, JSON."
+  value       = local.doctor_policy
+
+  precondition {
+    condition = local.lengths.doctor <= local.managed_policy_quota
+    error_message = format(
+      "The doctor's policy has %d characters and a managed policy holds %d: shorten the paths of the phase roles.",
+      local.lengths.doctor, local.managed_policy_quota
     )
   }
 }

@@ -7,6 +7,7 @@ locals {
   arn_of_iam = "arn:${local.partition}:iam::${local.account}"
   revoker    = "${var.name_prefix}revoker"
   profile    = "${local.revoker}-${local.account}"
+  doctor     = "${var.name_prefix}doctor"
   tags       = merge(var.tags, { phasebroker = "control" })
 }
 
@@ -63,6 +64,51 @@ resource "aws_iam_role_policy_attachments_exclusive" "revoker" {
 
 resource "aws_iam_role_policies_exclusive" "revoker" {
   role_name    = aws_iam_role.revoker.name
+  policy_names = []
+}
+
+# Reads what is made here, for `phasebroker doctor --environment NAME --profile NAME`.
+resource "aws_iam_role" "doctor" {
+  count = length(var.doctor_principals) > 0 ? 1 : 0
+
+  name                 = local.doctor
+  path                 = var.path
+  description          = "Reads the roles and trails of phasebroker, and does nothing else"
+  max_session_duration = 3600
+  tags                 = local.tags
+
+  assume_role_policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = [{
+      Sid       = "Doctor"
+      Effect    = "Allow"
+      Principal = { AWS = sort(var.doctor_principals) }
+      Action    = "sts:AssumeRole"
+    }]
+  })
+}
+
+resource "aws_iam_policy" "doctor" {
+  count = length(var.doctor_principals) > 0 ? 1 : 0
+
+  name        = local.doctor
+  path        = var.path
+  description = "What the doctor of phasebroker may do"
+  policy      = module.policies.doctor_policy
+  tags        = local.tags
+}
+
+resource "aws_iam_role_policy_attachments_exclusive" "doctor" {
+  count = length(var.doctor_principals) > 0 ? 1 : 0
+
+  role_name   = aws_iam_role.doctor[0].name
+  policy_arns = [aws_iam_policy.doctor[0].arn]
+}
+
+resource "aws_iam_role_policies_exclusive" "doctor" {
+  count = length(var.doctor_principals) > 0 ? 1 : 0
+
+  role_name    = aws_iam_role.doctor[0].name
   policy_names = []
 }
 

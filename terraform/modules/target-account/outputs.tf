@@ -28,6 +28,11 @@ output "profile" {
   EOT
 }
 
+output "doctor_arn" {
+  description = "This account's doctor, if one is made here."
+  value       = one(aws_iam_role.doctor[*].arn)
+}
+
 output "alarm_topics" {
   description = "SNS topics of the alarms, by region; nobody is told until somebody subscribes."
   value       = module.watch.topic_arns

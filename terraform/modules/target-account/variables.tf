@@ -28,6 +28,17 @@ variable "broker_revoker_arn" {
   }
 }
 
+variable "doctor_principals" {
+  description = "ARNs of the roles that become the doctor of this account, which only reads; without one there is none."
+  type        = list(string)
+  default     = []
+
+  validation {
+    condition     = alltrue([for arn in var.doctor_principals : can(regex("^arn:(aws|aws-cn|aws-us-gov|aws-eusc):iam::[0-9]{12}:role/[^*?]+$", arn))])
+    error_message = "Name each role by its exact ARN: neither an account, nor a user, nor a wildcard."
+  }
+}
+
 variable "key_administrators" {
   description = "Roles of this account that administer the keys of its alarms and trail. The role that applies this must be one of them."
   type        = list(string)

@@ -123,6 +123,19 @@ run "minter_and_revoker_cannot_do_each_others_part" {
   }
 }
 
+run "the_doctor_reads_roles_and_trails_and_simulates_the_brokers_own" {
+  command = plan
+
+  assert {
+    condition     = one([for one in jsondecode(output.doctor_policy).Statement : one.Resource if one.Sid == "Simulate"]) == [var.minter_arn, var.revoker_arn]
+    error_message = "minter and revoker, and nobody else"
+  }
+  assert {
+    condition     = length(setsubtract(flatten([for one in jsondecode(output.doctor_policy).Statement : one.Action if one.Effect == "Allow"]), one([for one in jsondecode(output.doctor_policy).Statement : one.NotAction if one.Sid == "NothingElse"]))) == 0
+    error_message = "nothing beside it, and nothing of it denied"
+  }
+}
+
 run "data_events_are_recorded_where_execute_can_touch_data" {
   command = plan
 
