@@ -60,6 +60,7 @@ pub mod views;
 mod voucher;
 mod waits;
 pub mod witnessing;
+pub mod working_keys;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::note::{NoteError, NoteSigner, SignedNote};
+use super::note::{NoteError, NoteSigner, SignatureLine, SignedNote};
 use super::spelling::{base64, decimal, digest};
 use super::verifier_key::{BadVerifierKey, KeyAlgorithm, NAME_BYTES, VerifierKey, is_key_name};
 use crate::domain::digest::Digest;
@@ -208,6 +208,12 @@ impl Checkpoint {
     /// A note signed by the log, under its origin.
     pub fn sign(&self, key: &SigningKey) -> Result<SignedNote, NoteError> {
         NoteSigner::new(&self.origin.to_string(), key)?.sign(&self.text())
+    }
+
+    /// The note with a signature that the log's key gave over [`Self::text`], wherever that key lies.
+    pub fn signed(&self, key: &PublicKey, signature: Vec<u8>) -> Result<SignedNote, NoteError> {
+        let verifier = VerifierKey::new(&self.origin.to_string(), KeyAlgorithm::Ed25519, key.clone())?;
+        SignedNote::new(&self.text(), vec![SignatureLine::by(&verifier, signature)])
     }
 
     /// Opens a note that must be a checkpoint of `log`, of whatever epoch, and signed by it.
