@@ -34,7 +34,9 @@ fn with_token(token_key: &str, log_key: &str) -> Place {
     softhsm::import(&place.path(""), "log-key", log_key, "02");
     fs::copy(softhsm::module(), place.path("module.so")).unwrap();
     private(&place, "pin", &format!("{}\n", softhsm::PIN));
-    place.configure(|config| config["keys"] = json!({"token": in_token("token-key"), "log": in_token("log-key")}));
+    place.configure(|config| {
+        config["keys"] = json!({"token": in_token("token-key"), "log": in_token("log-key")})
+    });
     place
 }
 
@@ -93,22 +95,18 @@ async fn is_believed(place: &Place) {
     let named = jwks["keys"].as_array().unwrap().iter().find(|jwk| jwk["kid"] == kid.as_str()).unwrap();
     let certificate = named["certificate"].as_str().unwrap();
     let claims = KeyCertificate::open(certificate, &public(&own[0]), &place.url).unwrap();
-    let verified = unverified.verify::<TokenClaims>(&claims.jwk).unwrap();
-    assert!(claims.covers(verified.claims.iat));
+    let of_token = unverified.verify::<TokenClaims>(&claims.jwk).unwrap().claims;
+    assert!(claims.covers(of_token.iat));
     let stop = json!({"everything": true, "reason": "done"});
     assert_eq!(place.post("/v1/stop", Some("olga"), &stop).await.0, 200);
-    let trust = place.command(&["audit", "trust", "--out", place.path("trust.json").to_str().unwrap()]);
-    assert!(trust.status.success(), "{}", text(&trust));
+    trust(place, "trust.json");
     until("evidence that verifies", async || {
         let (status, pack) = place.get_as("olga", &format!("/v1/runs/{}/evidence", it.run)).await;
         if status != 200 {
             return None;
         }
         fs::write(place.path("pack.json"), canonical::to_bytes(&pack).unwrap()).unwrap();
-        let mut verify = Command::new(process::program());
-        verify.args(["audit", "verify"]).arg(place.path("pack.json")).arg("--trust").arg(place.path("trust.json"));
-        let output = verify.output().unwrap();
-        text(&output).contains("VERIFIED").then_some(())
+        verified(place, "pack.json", "trust.json").then_some(())
     })
     .await;
     let checked = place.command(&["audit", "check"]);
@@ -211,7 +209,14 @@ fn a_key_file_that_others_can_read_is_refused() {
     fs::set_permissions(&data, fs::Permissions::from_mode(0o700)).unwrap();
     for name in ["data/token-key.pem", "data/log-key.pem"] {
         let mut make = Command::new(process::program());
-        assert!(make.args(["keys", "agent", "--name", "own", "--out"]).arg(place.path(name)).output().unwrap().status.success());
+        assert!(
+            make.args(["keys", "agent", "--name", "own", "--out"])
+                .arg(place.path(name))
+                .output()
+                .unwrap()
+                .status
+                .success()
+        );
     }
     assert_eq!(shown(&place).len(), 2);
     for name in ["data/token-key.pem", "data/log-key.pem"] {
@@ -237,8 +242,14 @@ async fn a_token_key_in_kms_is_believed() {
     let moto = Moto::start();
     let mut create = Command::new(python::aws_cli());
     create.args(["kms", "create-key", "--key-usage", "SIGN_VERIFY", "--key-spec", "ECC_NIST_P256"]);
-    create.args(["--endpoint-url", &moto.url(), "--query", "KeyMetadata.Arn", "--output", "text"]).env_clear();
-    create.envs([("AWS_ACCESS_KEY_ID", "a"), ("AWS_SECRET_ACCESS_KEY", "b"), ("AWS_DEFAULT_REGION", "us-east-1")]);
+    create
+        .args(["--endpoint-url", &moto.url(), "--query", "KeyMetadata.Arn", "--output", "text"])
+        .env_clear();
+    create.envs([
+        ("AWS_ACCESS_KEY_ID", "a"),
+        ("AWS_SECRET_ACCESS_KEY", "b"),
+        ("AWS_DEFAULT_REGION", "us-east-1"),
+    ]);
     let made = create.output().unwrap();
     let arn = String::from_utf8(made.stdout.clone()).unwrap().trim().to_owned();
     assert!(arn.starts_with("arn:aws:kms:us-east-1:"), "{}", text(&made));
@@ -322,6 +333,103 @@ async fn a_kms_that_lies_gets_no_token_and_no_checkpoint_out() {
     kms.is(Mood::Honest);
     until("the broker to sign again", async || (place.readiness().await.0 == 200).then_some(())).await;
     until("a newer checkpoint", async || (checkpoint().await != before).then_some(())).await;
+    broker.stop().await;
+}
+
+/// The newest checkpoint: its epoch, its size, and how many keys of the log signed it.
+async fn newest(place: &Place) -> (u64, u64, usize) {
+    let note = reqwest::get(format!("{}/log/checkpoint", place.url)).await.unwrap().text().await.unwrap();
+    let lines: Vec<&str> = note.lines().collect();
+    let epoch = lines[0].rsplit('/').next().unwrap().parse().unwrap();
+    let by = lines.iter().filter(|line| line.starts_with(&format!("\u{2014} {} ", lines[0]))).count();
+    (epoch, lines[1].parse().unwrap(), by)
+}
+
+fn trust(place: &Place, name: &str) {
+    let written = place.command(&["audit", "trust", "--out", place.path(name).to_str().unwrap()]);
+    assert!(written.status.success(), "{}", text(&written));
+}
+
+/// Whether evidence holds for somebody with this trust file.
+fn verified(place: &Place, pack: &str, trust: &str) -> bool {
+    let mut verify = Command::new(process::program());
+    verify.args(["audit", "verify"]).arg(place.path(pack)).arg("--trust").arg(place.path(trust));
+    verify.output().unwrap().status.success()
+}
+
+async fn packed(place: &Place, name: &str) {
+    let it = place.approved(Work::jwt(300)).await;
+    place.claim(&it).await.map(drop).unwrap();
+    let stop = json!({"everything": true, "reason": "done"});
+    assert_eq!(place.post("/v1/stop", Some("olga"), &stop).await.0, 200);
+    until("evidence that verifies", async || {
+        let (status, pack) = place.get_as("olga", &format!("/v1/runs/{}/evidence", it.run)).await;
+        fs::write(place.path(name), canonical::to_bytes(&pack).unwrap()).unwrap();
+        trust(place, "trust-now.json");
+        (status == 200 && verified(place, name, "trust-now.json")).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_goes_on_under_another_key_and_nobody_who_knows_one_of_them_is_lost() {
+    let place = Place::new(None);
+    let broker = place.serve().await;
+    packed(&place, "before.json").await;
+    trust(&place, "old.json");
+    broker.stop().await;
+
+    place.configure(|config| config["keys"] = json!({"next_log": {"custody": "file"}}));
+    let broker = place.serve().await;
+    packed(&place, "between.json").await;
+    broker.stop().await;
+    let own = shown(&place);
+    assert_eq!(own.len(), 3);
+    let broker = place.serve().await;
+    let (epoch, size, by) = newest(&place).await;
+    assert_eq!(by, 2, "both keys sign");
+    broker.stop().await;
+
+    let old = own[1]["jwk"]["x"].clone();
+    let broker = place.serve().await;
+    let (_, last, _) = newest(&place).await;
+    assert!(last >= size);
+    broker.stop().await;
+    let former = json!([{"key": old, "epoch": epoch, "size": last + 100}]);
+    place.configure(|config| {
+        config["keys"] =
+            json!({"log": {"custody": "file", "file": "data/next-log-key.pem"}, "former_log": former});
+    });
+    let broker = place.serve().await;
+    assert_eq!(place.readiness().await.0, 200, "no fence is needed:\n{}", place.log());
+    packed(&place, "after.json").await;
+    assert_eq!(newest(&place).await.2, 1);
+    let changed = place.ledger().await.into_iter().filter(|event| event["type"] == "key.changed");
+    let logs: Vec<Value> = changed.filter(|event| event["facts"]["purpose"] == "log").collect();
+    assert_eq!(logs.len(), 2);
+    assert_eq!(logs[1]["facts"]["old_key"], logs[0]["facts"]["key"]);
+    broker.stop().await;
+    trust(&place, "new.json");
+    for (pack, by_old, by_new) in
+        [("before.json", true, true), ("between.json", true, true), ("after.json", false, true)]
+    {
+        assert_eq!(verified(&place, pack, "old.json"), by_old, "{pack}");
+        assert_eq!(verified(&place, pack, "new.json"), by_new, "{pack}");
+    }
+    let checked = place.command(&["audit", "check"]);
+    assert!(checked.status.success(), "{}", text(&checked));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_log_key_that_nobody_announced_stops_issuance() {
+    let place = Place::new(None);
+    let broker = place.serve().await;
+    packed(&place, "before.json").await;
+    broker.stop().await;
+    place.configure(|config| config["keys"] = json!({"log": {"custody": "file", "file": "data/other.pem"}}));
+    let broker = place.serve().await;
+    let (status, why) = place.readiness().await;
+    assert!(status == 503 && why.to_string().contains("former_log"), "{why}");
     broker.stop().await;
 }
 

@@ -94,7 +94,10 @@ async fn no_token_is_ever_refused_while_keys_follow_one_another() {
         alive.push((now, token));
         alive.retain(|(at, _)| now.since(*at) < TOKEN);
         for (at, token) in &alive {
-            assert!(caches.iter().all(|(_, cache)| believes(cache, token)), "signed at {at}, refused at {now}");
+            assert!(
+                caches.iter().all(|(_, cache)| believes(cache, token)),
+                "signed at {at}, refused at {now}"
+            );
             b.broker.signer().verify(token, now).unwrap();
         }
     }
@@ -211,7 +214,10 @@ async fn a_device_may_be_away_for_a_while_and_without_a_key_nothing_is_issued_bu
     keys.turn().await;
     let refused = b.broker.gate().may_issue().unwrap_err();
     assert_eq!(refused.code.name(), "no_signing_key");
-    assert!(!refused.to_string().contains("nobody is there"), "the device's words are for the log: {refused}");
+    assert!(
+        !refused.to_string().contains("nobody is there"),
+        "the device's words are for the log: {refused}"
+    );
     assert!(signed(&b).is_none());
     let all = json!({"everything": true, "reason": "done"});
     b.by_person("olga", "POST", "/v1/stop", Some(&all)).await.good();

@@ -46,7 +46,14 @@ pub struct WorkingKeys {
 impl WorkingKeys {
     /// Takes up what a former life published, records whose keys they are, and makes the first key.
     pub async fn start(broker: Arc<Broker>, own: OwnKey, life_seconds: u32) -> Result<Self, StoreError> {
-        let kept = broker.store.kept_keys().await?;
+        let kept = match broker.store.kept_keys().await {
+            // INVARIANT: stop-always-works. A damaged store is no reason not to start and revoke.
+            Err(error) if broker.is_distrusted() => {
+                tracing::error!(error = %error, "the keys of the former life cannot be read");
+                Vec::new()
+            }
+            kept => kept?,
+        };
         for key in &kept {
             if let KeptKey::Working(working) = key {
                 broker.signer.remember(working);

@@ -12,6 +12,7 @@ use crate::broker::ports::{KeptKey, OwnKey, Store};
 use crate::config::{Config, KeyPlace};
 use crate::domain::key::{Algorithm, PublicKey, SigningKey};
 use crate::domain::secret::Secret;
+use crate::ledger::checkpoint::LogKey;
 use crate::providers::aws::{Identity, forbidden_endpoint_variables};
 use crate::providers::own_keys::kms::{KmsSettings, KmsSigner};
 use crate::providers::own_keys::pkcs11::{Pkcs11Settings, Pkcs11Signer};
@@ -22,6 +23,8 @@ pub(super) struct OwnKeys {
     pub(super) token: OwnKey,
     /// Signs checkpoints.
     pub(super) log: OwnKey,
+    /// Signs them beside it, where the log is between two keys.
+    pub(super) next_log: Option<OwnKey>,
 }
 
 impl OwnKeys {
@@ -32,29 +35,36 @@ impl OwnKeys {
             tracing::error!(error = %error, "what is known of the broker's own keys cannot be read");
             Vec::new()
         });
-        let known = |wanted: fn(&KeptKey) -> bool| kept.iter().find(|key| wanted(key)).map(|key| key.key().clone());
+        let known =
+            |wanted: fn(&KeptKey) -> bool| kept.iter().find(|key| wanted(key)).map(|key| key.key().clone());
         let token = known(|key| matches!(key, KeptKey::Token(_)));
         let log = known(|key| matches!(key, KeptKey::Log(_)));
         let token = open(config, "token", &config.keys.token, token, File::MadeWhenMissing).await?;
-        let log = open(config, "log", &config.keys.log, log, File::MadeWhenMissing).await?;
-        fits(&config.keys.log, log.public())?;
-        Ok(Self { token, log })
+        let log = open_log(config, &config.keys.log, log, File::MadeWhenMissing).await?;
+        let next_log = match &config.keys.next_log {
+            Some(place) => Some(open_log(config, place, None, File::MadeWhenMissing).await?),
+            None => None,
+        };
+        Ok(Self { token, log, next_log })
     }
 
     /// Opens both as they are; makes nothing.
     pub(super) async fn look(config: &Config) -> anyhow::Result<Self> {
         let token = open(config, "token", &config.keys.token, None, File::MustBeThere).await?;
-        let log = open(config, "log", &config.keys.log, None, File::MustBeThere).await?;
-        fits(&config.keys.log, log.public())?;
-        Ok(Self { token, log })
+        let log = open_log(config, &config.keys.log, None, File::MustBeThere).await?;
+        let next_log = match &config.keys.next_log {
+            Some(place) => Some(open_log(config, place, None, File::MustBeThere).await?),
+            None => None,
+        };
+        Ok(Self { token, log, next_log })
     }
 }
 
-/// The public half of the log's key; never makes one.
-pub(super) async fn log_public_key(config: &Config) -> anyhow::Result<PublicKey> {
-    let log = open(config, "log", &config.keys.log, None, File::MustBeThere).await?;
-    fits(&config.keys.log, log.public())?;
-    Ok(log.public().clone())
+/// The log as others know it; never makes a key.
+pub(super) async fn log_of(config: &Config) -> anyhow::Result<LogKey> {
+    let key = open_log(config, &config.keys.log, None, File::MustBeThere).await?;
+    let log = LogKey::new(&config.ledger.name, key.public().clone())?;
+    Ok(log.with_former(config.keys.former_log.clone())?)
 }
 
 /// What happens when a key's file is not there.
@@ -73,10 +83,9 @@ async fn open(
 ) -> anyhow::Result<OwnKey> {
     let wrong = |why: String| Exit::Usage.because(format!("the broker's {purpose} key ({place}): {why}"));
     match place {
-        KeyPlace::File(path) if file == File::MustBeThere && !path.exists() => Err(Exit::Usage.because(format!(
-            "{} is not there: start the broker once, it makes the {purpose}'s key",
-            path.display()
-        ))),
+        KeyPlace::File(path) if file == File::MustBeThere && !path.exists() => Err(Exit::Usage.because(
+            format!("{} is not there: start the broker once, it makes the {purpose}'s key", path.display()),
+        )),
         KeyPlace::File(path) => Ok(own_key(path)?.into()),
         KeyPlace::Pkcs11 { module, token, label, pin_file } => {
             let settings = Pkcs11Settings {
@@ -103,9 +112,15 @@ async fn open(
 }
 
 /// Checkpoints are signed notes, and those are Ed25519.
-fn fits(place: &KeyPlace, log: &PublicKey) -> anyhow::Result<()> {
-    match log.algorithm() {
-        Algorithm::EdDSA => Ok(()),
+async fn open_log(
+    config: &Config,
+    place: &KeyPlace,
+    known: Option<PublicKey>,
+    file: File,
+) -> anyhow::Result<OwnKey> {
+    let key = open(config, "log", place, known, file).await?;
+    match key.public().algorithm() {
+        Algorithm::EdDSA => Ok(key),
         other => Err(Exit::Usage.because(format!(
             "the broker's log key ({place}) is for {other}; checkpoints are signed with Ed25519 (in KMS: ECC_NIST_EDWARDS25519)"
         ))),

@@ -161,11 +161,12 @@ pub async fn start(mut config: Config, listener: TcpListener) -> anyhow::Result<
         clock: clock.clone(),
         signer: signer.clone(),
         metrics,
-        ledger: ledger(&config, keys.log)?,
+        ledger: ledger(&config, keys.log, keys.next_log)?,
         rules: config.rules.clone(),
     })
     .await?;
-    let working_keys = WorkingKeys::start(broker.clone(), keys.token, config.keys.working_key_seconds).await?;
+    let working_keys =
+        WorkingKeys::start(broker.clone(), keys.token, config.keys.working_key_seconds).await?;
     let caep = Caep { receivers: config.caep.receivers.clone() };
     broker.begin_polls(&caep.receivers).await?;
     let sinks = Sinks::start(&config, &broker, &signer, &clock)?;
@@ -238,7 +239,7 @@ impl Running {
     }
 }
 
-fn ledger(config: &Config, key: OwnKey) -> anyhow::Result<Ledger> {
+fn ledger(config: &Config, key: OwnKey, next: Option<OwnKey>) -> anyhow::Result<Ledger> {
     let log = &config.ledger;
     let witnesses = log
         .witnesses
@@ -246,7 +247,8 @@ fn ledger(config: &Config, key: OwnKey) -> anyhow::Result<Ledger> {
         .map(|(url, key)| Ok(Arc::new(HttpWitness::new(url, key.clone())?) as Arc<dyn Witness>));
     let witnesses = witnesses.collect::<anyhow::Result<_>>()?;
     let (needed, age) = (log.witnesses_needed, log.witness_max_age_seconds);
-    Ok(Ledger::new(&log.name, key, witnesses, needed, age, log.keep_days)?)
+    let ledger = Ledger::new(&log.name, key, witnesses, needed, age, log.keep_days)?;
+    Ok(ledger.rotating(next, config.keys.former_log.clone())?)
 }
 
 /// The journal of unrecorded ends lies beside the head file, outside the store.

@@ -7,11 +7,16 @@ use std::path::{Path, PathBuf};
 use super::resolve::Resolver;
 use super::written::keys as written;
 use crate::broker::working_keys::{LONGEST_LIFE_SECONDS, SHORTEST_LIFE_SECONDS};
+use crate::domain::digest::decode;
+use crate::domain::key::PublicKey;
+use crate::ledger::checkpoint::FormerLogKey;
 
 /// File of the key that vouches for those that sign tokens, in the data folder.
 const TOKEN_KEY: &str = "token-key.pem";
 /// File of the key that signs checkpoints, in the data folder.
 const LOG_KEY: &str = "log-key.pem";
+/// File of the key that will sign them, in the data folder.
+const NEXT_LOG_KEY: &str = "next-log-key.pem";
 
 /// The broker's own keys.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +27,10 @@ pub struct Keys {
     pub token: KeyPlace,
     /// The key that signs checkpoints.
     pub log: KeyPlace,
+    /// The key that will, and signs them already.
+    pub next_log: Option<KeyPlace>,
+    /// Keys that signed them once.
+    pub former_log: Vec<FormerLogKey>,
     /// Another KMS endpoint, allowed by name.
     pub kms_endpoint: Option<String>,
 }
@@ -86,7 +95,30 @@ impl Resolver<'_> {
         if token == log {
             self.errors.at(&self.source, "keys.log", "must be another key than that of [keys.token]");
         }
-        Keys { working_key_seconds: life, token, log, kms_endpoint: written.kms_endpoint }
+        let next = data_dir.join(NEXT_LOG_KEY);
+        let next_log = written.next_log.map(|place| self.key_place("keys.next_log", place, next, dev));
+        if next_log.as_ref().is_some_and(|next| [&token, &log].contains(&next)) {
+            let problem = "must be another key than those of [keys.token] and [keys.log]";
+            self.errors.at(&self.source, "keys.next_log", problem);
+        }
+        let former_log = self.former_log(written.former_log);
+        let (working_key_seconds, kms_endpoint) = (life, written.kms_endpoint);
+        Keys { working_key_seconds, token, log, next_log, former_log, kms_endpoint }
+    }
+
+    fn former_log(&mut self, written: Vec<written::FormerLog>) -> Vec<FormerLogKey> {
+        let mut former = Vec::new();
+        for (at, one) in written.into_iter().enumerate() {
+            let key = decode(&one.key).ok().and_then(|bytes| PublicKey::ed25519(&bytes).ok());
+            match key {
+                Some(key) => former.push(FormerLogKey { key, epoch: one.epoch, size: one.size }),
+                None => {
+                    let problem = "is not base64url of the 32 bytes of an Ed25519 public key";
+                    self.errors.at(&self.source, &format!("keys.former_log[{at}].key"), problem);
+                }
+            }
+        }
+        former
     }
 
     fn key_place(&mut self, at: &str, written: written::KeyPlace, usual: PathBuf, dev: bool) -> KeyPlace {

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use serde_json::Value;
 
 use crate::cli::exit::Exit;
-use crate::cli::own_keys::log_public_key;
+use crate::cli::own_keys::log_of;
 use crate::cli::serve;
 use crate::cli::terminal::{Output, table};
 use crate::config::Config;
@@ -55,7 +55,7 @@ pub async fn run(args: &Args, output: Output) -> anyhow::Result<ExitCode> {
 
 /// The trust file of a broker with this configuration.
 pub async fn of(config: &Config) -> anyhow::Result<Trust> {
-    let log = NamedKey::new(&config.ledger.name, &log_public_key(config).await?);
+    let log = NamedKey::of(&log_of(config).await?);
     let witnesses = config.ledger.witnesses.iter().map(|(_, key)| key.clone()).collect();
     let needed = u32::try_from(config.ledger.witnesses_needed)?;
     Ok(Trust::of(&config.rules.directory, &config.issuer, log, witnesses, needed)?)

@@ -123,7 +123,8 @@ fn read_owned_by(path: &Path, owner: Option<u32>) -> anyhow::Result<Zeroizing<Ve
             about.uid()
         )));
     }
-    let mut bytes = Zeroizing::new(Vec::with_capacity(usize::try_from(about.len().min(MAX_KEY_FILE_BYTES))? + 1));
+    let mut bytes =
+        Zeroizing::new(Vec::with_capacity(usize::try_from(about.len().min(MAX_KEY_FILE_BYTES))? + 1));
     file.take(MAX_KEY_FILE_BYTES).read_to_end(&mut bytes).with_context(|| format!("cannot read {shown}"))?;
     Ok(bytes)
 }

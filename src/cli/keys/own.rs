@@ -29,23 +29,24 @@ pub async fn run(args: Args, output: Output) -> anyhow::Result<ExitCode> {
     crate::authn::install_crypto();
     let config = serve::read(&args.config)?;
     let keys = OwnKeys::look(&config).await?;
-    let both = [("token", &config.keys.token, &keys.token), ("log", &config.keys.log, &keys.log)];
-    for (purpose, place, key) in both {
+    let mut all = vec![("token", &config.keys.token, &keys.token), ("log", &config.keys.log, &keys.log)];
+    all.extend(config.keys.next_log.iter().zip(&keys.next_log).map(|(place, key)| ("next log", place, key)));
+    for (purpose, place, key) in &all {
         key.sign(TRIAL).await.with_context(|| format!("the broker's {purpose} key ({place})"))?;
     }
-    let answer: Value = both.iter().map(|(purpose, place, key)| shown(purpose, place, key)).collect();
+    let answer: Value = all.iter().map(|(purpose, place, key)| shown(purpose, place, key)).collect();
+    let known: Vec<String> = std::iter::once(&keys.log)
+        .chain(&keys.next_log)
+        .zip(["The log is known as", "and will be as"])
+        .map(|(key, says)| format!("{says} {}={}", config.ledger.name, encode(key.public().raw())))
+        .collect();
     output.print(&answer, || {
-        let rows = both.iter().map(|(purpose, place, key)| {
+        let rows = all.iter().map(|(purpose, place, key)| {
             let public = key.public();
             let id = public.thumbprint().to_string();
             vec![(*purpose).to_owned(), public.algorithm().to_string(), id, place.to_string()]
         });
-        format!(
-            "{}\nThe log is known as {}={}",
-            table(&["key", "signs", "thumbprint", "lies in"], rows),
-            config.ledger.name,
-            encode(keys.log.public().raw())
-        )
+        format!("{}\n{}", table(&["key", "signs", "thumbprint", "lies in"], rows), known.join("\n"))
     })?;
     Ok(ExitCode::SUCCESS)
 }

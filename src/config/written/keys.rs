@@ -14,6 +14,16 @@ pub(in crate::config) struct Keys {
     pub(in crate::config) kms_endpoint: Option<String>,
     pub(in crate::config) token: KeyPlace,
     pub(in crate::config) log: KeyPlace,
+    pub(in crate::config) next_log: Option<KeyPlace>,
+    pub(in crate::config) former_log: Vec<FormerLog>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct FormerLog {
+    pub(in crate::config) key: String,
+    pub(in crate::config) epoch: u64,
+    pub(in crate::config) size: u64,
 }
 
 impl Default for Keys {
@@ -24,6 +34,8 @@ impl Default for Keys {
             kms_endpoint: None,
             token: KeyPlace::default(),
             log: KeyPlace::default(),
+            next_log: None,
+            former_log: Vec::new(),
         }
     }
 }

@@ -55,7 +55,10 @@ impl KmsSigner {
                 })?
             }
             (Err(error), Some(known)) => {
-                tracing::error!(error = told(&error), "KMS cannot be asked for the key; what is known of it stands");
+                tracing::error!(
+                    error = told(&error),
+                    "KMS cannot be asked for the key; what is known of it stands"
+                );
                 known
             }
             (Err(error), None) => return Err(CannotOpen(told(&error))),

@@ -189,7 +189,10 @@ impl Device {
         match found.as_slice() {
             [slot] => Ok(*slot),
             [] => Err(format!("the module shows no token labelled `{}`", self.settings.token)),
-            _ => Err(format!("several tokens are labelled `{}`; give them labels of their own", self.settings.token)),
+            _ => Err(format!(
+                "several tokens are labelled `{}`; give them labels of their own",
+                self.settings.token
+            )),
         }
     }
 
@@ -217,7 +220,9 @@ impl Device {
             match found.as_slice() {
                 [object] => Ok(*object),
                 [] => Err(format!("the token holds no {what} labelled `{label}`")),
-                _ => Err(format!("the token holds several {what}s labelled `{label}`; give them labels of their own")),
+                _ => Err(format!(
+                    "the token holds several {what}s labelled `{label}`; give them labels of their own"
+                )),
             }
         };
         let key = one(ObjectClass::PRIVATE_KEY, "private key")?;
@@ -263,9 +268,9 @@ fn public_key(attributes: &[Attribute]) -> Result<PublicKey, &'static str> {
         }
     }
     let public = match kind {
-        Some(KeyType::EC) if parameters == P256 => {
-            PublicKey::p256(point.strip_prefix(&[0x04, 0x41]).filter(|inner| inner.len() == 65).unwrap_or(point))
-        }
+        Some(KeyType::EC) if parameters == P256 => PublicKey::p256(
+            point.strip_prefix(&[0x04, 0x41]).filter(|inner| inner.len() == 65).unwrap_or(point),
+        ),
         Some(KeyType::EC_EDWARDS) => {
             let octets = point.strip_prefix(&[0x04, 0x20]).filter(|inner| inner.len() == 32);
             let bits = point.strip_prefix(&[0x03, 0x21, 0x00]).filter(|inner| inner.len() == 32);
