@@ -30,21 +30,21 @@ def signed(jwk, message, signature):  # By this key, with the algorithm of its k
             utils.encode_dss_signature(*map(int.from_bytes, (signature[:32], signature[32:]))), message, ec.ECDSA(SHA256())))
     except Exception: return False
 def checkpoint(pack, trust):  # The size, root and epoch that the log signed; cosignatures beside it.
-    text, _, under = b64(pack["checkpoint"]).decode().rpartition("\n\n")
-    lines = [re.fullmatch("\u2014 (\\S+) (\\S+)", line).groups() for line in under.removesuffix("\n").split("\n")]
-    lines, (origin, size, root) = [(name, base64.b64decode(blob, validate=True)) for name, blob in lines], text.split("\n")
+    text, _, under = b64(pack["checkpoint"]).decode().rpartition("\n\n"); origin, size, root = text.split("\n")
+    lines = [(one[1], base64.b64decode(one[2], validate=True)) for one in (re.fullmatch("\u2014 (\\S+) (\\S+)", line)
+        for line in under.removesuffix("\n").split("\n"))]; epoch, size = int(origin.rpartition("/")[2]), int(size)
     def good(name, kind, key, message): return [signed({"kty": "OKP", "x": spell(key)}, *message(raw[4:])) for who, raw in lines
         if (who, raw[:4]) == (name, sha(name.encode() + b"\n" + bytes([kind]) + key)[:4])]
     def cosigned(one): return f"cosignature/v1\ntime {int.from_bytes(one[:8], 'big')}\n{text}\n".encode(), one[8:]
-    own = good(origin, 1, b64(trust["log"]["key"]), lambda one: (f"{text}\n".encode(), one))
-    need("checkpoint", own and all(own) and re.fullmatch(re.escape(trust["log"]["name"]) + "/[1-9][0-9]*", origin), origin)
+    need("checkpoint", re.fullmatch(re.escape(trust["log"]["name"]) + "/[1-9][0-9]*", origin) and (own := [ok for k in
+        [trust["log"], *trust["log"].get("former", [])] if (epoch, size) <= (k.get("epoch", epoch), k.get("size", size))
+        for ok in good(origin, 1, b64(k["key"]), lambda one: (f"{text}\n".encode(), one))]) and all(own), origin)
     found = [good(vkey.split("+")[0], 4, base64.b64decode(vkey.split("+", 2)[2])[1:], cosigned) for vkey in trust["witnesses"]]
     need("witnesses", all(map(all, found)) and sum(map(bool, found)) >= trust["witnesses_needed"], "too few, or a wrong one")
-    return int(size), base64.b64decode(root, validate=True), int(origin.rpartition("/")[2])
+    return size, base64.b64decode(root, validate=True), epoch
 def climb(node, index, size, path):  # The root over a leaf, by the hashes beside it, lowest first.
-    if size == 1 and not path: return node
-    at, (*rest, last) = 1 << (size - 1).bit_length() - 1, path
-    return sha(b"\1" + (climb(node, index, at, rest) + last if index < at else last + climb(node, index - at, size - at, rest)))
+    return node if size == 1 and not path else sha(b"\1" + (climb(node, index, at, path[:-1]) + path[-1]
+        if index < (at := 1 << (size - 1).bit_length() - 1) else path[-1] + climb(node, index - at, size - at, path[:-1])))
 def satisfied(rule, approvals, people):  # Distinct people fill every place of the rule.
     def fill(left, free): return not left or any(left[0] in people[p]["groups"] and fill(left[1:], free - {p}) for p in free)
     places = [group for group, count in rule["groups"].items() for _ in range(count)]

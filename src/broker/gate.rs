@@ -22,6 +22,7 @@ pub struct Gate {
     epoch: AtomicI64,
     closed: ArcSwapOption<Refusal>,
     unwitnessed: ArcSwapOption<Refusal>,
+    keyless: ArcSwapOption<Refusal>,
     failing: AtomicBool,
 }
 
@@ -34,6 +35,7 @@ impl Gate {
             epoch: AtomicI64::new(i64::try_from(head.epoch).unwrap_or(i64::MAX)),
             closed: ArcSwapOption::empty(),
             unwitnessed: ArcSwapOption::empty(),
+            keyless: ArcSwapOption::empty(),
             failing: AtomicBool::new(false),
         }
     }
@@ -55,7 +57,7 @@ impl Gate {
 
     /// Whether something may be issued, and at what time.
     pub fn may_issue(&self) -> Result<Timestamp, Refusal> {
-        for stop in [&self.closed, &self.unwitnessed] {
+        for stop in [&self.closed, &self.unwitnessed, &self.keyless] {
             if let Some(why) = &*stop.load() {
                 return Err((**why).clone());
             }
@@ -87,6 +89,17 @@ impl Gate {
             }
         }
         self.unwitnessed.store(missing.map(Arc::new));
+    }
+
+    /// Closes the gate while nothing can sign a token, and opens it again.
+    pub fn keys(&self, missing: Option<Refusal>) {
+        if missing.is_some() != self.keyless.load().is_some() {
+            match &missing {
+                Some(why) => tracing::error!(why = %why, "nothing is issued"),
+                None => tracing::info!("tokens can be signed"),
+            }
+        }
+        self.keyless.store(missing.map(Arc::new));
     }
 
     /// A commit happened: time and epoch move on, and the store can record.

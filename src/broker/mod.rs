@@ -3,7 +3,8 @@
 //! One action, in the order it happens: `runs` opens, `phases` observes and decides, `propose` asks the policy
 //! (`consider`), looks for a playbook (`covering`) and seals, `approve` collects signatures, `claim` decides again
 //! (`redecide`), consumes and mints, `end`, `stop`, `freeze` and `revoke` end it, `reviews` looks back, `sweep` does what
-//! time demands. `publish` and `witnessing` show the log to the world, `receipts` prove single events of it.
+//! time demands. `working_keys` are what signs tokens. `publish` and `witnessing` show the log to the world, `receipts`
+//! prove single events of it.
 
 pub mod administer;
 pub mod allowance;
@@ -62,6 +63,7 @@ pub mod views;
 mod voucher;
 mod waits;
 pub mod witnessing;
+pub mod working_keys;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};

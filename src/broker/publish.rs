@@ -8,11 +8,10 @@ use arc_swap::ArcSwapOption;
 use tokio::sync::watch;
 
 use super::Broker;
-use super::ports::{StoreError, StoredCheckpoint, Witness};
+use super::ports::{OwnKey, StoreError, StoredCheckpoint, Witness};
 use super::refusal::{Code, Refusal};
-use crate::domain::key::SigningKey;
 use crate::domain::time::Timestamp;
-use crate::ledger::checkpoint::{Checkpoint, LogKey, Origin};
+use crate::ledger::checkpoint::{Checkpoint, FormerLogKey, LogKey, Origin};
 use crate::ledger::note::SignedNote;
 use crate::ledger::quorum::{BadWitnesses, Witnesses};
 use crate::ledger::verifier_key::BadVerifierKey;
@@ -20,7 +19,9 @@ use crate::ledger::verifier_key::BadVerifierKey;
 /// How the log is published.
 pub struct Ledger {
     log: LogKey,
-    key: SigningKey,
+    key: OwnKey,
+    /// Signs beside the key, until everybody knows it.
+    next: Option<OwnKey>,
     pub(super) witnesses: Vec<Arc<dyn Witness>>,
     pub(super) quorum: Witnesses,
     /// Seconds for which credentials are issued while too few witnesses cosign.
@@ -56,24 +57,26 @@ impl Ledger {
     }
 
     /// A log without witnesses, under the defaults.
-    pub fn unwitnessed(name: &str, key: SigningKey) -> Result<Self, BadLedger> {
+    pub fn unwitnessed(name: &str, key: impl Into<OwnKey>) -> Result<Self, BadLedger> {
         Self::new(name, key, Vec::new(), 0, 0, DEFAULT_KEEP_DAYS)
     }
 
     /// A log of this name, of which `needed` of the witnesses must have seen the newest state within `max_age_seconds`.
     pub fn new(
         name: &str,
-        key: SigningKey,
+        key: impl Into<OwnKey>,
         witnesses: Vec<Arc<dyn Witness>>,
         needed: usize,
         max_age_seconds: i64,
         keep_days: u32,
     ) -> Result<Self, BadLedger> {
+        let key = key.into();
         let log = LogKey::new(name, key.public().clone())?;
         let keys = witnesses.iter().map(|witness| witness.key().clone()).collect();
         Ok(Self {
             log,
             key,
+            next: None,
             quorum: Witnesses::new(keys, needed)?,
             held: witnesses.iter().map(|_| AtomicU64::new(0)).collect(),
             witnesses,
@@ -83,6 +86,16 @@ impl Ledger {
             changed: watch::Sender::new(0),
             witnessed_at: AtomicI64::new(i64::MIN),
         })
+    }
+
+    /// The log between two keys: `next` signs beside the key, and what the `former` signed in their time is still ours.
+    pub fn rotating(mut self, next: Option<OwnKey>, former: Vec<FormerLogKey>) -> Result<Self, BadLedger> {
+        if let Some(next) = &next {
+            LogKey::new(self.log.name(), next.public().clone())?;
+        }
+        self.log = self.log.with_former(former)?;
+        self.next = next;
+        Ok(self)
     }
 
     /// The log as others know it.
@@ -130,7 +143,7 @@ impl Broker {
         let of_this_epoch = || kept.iter().filter(|kept| Some(&kept.origin) == origin.as_ref());
         if let Some(foreign) = of_this_epoch().find(|kept| !self.ledger.is_ours(kept)) {
             let why = format!(
-                "the kept checkpoint of {} entries is not signed by the log's key (was the key, or the checkpoint, replaced?); an operator must bring back the key `log-key.pem`, or begin an epoch under the new one with `phasebroker store fence` and give it to whoever verifies",
+                "the kept checkpoint of {} entries is not signed by the log's key (was the key, or the checkpoint, replaced?); an operator must bring back the key (`log-key.pem`, or what [keys.log] names), name its former one under [[keys.former_log]], or begin an epoch under the new one with `phasebroker store fence` and give it to whoever verifies",
                 foreign.size
             );
             tracing::error!(why, "nothing is issued");
@@ -185,7 +198,14 @@ impl Broker {
         let origin =
             Origin::new(self.ledger.log.name(), head.epoch).map_err(|e| unsignable(e.to_string()))?;
         let checkpoint = Checkpoint { origin, size: head.size, root: head.root };
-        let note = checkpoint.sign(&self.ledger.key).map_err(|e| unsignable(e.to_string()))?;
+        let text = checkpoint.text();
+        let mut signatures = Vec::new();
+        // Both or nothing: whoever knows the next key only must not find a checkpoint without it.
+        for key in std::iter::once(&self.ledger.key).chain(&self.ledger.next) {
+            let signature = key.sign(text.as_bytes()).await.map_err(|e| unsignable(e.to_string()))?;
+            signatures.push((key.public(), signature));
+        }
+        let note = checkpoint.signed(signatures).map_err(|e| unsignable(e.to_string()))?;
         let stored = StoredCheckpoint {
             size: head.size,
             origin: checkpoint.origin.to_string(),

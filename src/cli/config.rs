@@ -44,12 +44,14 @@ pub fn run(command: Command, output: Output) -> anyhow::Result<ExitCode> {
                     "alert_sources": guardrails.alerts.len(),
                     "break_glass": break_glass,
                 },
+                "keys": { "token": config.keys.token.to_string(), "log": config.keys.log.to_string() },
                 "digests": digests,
             });
             output.print(&answer, || {
                 format!(
                     "{} can be used: {} action types, {} read-only sets, {} budgets, {} probes, {} alert sources, \
-                     {} break-glass rule\npolicy     {}\ncatalog    {}\ndirectory  {}\nguardrails {}",
+                     {} break-glass rule\npolicy     {}\ncatalog    {}\ndirectory  {}\nguardrails {}\n\
+                     vouches for what signs tokens: {}\nsigns checkpoints: {}\n`phasebroker keys own` opens them",
                     args.config.display(),
                     rules.catalog.actions().len(),
                     rules.catalog.observe_sets().len(),
@@ -60,7 +62,9 @@ pub fn run(command: Command, output: Output) -> anyhow::Result<ExitCode> {
                     digests.policy,
                     digests.catalog,
                     digests.directory,
-                    digests.guardrails
+                    digests.guardrails,
+                    config.keys.token,
+                    config.keys.log
                 )
             })?;
             Ok(Exit::Done.into())

@@ -1,4 +1,4 @@
-//! What the process asks of its host: no core dumps, private folders, and the token key in a file only it can read.
+//! What the process asks of its host: no core dumps, and private folders.
 
 use std::fs;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
@@ -8,13 +8,6 @@ use anyhow::Context as _;
 use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
 
 use super::exit::Exit;
-use super::keys::agent_key::{generate_agent_key, read_agent_key};
-use crate::domain::key::{PublicKey, SigningKey};
-
-/// File of the key that signs tokens, in the data folder.
-const TOKEN_KEY: &str = "token-key.pem";
-/// File of the key that signs checkpoints, in the data folder.
-const LOG_KEY: &str = "log-key.pem";
 
 /// Secrets live in memory only: it is not dumped, and no debugger of the same user reads it.
 pub fn harden() -> anyhow::Result<()> {
@@ -52,37 +45,6 @@ fn private(path: &Path, owner: u32, mode: u32, user: u32) -> anyhow::Result<()> 
         )));
     }
     Ok(())
-}
-
-/// The key that signs tokens: read from the data folder, made there at the first start.
-pub fn token_key(data_dir: &Path) -> anyhow::Result<SigningKey> {
-    own_key(&data_dir.join(TOKEN_KEY))
-}
-
-/// The key that signs checkpoints of the log, apart from the one that signs tokens.
-pub fn log_key(data_dir: &Path) -> anyhow::Result<SigningKey> {
-    own_key(&data_dir.join(LOG_KEY))
-}
-
-/// The public half of the log's key; never makes one.
-pub fn log_public_key(data_dir: &Path) -> anyhow::Result<PublicKey> {
-    let path = data_dir.join(LOG_KEY);
-    match path.exists() {
-        true => Ok(read_agent_key(&path)?.public().clone()),
-        false => Err(Exit::Usage.because(format!(
-            "{} is not there: start the broker once, it makes the log's key",
-            path.display()
-        ))),
-    }
-}
-
-/// A key that only this process uses: read, or made when it is not there.
-pub fn own_key(path: &Path) -> anyhow::Result<SigningKey> {
-    if !path.exists() {
-        let public = generate_agent_key(path)?;
-        tracing::info!(key = %public.thumbprint(), file = %path.display(), "made a key");
-    }
-    read_agent_key(path)
 }
 
 #[cfg(test)]

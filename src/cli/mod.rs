@@ -4,6 +4,7 @@ pub mod agent;
 pub mod approvals;
 pub mod audit;
 pub mod aws;
+mod beside;
 pub mod clock;
 pub mod config;
 pub mod demo;
@@ -18,6 +19,7 @@ pub mod keys;
 pub mod leases;
 pub mod logs;
 pub mod notify;
+mod own_keys;
 pub mod person;
 pub mod playbooks;
 pub mod policy;
@@ -105,7 +107,7 @@ pub enum Command {
     RequesterToken(requester::Args),
     /// Run a command with a credential that people signed for this one action.
     Exec(Box<exec::Args>),
-    /// Make and show keys of people and agents.
+    /// Make and show keys of people and agents, and show the broker's own.
     #[command(subcommand)]
     Keys(keys::Command),
     /// Read what happened.
@@ -151,7 +153,7 @@ async fn dispatch(command: Command, output: Output) -> anyhow::Result<ExitCode> 
         Command::Reload(args) => reload::run(args, output).await,
         Command::RequesterToken(args) => requester::run(args, output).await,
         Command::Exec(args) => exec::run(*args, output).await,
-        Command::Keys(command) => keys::run(command, output),
+        Command::Keys(command) => keys::run(command, output).await,
         Command::Audit(command) => audit::run(command, output).await,
         Command::Witness(args) => witness::run(*args, output).await,
     }

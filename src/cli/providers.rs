@@ -2,13 +2,11 @@
 
 use std::sync::Arc;
 
-use super::exit::Exit;
+use super::own_keys::nothing_sends_aws_calls_elsewhere;
 use crate::broker::ports::{Clock, CredentialProvider, ProviderWatch, Store};
 use crate::config::{Aws, AwsAccount, Config};
 use crate::domain::token::TokenSigner;
-use crate::providers::aws::{
-    AccountSettings, AwsProvider, AwsSettings, Identity, forbidden_endpoint_variables,
-};
+use crate::providers::aws::{AccountSettings, AwsProvider, AwsSettings, Identity};
 use crate::providers::jwt::JwtProvider;
 
 /// Makes their clients. `watch` hears of their upkeep.
@@ -21,16 +19,7 @@ pub(super) async fn start(
 ) -> anyhow::Result<Vec<Arc<dyn CredentialProvider>>> {
     let mut providers: Vec<Arc<dyn CredentialProvider>> = vec![Arc::new(JwtProvider::new(signer.clone()))];
     if let Some(aws) = &config.aws {
-        let variables = forbidden_endpoint_variables(
-            std::env::vars_os()
-                .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))),
-        );
-        if !variables.is_empty() {
-            return Err(Exit::Usage.because(format!(
-                "{} would send AWS calls elsewhere; unset it, or allow the endpoint by name under `[aws]`",
-                variables.join(", ")
-            )));
-        }
+        nothing_sends_aws_calls_elsewhere()?;
         let settings = AwsSettings { watch, ..aws_settings(aws) };
         let provider = AwsProvider::new(settings, store.clone(), clock.clone()).await?;
         providers.push(Arc::new(provider));

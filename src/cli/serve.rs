@@ -13,19 +13,22 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use super::beside::{self, SWEEP, until};
 use super::clock::SystemClock;
 use super::exit::Exit;
-use super::host::{harden, log_key, private_dir, token_key};
+use super::host::{harden, private_dir};
 use super::logs;
 use super::notify::{QueuedNotifier, Receiver, Silent};
+use super::own_keys::OwnKeys;
 use super::providers;
 use super::sinks::Sinks;
 use super::terminal::Output;
 use crate::authn::{Authn, Settings as AuthnSettings};
 use crate::broker::metrics::Metrics;
-use crate::broker::ports::{Clock, Notifier, Store, Witness};
+use crate::broker::ports::{Clock, Notifier, OwnKey, Store, Witness};
 use crate::broker::publish::Ledger;
 use crate::broker::upkeep::Upkeep;
+use crate::broker::working_keys::WorkingKeys;
 use crate::broker::{Broker, Parts, Settings};
 use crate::config::{Config, LogFormat, OnEvent};
 use crate::domain::principal::Actor;
@@ -39,12 +42,6 @@ use crate::providers::look::{AwsLook, Look, LookSettings};
 use crate::providers::witness::HttpWitness;
 use crate::store::{EndFile, HeadFile, SqliteStore};
 
-/// How often time is looked at.
-const SWEEP: Duration = Duration::from_millis(500);
-/// How often something new in the ledger is looked for and signed.
-const PUBLISH: Duration = Duration::from_millis(900);
-/// How often entries older than is kept are looked for.
-const RETAIN: Duration = Duration::from_secs(3_600);
 /// Requests of one agent that may wait for signatures at a time.
 const WAITS_PER_AGENT: usize = 16;
 /// How long a shutdown waits for the sweep, the publisher and witnesses.
@@ -139,7 +136,8 @@ pub async fn start(mut config: Config, listener: TcpListener) -> anyhow::Result<
     }
     let database = database(&config);
     let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&database)?);
-    let signer = Arc::new(TokenSigner::new(config.issuer.clone(), token_key(&config.data_dir)?));
+    let keys = OwnKeys::open(&config, &store).await?;
+    let signer = Arc::new(TokenSigner::vouched_by(config.issuer.clone(), keys.token.public().clone()));
     let metrics = Arc::new(Metrics::new());
     let authn = Authn::new(AuthnSettings {
         issuer: config.issuer.clone(),
@@ -158,7 +156,7 @@ pub async fn start(mut config: Config, listener: TcpListener) -> anyhow::Result<
     let broker = Broker::start(Parts {
         settings: settings(&config),
         heads: Arc::new(HeadFile::at(&config.head_file)),
-        journal: Arc::new(EndFile::at(beside(&config.head_file))),
+        journal: Arc::new(EndFile::at(journal_of(&config.head_file))),
         providers: providers::start(&config, &signer, &store, &clock, upkeep).await?,
         looker: Arc::new(look(&config, &clock).await?),
         notifier,
@@ -166,10 +164,12 @@ pub async fn start(mut config: Config, listener: TcpListener) -> anyhow::Result<
         clock: clock.clone(),
         signer: signer.clone(),
         metrics,
-        ledger: ledger(&config)?,
+        ledger: ledger(&config, keys.log, keys.next_log)?,
         rules: config.rules.clone(),
     })
     .await?;
+    let working_keys =
+        WorkingKeys::start(broker.clone(), keys.token, config.keys.working_key_seconds).await?;
     let caep = Caep { receivers: config.caep.receivers.clone() };
     broker.begin_polls(&caep.receivers).await?;
     let sinks = Sinks::start(&config, &broker, &signer, &clock)?;
@@ -185,14 +185,7 @@ pub async fn start(mut config: Config, listener: TcpListener) -> anyhow::Result<
         limits,
         until(stopped.clone()),
     ));
-    let mut beside = vec![
-        tokio::spawn(sweep(broker.clone(), database, stopped.clone())),
-        tokio::spawn(publish(broker.clone(), stopped.clone())),
-        tokio::spawn(retain(broker.clone(), stopped.clone())),
-    ];
-    for at in 0..broker.ledger().witnesses() {
-        beside.push(tokio::spawn(broker.clone().keep_witnessed(at, stopped.clone())));
-    }
+    let beside = beside::start(&broker, working_keys, database, &stopped);
     tracing::info!(address = %address, issuer = %broker.settings().issuer, "serving");
     Ok(Running { address, broker, app, tls, stop, server, beside, sinks })
 }
@@ -249,71 +242,23 @@ impl Running {
     }
 }
 
-async fn sweep(broker: Arc<Broker>, database: PathBuf, stopped: watch::Receiver<bool>) {
-    let mut tick = tokio::time::interval(SWEEP);
-    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut stopped = std::pin::pin!(until(stopped));
-    loop {
-        tokio::select! {
-            _ = tick.tick() => {
-                broker.sweep().await;
-                if let Ok(file) = tokio::fs::metadata(&database).await {
-                    broker.metrics().store_bytes(file.len());
-                }
-            }
-            () = &mut stopped => return,
-        }
-    }
-}
-
-/// Signs what is new, at least once a second.
-async fn publish(broker: Arc<Broker>, stopped: watch::Receiver<bool>) {
-    let mut tick = tokio::time::interval(PUBLISH);
-    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut stopped = std::pin::pin!(until(stopped));
-    loop {
-        tokio::select! {
-            _ = tick.tick() => broker.publish().await,
-            () = &mut stopped => return,
-        }
-    }
-}
-
-/// Prunes what is older than is kept.
-async fn retain(broker: Arc<Broker>, stopped: watch::Receiver<bool>) {
-    // Not at once: a clock that jumped when the machine started may be right again by then.
-    let mut tick = tokio::time::interval_at(tokio::time::Instant::now() + RETAIN, RETAIN);
-    let mut stopped = std::pin::pin!(until(stopped));
-    loop {
-        tokio::select! {
-            _ = tick.tick() => broker.retain().await,
-            () = &mut stopped => return,
-        }
-    }
-}
-
-fn ledger(config: &Config) -> anyhow::Result<Ledger> {
+fn ledger(config: &Config, key: OwnKey, next: Option<OwnKey>) -> anyhow::Result<Ledger> {
     let log = &config.ledger;
     let witnesses = log
         .witnesses
         .iter()
         .map(|(url, key)| Ok(Arc::new(HttpWitness::new(url, key.clone())?) as Arc<dyn Witness>));
     let witnesses = witnesses.collect::<anyhow::Result<_>>()?;
-    let key = log_key(&config.data_dir)?;
     let (needed, age) = (log.witnesses_needed, log.witness_max_age_seconds);
-    Ok(Ledger::new(&log.name, key, witnesses, needed, age, log.keep_days)?)
+    let ledger = Ledger::new(&log.name, key, witnesses, needed, age, log.keep_days)?;
+    Ok(ledger.rotating(next, config.keys.former_log.clone())?)
 }
 
 /// The journal of unrecorded ends lies beside the head file, outside the store.
-pub(super) fn beside(head_file: &Path) -> PathBuf {
+pub(super) fn journal_of(head_file: &Path) -> PathBuf {
     let mut name = head_file.as_os_str().to_owned();
     name.push(".ends");
     name.into()
-}
-
-async fn until(mut stopped: watch::Receiver<bool>) {
-    // A sender that is gone means the same.
-    let _ = stopped.wait_for(|stopped| *stopped).await;
 }
 
 /// What the broker looks at itself, with an identity of its own.

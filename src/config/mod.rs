@@ -4,6 +4,7 @@
 mod aws;
 mod exports;
 mod issuers;
+mod keys;
 mod ledger;
 mod locate;
 mod mistakes;
@@ -25,6 +26,7 @@ use crate::ledger::verifier_key::VerifierKey;
 
 pub use aws::{Aws, AwsAccount};
 pub use exports::{CaepSettings, ExportSettings, ExportTo, SecretFile, SyslogAddress};
+pub use keys::{KeyPlace, Keys};
 pub use mistakes::{ConfigError, ConfigErrors};
 pub use rules::RuleFiles;
 use rules::{Around, shared_keys};
@@ -45,12 +47,14 @@ pub struct Config {
     pub behind_proxy: bool,
     /// Certificate and key of the listener.
     pub tls: Option<TlsFiles>,
-    /// Where the store and the token key are.
+    /// Where the store is.
     pub data_dir: PathBuf,
     /// Where the ledger's head is kept, outside `data_dir`.
     pub head_file: PathBuf,
     /// How the log is named, witnessed and kept.
     pub ledger: Ledger,
+    /// Where the broker's own keys are.
+    pub keys: Keys,
     /// Where the rules are, to read them again.
     pub rule_files: RuleFiles,
     /// The rules as read.

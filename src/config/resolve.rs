@@ -14,9 +14,9 @@ use super::serving::{Serving, is_loopback, url};
 use super::{Config, Limits, Log, OnEvent, TlsFiles, Tokens, written};
 
 #[rustfmt::skip]
-const SECTIONS: [&str; 13] = [
-    "tls", "proxy", "store", "ledger", "rules", "tokens", "limits", "issuers", "resources", "aws", "on_event",
-    "exports", "caep",
+const SECTIONS: [&str; 14] = [
+    "tls", "proxy", "store", "ledger", "keys", "rules", "tokens", "limits", "issuers", "resources", "aws",
+    "on_event", "exports", "caep",
 ];
 
 pub(super) fn read(file: &Path) -> Result<Config, ConfigErrors> {
@@ -52,6 +52,7 @@ impl Resolver<'_> {
         let limits: written::Limits = self.optional("limits").unwrap_or_default();
         let on_event: Option<written::OnEvent> = self.optional("on_event");
         let ledger: written::Ledger = self.optional("ledger").unwrap_or_default();
+        let keys: written::keys::Keys = self.optional("keys").unwrap_or_default();
         let log: written::Log = self.optional("log").unwrap_or_default();
         let issuers: Vec<written::Issuer> = self.array("issuers");
         let resources: Vec<written::Resource> = self.array("resources");
@@ -85,6 +86,7 @@ impl Resolver<'_> {
             }
         }
         let (data_dir, head_file) = store?;
+        let keys = self.keys(keys, &data_dir, dev);
         Some(Config {
             file: self.source.file.to_owned(),
             issuer: server?.issuer,
@@ -95,6 +97,7 @@ impl Resolver<'_> {
             data_dir,
             head_file,
             ledger,
+            keys,
             rule_files: rule_files?,
             rules: rules?,
             issuers,

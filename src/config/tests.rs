@@ -80,7 +80,7 @@ fn every_key_shown_but_absent_is_one_that_is_known() {
         .lines()
         .filter(|line| !line.contains("tls.certificate: `") && !line.contains("tls.key: `"))
         .filter(|line| !line.contains(": issuer: must be https"))
-        .filter(|line| !line.contains("secret_file: `"))
+        .filter(|line| !line.contains("secret_file: `") && !line.contains("pin_file: `"))
         .map(str::to_owned)
         .collect();
     assert!(left.is_empty(), "{left:#?}");

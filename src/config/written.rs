@@ -1,6 +1,7 @@
 //! The configuration file as an operator writes it. Unknown keys are refused section by section.
 
 pub(super) mod exports;
+pub(super) mod keys;
 
 use std::path::PathBuf;
 

@@ -51,6 +51,10 @@ kinds! {
     LogPruned = "log.pruned",
     /// Policy, catalog or directory changed; old and new digest.
     RulesChanged = "rules.changed",
+    /// A key of the broker's own is another than before: the one that vouches for those that sign tokens, or the log's.
+    KeyChanged = "key.changed",
+    /// The broker's own key vouched for a working key, which signs tokens in its time; with the certificate.
+    KeyCertified = "key.certified",
     /// A run was opened.
     RunOpened = "run.opened",
     /// A run was closed.

@@ -27,6 +27,9 @@ pub enum JwsError {
     /// The signature does not verify under the enrolled key.
     #[error("the signature does not verify")]
     Signature,
+    /// There is no key to sign or verify with at this time.
+    #[error("no key of the broker's is good at this time")]
+    NoKey,
 }
 
 /// A parsed token whose signature nobody has checked: it offers its key's name and nothing else.

@@ -15,6 +15,8 @@ pub mod grant;
 pub mod id;
 pub mod jws;
 pub mod key;
+pub mod key_certificate;
+pub mod key_ring;
 pub mod lease;
 pub mod observation;
 pub mod phase;

@@ -1,10 +1,14 @@
 //! Tokens the broker signs: phase tokens (RFC 9068) and the execute token of a lease. One audience, one phase, one key.
 
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
 use serde::{Deserialize, Serialize};
 
 use super::id::{LeaseId, RunId};
 use super::jws::{self, JwsError, KeyHeader, Unverified};
 use super::key::{PublicKey, SigningKey, Thumbprint};
+use super::key_ring::{KeyRing, PublishedKey};
 use super::phase::Phase;
 use super::plan::AuthorizationDetail;
 use super::principal::AgentSlug;
@@ -76,16 +80,23 @@ impl TokenClaims {
     }
 }
 
-/// Signs the broker's tokens, with a key parsed once.
+/// Signs the broker's tokens with the keys of a ring; signing asks no device.
 pub struct TokenSigner {
     issuer: String,
-    key: SigningKey,
+    own: PublicKey,
+    ring: ArcSwap<KeyRing>,
 }
 
 impl TokenSigner {
-    /// Signs as `issuer`.
+    /// Signs as `issuer` with one key, always.
     pub fn new(issuer: String, key: SigningKey) -> Self {
-        Self { issuer, key }
+        let own = key.public().clone();
+        Self { issuer, own, ring: ArcSwap::from_pointee(KeyRing::of_one(key)) }
+    }
+
+    /// Signs as `issuer` with working keys that `own` vouches for, once there are any.
+    pub fn vouched_by(issuer: String, own: PublicKey) -> Self {
+        Self { issuer, own, ring: ArcSwap::default() }
     }
 
     /// The issuer URL.
@@ -93,29 +104,54 @@ impl TokenSigner {
         &self.issuer
     }
 
-    /// The public half, for the JWKS.
+    /// The broker's own key: the one that signs, or vouches for those that do.
     pub fn public(&self) -> &PublicKey {
-        self.key.public()
+        &self.own
+    }
+
+    /// The keys, as they are now.
+    pub fn ring(&self) -> Arc<KeyRing> {
+        self.ring.load_full()
+    }
+
+    /// A key of a former life, which verifies what it signed.
+    pub fn remember(&self, key: &PublishedKey) {
+        self.ring.rcu(|ring| KeyRing::clone(ring).with_former(key.clone()));
+    }
+
+    /// A key that signs in its time.
+    pub fn add(&self, key: &PublishedKey, private: SigningKey, now: Timestamp) {
+        let private = Arc::new(private);
+        self.ring.rcu(|ring| KeyRing::clone(ring).with(key.clone(), private.clone(), now));
     }
 
     /// A signed token.
     pub fn sign(&self, claims: &TokenClaims) -> Result<Secret, JwsError> {
-        jws::sign(ACCESS_TOKEN_TYP, &self.key, KeyHeader::Kid, claims).map(Secret::new)
+        self.signed(ACCESS_TOKEN_TYP, claims.iat, claims).map(Secret::new)
     }
 
     /// A signed security event token; its `typ` keeps it from being taken for anything else (RFC 8417 section 4.5).
     pub fn sign_event(&self, claims: &SetClaims) -> Result<String, JwsError> {
-        jws::sign(SET_TYP, &self.key, KeyHeader::Kid, claims)
+        self.signed(SET_TYP, claims.iat, claims)
     }
 
     /// Verifies a token of our own: signature, issuer, `nbf` and `exp`. The caller checks audience, phase and key.
     pub fn verify(&self, token: &str, now: Timestamp) -> Result<TokenClaims, JwsError> {
         let unverified = Unverified::parse(token, ACCESS_TOKEN_TYP, KeyHeader::Kid)?;
-        let claims = unverified.verify::<TokenClaims>(self.public())?.claims;
+        let ring = self.ring.load();
+        let issued_at = unverified.peek::<TokenClaims>()?.iat;
+        let kid = unverified.kid().ok_or(JwsError::NoKey)?;
+        let key = ring.verifying(kid, issued_at, now).ok_or(JwsError::Signature)?;
+        let claims = unverified.verify::<TokenClaims>(key)?.claims;
         match claims.iss == self.issuer && now >= claims.nbf && !claims.exp.has_passed(now) {
             true => Ok(claims),
             false => Err(JwsError::Claims("the token has ended, or is not of this broker".into())),
         }
+    }
+
+    fn signed<C: Serialize>(&self, typ: &str, at: Timestamp, claims: &C) -> Result<String, JwsError> {
+        let ring = self.ring.load();
+        jws::sign(typ, ring.signing(at).ok_or(JwsError::NoKey)?, KeyHeader::Kid, claims)
     }
 }
 

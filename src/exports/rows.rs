@@ -191,6 +191,8 @@ pub(super) fn row(event: &LoggedEvent) -> Row {
         K::TextRedacted => Row::entity(DELETE, "text", Fact("name")).at(Medium),
         K::StepRecorded => Row::entity(CREATE, "step", Run),
         K::RulesChanged => Row::entity(UPDATE, "rules", Fact("policy")).at(Medium),
+        K::KeyChanged => Row::entity(UPDATE, "key", Fact("key")).at(High),
+        K::KeyCertified => Row::entity(CREATE, "working key", Fact("key")).at(Low),
         K::RunOpened => Row::entity(CREATE, "run", Run),
         K::RunClosed => Row::entity(DEACTIVATE, "run", Run),
         K::PhaseEntered => Row::entity(UPDATE, "run", Run),

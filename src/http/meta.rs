@@ -13,6 +13,7 @@ use super::App;
 use super::body::{ok, reply};
 use super::openapi;
 use super::problem::Problem;
+use crate::domain::key_ring::{JWKS_MAX_AGE_SECONDS, PublishedKey};
 use crate::domain::phase::Phase;
 
 /// Whether something can be issued now.
@@ -49,19 +50,33 @@ pub(super) async fn openapi() -> Response {
     ok(&openapi::document())
 }
 
-/// GET /jwks.json (RFC 7517): the key that signs phase tokens.
+/// GET /jwks.json (RFC 7517): the keys that sign tokens, signed tokens that still live, or will sign next. The member
+/// `certificate` says who vouches for a key; whoever does not know it ignores it (RFC 7517 section 4).
 pub(super) async fn jwks(State(app): State<Arc<App>>) -> Response {
-    let key = app.broker.signer().public();
+    let now = app.broker.gate().now();
+    let ring = app.broker.signer().ring();
+    let keys: Vec<Value> = ring.published(now).map(published).collect();
+    let mut response = ok(&json!({ "keys": keys }));
+    // Resource servers verify many tokens by them; no key signs before it was here for so long.
+    let max_age = format!("public, max-age={JWKS_MAX_AGE_SECONDS}");
+    if let Ok(value) = HeaderValue::from_str(&max_age) {
+        response.headers_mut().insert(CACHE_CONTROL, value);
+    }
+    response
+}
+
+fn published(public: &PublishedKey) -> Value {
+    let key = &public.key;
     let mut jwk = json!(key.jwk());
     if let Value::Object(members) = &mut jwk {
         members.insert("kid".into(), json!(key.thumbprint().to_string()));
         members.insert("alg".into(), json!(key.algorithm().name()));
         members.insert("use".into(), json!("sig"));
+        if let Some(certificate) = &public.certificate {
+            members.insert("certificate".into(), json!(certificate));
+        }
     }
-    let mut response = ok(&json!({ "keys": [jwk] }));
-    // Resource servers verify many tokens by it, and it changes with the broker's key only.
-    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("public, max-age=300"));
-    response
+    jwk
 }
 
 /// GET /.well-known/oauth-authorization-server (RFC 8414)

@@ -255,6 +255,7 @@ pub fn status(code: Code) -> StatusCode {
         | Code::FenceNeeded
         | Code::LedgerDamaged
         | Code::WitnessesMissing
+        | Code::NoSigningKey
         | Code::ClockUntrusted
         | Code::CannotVerify
         | Code::ShuttingDown => StatusCode::SERVICE_UNAVAILABLE,

@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::note::{NoteError, NoteSigner, SignedNote};
+use super::note::{NoteError, NoteSigner, SignatureLine, SignedNote};
 use super::spelling::{base64, decimal, digest};
 use super::verifier_key::{BadVerifierKey, KeyAlgorithm, NAME_BYTES, VerifierKey, is_key_name};
 use crate::domain::digest::Digest;
@@ -85,11 +85,23 @@ pub fn is_log_name(name: &str) -> bool {
     fits && !name.starts_with('/') && !name.ends_with('/')
 }
 
-/// A log of ours as others know it: its name and key, whatever the epoch.
+/// A key that the log had once, and the last checkpoint that it may have signed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FormerLogKey {
+    /// The key.
+    pub key: PublicKey,
+    /// Epoch of the last checkpoint.
+    pub epoch: u64,
+    /// Its size.
+    pub size: u64,
+}
+
+/// A log of ours as others know it: its name and key, whatever the epoch, and the keys it had before.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogKey {
     name: String,
     key: PublicKey,
+    former: Vec<FormerLogKey>,
 }
 
 impl LogKey {
@@ -99,7 +111,16 @@ impl LogKey {
             return Err(BadVerifierKey::Name);
         }
         VerifierKey::new(name, KeyAlgorithm::Ed25519, key.clone())?;
-        Ok(Self { name: name.to_owned(), key })
+        Ok(Self { name: name.to_owned(), key, former: Vec::new() })
+    }
+
+    /// The same log, which had other keys before.
+    pub fn with_former(mut self, former: Vec<FormerLogKey>) -> Result<Self, BadVerifierKey> {
+        for one in &former {
+            VerifierKey::new(&self.name, KeyAlgorithm::Ed25519, one.key.clone())?;
+        }
+        self.former = former;
+        Ok(self)
     }
 
     /// The name that all epochs share.
@@ -107,9 +128,22 @@ impl LogKey {
         &self.name
     }
 
+    /// The keys it had before.
+    pub fn former(&self) -> &[FormerLogKey] {
+        &self.former
+    }
+
     /// The key of all epochs.
     pub fn key(&self) -> &PublicKey {
         &self.key
+    }
+
+    /// What verifies the checkpoint of `size` entries in `epoch`.
+    fn verifiers(&self, epoch: u64, size: u64) -> Result<Vec<VerifierKey>, BadVerifierKey> {
+        // SECURITY: a key that is stolen after its time signs no tree that is newer.
+        let in_its_time = self.former.iter().filter(|one| (epoch, size) <= (one.epoch, one.size));
+        let former = in_its_time.map(|one| Self { key: one.key.clone(), former: vec![], ..self.clone() });
+        std::iter::once(self.clone()).chain(former).map(|log| log.verifier(epoch)).collect()
     }
 
     /// What verifies the notes of one epoch.
@@ -210,6 +244,16 @@ impl Checkpoint {
         NoteSigner::new(&self.origin.to_string(), key)?.sign(&self.text())
     }
 
+    /// The note with signatures that keys of the log gave over [`Self::text`], wherever those keys lie.
+    pub fn signed(&self, by: Vec<(&PublicKey, Vec<u8>)>) -> Result<SignedNote, NoteError> {
+        let name = self.origin.to_string();
+        let line = |(key, signature): (&PublicKey, Vec<u8>)| {
+            let verifier = VerifierKey::new(&name, KeyAlgorithm::Ed25519, key.clone())?;
+            Ok::<_, NoteError>(SignatureLine::by(&verifier, signature))
+        };
+        SignedNote::new(&self.text(), by.into_iter().map(line).collect::<Result<_, _>>()?)
+    }
+
     /// Opens a note that must be a checkpoint of `log`, of whatever epoch, and signed by it.
     pub fn open(note: &SignedNote, log: &LogKey) -> Result<Self, CheckpointError> {
         let stated = Self::parse(note.unverified_text())?;
@@ -217,7 +261,7 @@ impl Checkpoint {
             let found = stated.origin.to_string();
             return Err(CheckpointError::OtherLog { expected: log.name().to_owned(), found });
         }
-        note.verify(&[log.verifier(stated.origin.epoch()).map_err(NoteError::from)?])?;
+        note.verify(&log.verifiers(stated.origin.epoch(), stated.size).map_err(NoteError::from)?)?;
         Ok(stated)
     }
 }
@@ -258,6 +302,33 @@ mod tests {
         assert!(matches!(opened, Err(CheckpointError::OtherLog { .. })), "{opened:?}");
         // A name that this one merely begins with.
         assert!(Checkpoint::open(&note, &log("log.exam", &key)).is_err());
+    }
+
+    #[test]
+    fn a_former_key_opens_what_it_signed_in_its_time_and_nothing_newer() {
+        let (old, new) = (SigningKey::generate().unwrap(), SigningKey::generate().unwrap());
+        let former = |epoch, size| FormerLogKey { key: old.public().clone(), epoch, size };
+        let known = |last| log("log.example", &new).with_former(vec![last]).unwrap();
+        let note = checkpoint("log.example/2").sign(&old).unwrap();
+        for (last, opens) in
+            [(former(2, 10), true), (former(3, 0), true), (former(2, 9), false), (former(1, 99), false)]
+        {
+            assert_eq!(Checkpoint::open(&note, &known(last.clone())).is_ok(), opens, "{last:?}");
+        }
+        assert!(Checkpoint::open(&note, &log("log.example", &new)).is_err());
+    }
+
+    #[test]
+    fn what_both_keys_signed_opens_for_whoever_knows_one_of_them() {
+        let (old, new) = (SigningKey::generate().unwrap(), SigningKey::generate().unwrap());
+        let checkpoint = checkpoint("log.example/1");
+        let by = |key: &SigningKey| key.sign(checkpoint.text().as_bytes()).unwrap();
+        let both = checkpoint.signed(vec![(old.public(), by(&old)), (new.public(), by(&new))]).unwrap();
+        for key in [&old, &new] {
+            assert_eq!(Checkpoint::open(&both, &log("log.example", key)).unwrap(), checkpoint);
+        }
+        let wrong = checkpoint.signed(vec![(old.public(), by(&old)), (new.public(), by(&old))]).unwrap();
+        assert!(Checkpoint::open(&wrong, &log("log.example", &new)).is_err());
     }
 
     #[test]

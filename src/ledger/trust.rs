@@ -12,7 +12,7 @@ use crate::domain::directory::{
 };
 use crate::domain::key::PublicKey;
 use crate::domain::principal::{AgentSlug, GroupSlug, PersonSlug, Role};
-use crate::ledger::checkpoint::LogKey;
+use crate::ledger::checkpoint::{FormerLogKey, LogKey};
 use crate::ledger::quorum::Witnesses;
 use crate::ledger::verifier_key::VerifierKey;
 
@@ -49,18 +49,50 @@ pub struct NamedKey {
     pub name: String,
     /// 32 bytes, base64url.
     pub key: String,
+    /// Keys it had before, each with the last checkpoint that counts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub former: Vec<FormerKey>,
+}
+
+/// A key that the log had once. What it signs behind its last checkpoint counts for nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FormerKey {
+    /// 32 bytes, base64url.
+    pub key: String,
+    /// Epoch of the last checkpoint.
+    pub epoch: u64,
+    /// Its size.
+    pub size: u64,
 }
 
 impl NamedKey {
     /// The key under a name.
     pub fn new(name: impl Into<String>, key: &PublicKey) -> Self {
-        Self { name: name.into(), key: encode(key.raw()) }
+        Self { name: name.into(), key: encode(key.raw()), former: Vec::new() }
     }
 
-    /// The key itself.
-    pub fn public(&self) -> Result<PublicKey, BadTrust> {
-        let bad = || BadTrust::Mistake(format!("the key of `{}` is not 32 bytes of base64url", self.name));
-        PublicKey::ed25519(&decode(&self.key).map_err(|_| bad())?).map_err(|_| bad())
+    /// The log's key, with those it had before.
+    pub fn of(log: &LogKey) -> Self {
+        let former = log.former().iter().map(|one| FormerKey {
+            key: encode(one.key.raw()),
+            epoch: one.epoch,
+            size: one.size,
+        });
+        Self { former: former.collect(), ..Self::new(log.name(), log.key()) }
+    }
+
+    /// The log.
+    fn log(&self) -> Result<LogKey, BadTrust> {
+        let bad = || BadTrust::Mistake(format!("a key of `{}` is not 32 bytes of base64url", self.name));
+        let public = |key: &str| PublicKey::ed25519(&decode(key).map_err(|_| bad())?).map_err(|_| bad());
+        let former = self.former.iter().map(|one| {
+            Ok::<_, BadTrust>(FormerLogKey { key: public(&one.key)?, epoch: one.epoch, size: one.size })
+        });
+        let former = former.collect::<Result<Vec<_>, _>>()?;
+        LogKey::new(&self.name, public(&self.key)?)
+            .and_then(|log| log.with_former(former))
+            .map_err(|why| BadTrust::Mistake(format!("log: {why}")))
     }
 }
 
@@ -110,13 +142,13 @@ impl Trust {
         if document.version != VERSION {
             return wrong(format!("version {} is not {VERSION}", document.version));
         }
-        let log = LogKey::new(&document.log.name, document.log.public()?)
-            .map_err(|why| BadTrust::Mistake(format!("log: {why}")))?;
+        let log = document.log.log()?;
         let needed = usize::try_from(document.witnesses_needed).unwrap_or(usize::MAX);
         let witnesses = Witnesses::new(document.witnesses.clone(), needed)
             .map_err(|why| BadTrust::Mistake(format!("witnesses: {why}")))?;
         // SECURITY: a log that is its own witness has none.
-        if witnesses.members().iter().any(|witness| witness.key() == log.key()) {
+        let own = |key: &PublicKey| key == log.key() || log.former().iter().any(|former| former.key == *key);
+        if witnesses.members().iter().any(|witness| own(witness.key())) {
             return wrong("witnesses: the log's own key is among them".into());
         }
         let directory = directory(&document).map_err(|errors| {
@@ -261,6 +293,21 @@ mod tests {
         assert!(!directory.has_role(&slug("olga"), Role::Approver));
         assert!(!directory.is_member(&slug("olga"), &slug("on-call")), "an auditor signs nothing");
         assert_eq!(directory.agent(&slug("bot")).unwrap().owner, slug("olga"));
+    }
+
+    #[test]
+    fn former_keys_of_the_log_are_kept_and_none_leaves_no_trace() {
+        let plain = trust(vec![], 0).unwrap();
+        assert!(!String::from_utf8(plain.to_bytes().unwrap()).unwrap().contains("former"));
+        let former = FormerKey { key: plain.document().log.key.clone(), epoch: 2, size: 9 };
+        let mut document = trust(vec![], 0).unwrap().document().clone();
+        document.log.former = vec![former];
+        let bytes = Trust::check(document.clone()).unwrap().to_bytes().unwrap();
+        let read = Trust::parse(&bytes).unwrap();
+        assert_eq!((read.log().former().len(), read.log().former()[0].size), (1, 9));
+        assert_eq!(NamedKey::of(read.log()), document.log);
+        document.log.former[0].key.pop();
+        assert!(Trust::check(document).is_err());
     }
 
     #[test]

@@ -158,6 +158,12 @@ impl Store for Disk {
     async fn rules(&self) -> Result<Option<RulesDigests>, StoreError> {
         self.read()?.rules().await
     }
+    async fn keep_key(&self, key: KeptKey, event: Event) -> Result<Head, StoreError> {
+        self.write()?.keep_key(key, event).await
+    }
+    async fn kept_keys(&self) -> Result<Vec<KeptKey>, StoreError> {
+        self.read()?.kept_keys().await
+    }
     async fn open_run(&self, run: Run, event: Event) -> Result<(), StoreError> {
         self.write()?.open_run(run, event).await
     }

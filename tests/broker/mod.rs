@@ -65,6 +65,8 @@ pub struct Setup {
     pub open_per_agent: usize,
     /// Who cosigns the log; none of them must.
     pub witnesses: Vec<Arc<dyn Witness>>,
+    /// The broker's token key vouches for working keys, which the test makes, and signs no token itself.
+    pub vouches: bool,
 }
 
 impl Default for Setup {
@@ -79,6 +81,7 @@ impl Default for Setup {
             waits_per_agent: 16,
             open_per_agent: 50,
             witnesses: Vec::new(),
+            vouches: false,
         }
     }
 }
@@ -188,7 +191,10 @@ impl TestBroker {
         let shared_clock = shared.clone();
         let disk = Arc::new(Disk::over(open_store(&folder.path().join("store.sqlite")).await));
         let store: Arc<dyn Store> = disk.clone();
-        let signer = Arc::new(TokenSigner::new(issuer.clone(), keys.copy("token")));
+        let signer = Arc::new(match setup.vouches {
+            true => TokenSigner::vouched_by(issuer.clone(), keys.of("token").public().clone()),
+            false => TokenSigner::new(issuer.clone(), keys.copy("token")),
+        });
         let jwt = JwtProvider::new(signer.clone());
         let mut providers: Vec<Arc<dyn CredentialProvider>> = vec![match &setup.around_jwt {
             Some(around) => around(jwt),

@@ -6,6 +6,7 @@ pub mod lifeline;
 pub mod moto;
 pub mod openssl;
 pub mod python;
+pub mod softhsm;
 pub mod ssh_agent;
 pub mod strace;
 

@@ -139,6 +139,14 @@ impl Place {
         copy(&self.path(&format!("{name}.{part}")), &self.path(part));
     }
 
+    /// Changes the configuration.
+    pub fn configure(&self, change: impl FnOnce(&mut Value)) {
+        let text = fs::read_to_string(self.path("broker.toml")).unwrap();
+        let mut config = serde_json::to_value(text.parse::<toml::Table>().unwrap()).unwrap();
+        change(&mut config);
+        self.write("broker.toml", &config);
+    }
+
     /// Writes TOML.
     pub fn write(&self, name: &str, value: &Value) {
         fs::write(self.path(name), toml::to_string(value).unwrap()).unwrap();
@@ -151,6 +159,7 @@ impl Place {
             ("AWS_CONFIG_FILE", path("aws-profiles")),
             ("AWS_SHARED_CREDENTIALS_FILE", path("no-credentials")),
             ("AWS_EC2_METADATA_DISABLED", "true".to_owned()),
+            ("SOFTHSM2_CONF", path("softhsm2.conf")),
         ]
     }
 }

@@ -8,6 +8,7 @@ use phasebroker::domain::event::{Event, EventKind};
 use phasebroker::domain::freeze::{Freeze, FreezeKey};
 use phasebroker::domain::grant::GrantState;
 use phasebroker::domain::id::{GrantId, LeaseId, RunId};
+use phasebroker::domain::key::SigningKey;
 use phasebroker::domain::lease::LeaseState;
 use phasebroker::domain::principal::{Actor, Attestation};
 use phasebroker::domain::time::Timestamp;
@@ -126,7 +127,7 @@ async fn a_file_of_version_1_and_a_fresh_one_end_with_the_same_schema() {
         drop(SqliteStore::open(path).unwrap());
         let conn = rusqlite::Connection::open(path).unwrap();
         let version: i64 = conn.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
-        assert_eq!(version, 3);
+        assert_eq!(version, 4);
         let mut found =
             conn.prepare("SELECT name, coalesce(sql, '') FROM sqlite_schema ORDER BY name").unwrap();
         let rows = found.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
@@ -135,6 +136,26 @@ async fn a_file_of_version_1_and_a_fresh_one_end_with_the_same_schema() {
     let (old, fresh) = (folder.path().join("old.db"), folder.path().join("fresh.db"));
     write(&old);
     assert_eq!(schema(&old), schema(&fresh));
+}
+
+#[tokio::test]
+async fn a_file_of_version_3_keeps_its_tree_and_takes_keys() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store.db");
+    let store = SqliteStore::open(&path).unwrap();
+    let event = || Event::new(EventKind::BrokerStarted, Actor::Broker, NOW);
+    let before = store.record((0..300).map(|_| event()).collect()).await.unwrap();
+    drop(store);
+    let conn = rusqlite::Connection::open(&path).unwrap();
+    conn.execute_batch("DROP TABLE own_keys; PRAGMA user_version = 3").unwrap();
+    drop(conn);
+    let store = SqliteStore::open(&path).unwrap();
+    assert_eq!(store.head().await.unwrap(), before);
+    assert_eq!(store.damage().await.unwrap(), None);
+    let key = KeptKey::Log(SigningKey::generate().unwrap().public().clone());
+    let changed = Event::new(EventKind::KeyChanged, Actor::Broker, NOW);
+    assert_eq!(store.keep_key(key.clone(), changed).await.unwrap().size, before.size + 1);
+    assert_eq!(store.kept_keys().await.unwrap(), [key]);
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 mod changes;
 mod filters;
+mod keys;
 mod log;
 mod logged;
 mod look;
@@ -16,6 +17,7 @@ mod world;
 
 pub use changes::*;
 pub use filters::*;
+pub use keys::*;
 pub use log::*;
 pub use logged::*;
 pub use look::*;

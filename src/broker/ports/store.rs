@@ -7,6 +7,7 @@ use super::changes::{
     RulesDigests, RulesInForce, SealRefused, Sealing,
 };
 use super::filters::{Due, Inquiry, LeaseFilter, OpenCount, ReviewFilter, Stands};
+use super::keys::KeptKey;
 use super::log::Log;
 use super::opening::{Counted, OpenRefused, Opening};
 use super::provider::PackedSize;
@@ -63,6 +64,11 @@ pub trait Store: Log {
     async fn directory(&self, digest: Digest) -> Result<Option<String>, StoreError>;
     /// The rules in force when the store was last written.
     async fn rules(&self) -> Result<Option<RulesDigests>, StoreError>;
+
+    /// Keeps what others must know of a key of the broker's own, with the event.
+    async fn keep_key(&self, key: KeptKey, event: Event) -> Result<Head, StoreError>;
+    /// The keys of the broker's own that are kept.
+    async fn kept_keys(&self) -> Result<Vec<KeptKey>, StoreError>;
 
     /// Opens a run.
     async fn open_run(&self, run: Run, event: Event) -> Result<(), StoreError>;

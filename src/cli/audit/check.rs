@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::broker::ports::{Head, HeadKeeper as _, StoredCheckpoint};
 use crate::cli::exit::Exit;
-use crate::cli::host::log_public_key;
+use crate::cli::own_keys::log_of;
 use crate::cli::serve;
 use crate::cli::terminal::{Output, table};
 use crate::domain::canonical::MAX_SAFE_INTEGER;
@@ -36,7 +36,7 @@ struct Wrong {
 pub async fn run(args: Args, output: Output) -> anyhow::Result<ExitCode> {
     crate::authn::install_crypto();
     let config = serve::read(&args.config)?;
-    let log = log_public_key(&config.data_dir).and_then(|key| Ok(LogKey::new(&config.ledger.name, key)?));
+    let log = log_of(&config).await;
     let heads = HeadFile::at(&config.head_file);
     // Read before the store: a broker that goes on meanwhile only brings the store further.
     let known = heads.known().await;

@@ -72,6 +72,6 @@ pub async fn run(command: Command, output: Output) -> anyhow::Result<ExitCode> {
         Command::Verify(args) => verify::run(&args, output),
         Command::Receipt(args) => receipt::run(args, output).await,
         Command::Consistency(args) => receipt::consistency(args, output).await,
-        Command::Trust(args) => trust::run(&args, output),
+        Command::Trust(args) => trust::run(&args, output).await,
     }
 }

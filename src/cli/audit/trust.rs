@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use serde_json::Value;
 
 use crate::cli::exit::Exit;
-use crate::cli::host::log_public_key;
+use crate::cli::own_keys::log_of;
 use crate::cli::serve;
 use crate::cli::terminal::{Output, table};
 use crate::config::Config;
@@ -26,8 +26,8 @@ pub struct Args {
 }
 
 /// Runs `audit trust`.
-pub fn run(args: &Args, output: Output) -> anyhow::Result<ExitCode> {
-    let trust = of(&serve::read(&args.config)?)?;
+pub async fn run(args: &Args, output: Output) -> anyhow::Result<ExitCode> {
+    let trust = of(&serve::read(&args.config)?).await?;
     let bytes = trust.to_bytes()?;
     match &args.out {
         None => crate::cli::terminal::say(&format!("{}\n", String::from_utf8(bytes)?))?,
@@ -54,8 +54,8 @@ pub fn run(args: &Args, output: Output) -> anyhow::Result<ExitCode> {
 }
 
 /// The trust file of a broker with this configuration.
-pub fn of(config: &Config) -> anyhow::Result<Trust> {
-    let log = NamedKey::new(&config.ledger.name, &log_public_key(&config.data_dir)?);
+pub async fn of(config: &Config) -> anyhow::Result<Trust> {
+    let log = NamedKey::of(&log_of(config).await?);
     let witnesses = config.ledger.witnesses.iter().map(|(_, key)| key.clone()).collect();
     let needed = u32::try_from(config.ledger.witnesses_needed)?;
     Ok(Trust::of(&config.rules.directory, &config.issuer, log, witnesses, needed)?)

@@ -21,7 +21,7 @@ pub(super) async fn prove(
     let (file, trusted) = (world.dir.join(format!("{run}.evidence")), world.dir.join("trust.json"));
     let config = Config::read(&world.config)
         .map_err(|errors| anyhow::anyhow!("the embedded configuration cannot be used: {errors}"))?;
-    let trust = trust::of(&config)?;
+    let trust = trust::of(&config).await?;
     std::fs::write(&trusted, trust.to_bytes()?).with_context(|| trusted.display().to_string())?;
     let mut packed = pack::write(auditor, run, &file).await?;
     let verdict = verify::verdict(&file, &trusted)?;

@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 
-use super::key_file::{read_private, write_private};
+use super::key_file::{read_own, read_private, write_private};
 use crate::cli::exit::Exit;
 use crate::domain::key::{PublicKey, SigningKey};
 
@@ -15,8 +15,16 @@ const END: &str = "-----END PRIVATE KEY-----";
 
 /// Reads an agent's key; the file must be its owner's alone.
 pub fn read_agent_key(path: &Path) -> anyhow::Result<SigningKey> {
-    let text = read_private(path)?;
-    from_pem(&text).ok_or_else(|| {
+    parse(path, &read_private(path)?)
+}
+
+/// Reads a key of the broker's own; the file must be the user's that runs it, and the user's alone.
+pub fn read_own_key(path: &Path) -> anyhow::Result<SigningKey> {
+    parse(path, &read_own(path)?)
+}
+
+fn parse(path: &Path, text: &[u8]) -> anyhow::Result<SigningKey> {
+    from_pem(text).ok_or_else(|| {
         Exit::Usage.because(format!(
             "{} is not a PKCS#8 PEM private key (Ed25519 or P-256): `phasebroker keys agent --out FILE` makes one",
             path.display()

@@ -96,6 +96,15 @@ pub fn read_public(text: &str) -> anyhow::Result<(PublicKey, String)> {
 
 /// Reads a file that its owner alone may read.
 pub fn read_private(path: &Path) -> anyhow::Result<Zeroizing<Vec<u8>>> {
+    read_owned_by(path, None)
+}
+
+/// Reads a file that the user of this process owns, and alone may read.
+pub fn read_own(path: &Path) -> anyhow::Result<Zeroizing<Vec<u8>>> {
+    read_owned_by(path, Some(rustix::process::geteuid().as_raw()))
+}
+
+fn read_owned_by(path: &Path, owner: Option<u32>) -> anyhow::Result<Zeroizing<Vec<u8>>> {
     let shown = path.display();
     let file = std::fs::File::open(path)
         .map_err(|error| Exit::Usage.because(format!("cannot open key file {shown}: {error}")))?;
@@ -107,7 +116,15 @@ pub fn read_private(path: &Path) -> anyhow::Result<Zeroizing<Vec<u8>>> {
             about.mode() & 0o7777
         )));
     }
-    let mut bytes = Zeroizing::new(Vec::new());
+    // SECURITY: whoever owns a file can open it to others at any time.
+    if let Some(user) = owner.filter(|user| about.uid() != *user) {
+        return Err(Exit::Usage.because(format!(
+            "{shown} belongs to user {}, and this process runs as user {user}: `chown {user} {shown}`",
+            about.uid()
+        )));
+    }
+    let mut bytes =
+        Zeroizing::new(Vec::with_capacity(usize::try_from(about.len().min(MAX_KEY_FILE_BYTES))? + 1));
     file.take(MAX_KEY_FILE_BYTES).read_to_end(&mut bytes).with_context(|| format!("cannot read {shown}"))?;
     Ok(bytes)
 }

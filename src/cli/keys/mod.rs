@@ -1,9 +1,10 @@
-//! Keys of people and agents, and how a person signs: with a passphrase-protected file or through an ssh-agent.
+//! Keys of people, agents and the broker itself, and how a person signs: with a passphrase-protected file or through an ssh-agent.
 
 pub mod agent_key;
 pub mod directory_row;
 pub mod key_file;
 mod make;
+mod own;
 mod show;
 pub mod ssh_agent;
 
@@ -31,14 +32,17 @@ pub enum Command {
     Agent(make::AgentArgs),
     /// Show a key's id, its JWK and the directory row that enrols it.
     Show(show::Args),
+    /// Open the broker's own keys, wherever they lie, and show their public halves.
+    Own(own::Args),
 }
 
 /// Runs a `keys` command.
-pub fn run(command: Command, output: Output) -> anyhow::Result<ExitCode> {
+pub async fn run(command: Command, output: Output) -> anyhow::Result<ExitCode> {
     match command {
         Command::New(args) => make::new(args, output),
         Command::Agent(args) => make::agent(args, output),
         Command::Show(args) => show::run(args, output),
+        Command::Own(args) => own::run(args, output).await,
     }
 }
 

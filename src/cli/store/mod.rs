@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use serde_json::{Value, json};
 
-use super::serve::beside;
+use super::serve::journal_of;
 use super::terminal::Output;
 use crate::broker::ports::{EndJournal as _, Head, HeadKeeper as _, KeptEnds, Store};
 use crate::config::Config;
@@ -82,7 +82,7 @@ impl Outside {
     async fn keep(&self, head: Head, config: &Config) -> anyhow::Result<()> {
         self.keeper.replace(head).await?;
         // One that is not there would have everything frozen at the next start; who fences vouches that nothing was kept.
-        let journal = EndFile::at(beside(&config.head_file));
+        let journal = EndFile::at(journal_of(&config.head_file));
         if matches!(journal.kept().await, Ok(None)) {
             journal.keep(KeptEnds::default()).await?;
         }

@@ -73,6 +73,23 @@ fn a_tree_that_grows_is_cosigned() {
 }
 
 #[test]
+fn a_log_between_two_keys_is_cosigned_whichever_of_them_the_witness_knows() {
+    let (old, new) = (Scene::new(), Scene::new());
+    let mut request = old.request(&TREE, 1, 8, 13);
+    let held = held(&TREE, "log.example/1", 8);
+    let checkpoint = Checkpoint::parse(request.checkpoint.unverified_text()).unwrap();
+    let by = |scene: &Scene| scene.key.sign(checkpoint.text().as_bytes()).unwrap();
+    let both = vec![(old.key.public(), by(&old)), (new.key.public(), by(&new))];
+    assert_eq!(new.judge(Some(&held), &request), Err(Refusal::BadSignature), "it knows neither yet");
+    request.checkpoint = checkpoint.signed(both).unwrap();
+    for scene in [&old, &new] {
+        // What it holds is of the log, not of a key, so that a witness goes on under the next one.
+        assert_eq!(scene.judge(Some(&held), &request).unwrap().size, 13);
+        assert!(scene.judge(Some(&held), &old.request(&FORKED, 1, 8, 13)).is_err());
+    }
+}
+
+#[test]
 fn another_old_size_is_told_what_is_held() {
     let scene = Scene::new();
     let held = held(&TREE, "log.example/1", 8);

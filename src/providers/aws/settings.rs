@@ -215,7 +215,7 @@ impl Default for Timeouts {
 }
 
 impl Timeouts {
-    fn config(self) -> TimeoutConfig {
+    pub(in crate::providers) fn config(self) -> TimeoutConfig {
         TimeoutConfig::builder()
             .connect_timeout(self.connect)
             .operation_attempt_timeout(self.attempt)

@@ -10,6 +10,7 @@ mod decisions;
 mod erasing;
 mod fault;
 mod freezes;
+mod keys;
 mod ledger;
 mod listing;
 mod lock;

@@ -3,13 +3,13 @@
 use async_trait::async_trait;
 
 use super::{
-    SqliteStore, administrations, changes, cursors, decisions, erasing, freezes, ledger, listing,
+    SqliteStore, administrations, changes, cursors, decisions, erasing, freezes, keys, ledger, listing,
     observations, opening, playbooks, reservations, reviews, rows, rules, sealing, search,
 };
 use crate::broker::ports::{
     AdministrationChange, AdministrationRecord, ChangeRefused, Committed, Counted, DecisionEntry, Due,
-    EventFilter, EventPage, GrantChange, GrantRecord, Head, Inquiry, LeaseChange, LeaseFilter, OpenCount,
-    OpenRefused, Opening, PackedSize, PlaybookRecord, ReviewDecision, ReviewFilter, RulesAuthors,
+    EventFilter, EventPage, GrantChange, GrantRecord, Head, Inquiry, KeptKey, LeaseChange, LeaseFilter,
+    OpenCount, OpenRefused, Opening, PackedSize, PlaybookRecord, ReviewDecision, ReviewFilter, RulesAuthors,
     RulesDigests, RulesInForce, SealRefused, Sealing, Stands, Store, StoreError, StoredEvent,
 };
 use crate::domain::administration::SealedAdministration;
@@ -67,6 +67,18 @@ impl Store for SqliteStore {
 
     async fn rules(&self) -> Result<Option<RulesDigests>, StoreError> {
         self.readers.read(rules::digests).await
+    }
+
+    async fn keep_key(&self, key: KeptKey, event: Event) -> Result<Head, StoreError> {
+        let committed = self.put(move |tx| {
+            keys::keep(tx, &key, event.at())?;
+            tx.append(&[event])
+        });
+        Ok(committed.await?.head)
+    }
+
+    async fn kept_keys(&self) -> Result<Vec<KeptKey>, StoreError> {
+        self.readers.read(keys::all).await
     }
 
     async fn open_run(&self, run: Run, event: Event) -> Result<(), StoreError> {

@@ -53,14 +53,18 @@ fn migrate(conn: &mut Connection) -> Result<(), Fault> {
     if left.is_empty() {
         return Ok(());
     }
+    // A file that has a tree keeps it: what was pruned could not be hashed again.
     let chained_to = match version {
-        1 | 2 => tx.query_row("SELECT last FROM sequence", [], |row| row.get(0))?,
-        _ => [0; 32],
+        0 => Some([0; 32]),
+        1 | 2 => Some(tx.query_row("SELECT last FROM sequence", [], |row| row.get(0))?),
+        _ => None,
     };
     for step in left {
         tx.execute_batch(step)?;
     }
-    ledger::grow_over_events(&tx, Digest::from_bytes(chained_to))?;
+    if let Some(last) = chained_to {
+        ledger::grow_over_events(&tx, Digest::from_bytes(last))?;
+    }
     if version == 1 {
         lapse_open_grants(&tx)?;
     }

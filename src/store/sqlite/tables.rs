@@ -4,10 +4,10 @@
 //! change or delete one.
 
 /// Version of the schema, in `user_version`.
-pub(super) const VERSION: i64 = 3;
+pub(super) const VERSION: i64 = 4;
 
 /// The steps; the nth leads to version n.
-pub(super) const STEPS: [&str; VERSION as usize] = [VERSION_1, VERSION_2, VERSION_3];
+pub(super) const STEPS: [&str; VERSION as usize] = [VERSION_1, VERSION_2, VERSION_3, VERSION_4];
 
 /// Version 1.
 const VERSION_1: &str = "
@@ -316,4 +316,19 @@ CREATE TABLE cosignatures (
   PRIMARY KEY (size, witness)
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE cursors (name TEXT PRIMARY KEY, place INTEGER NOT NULL CHECK (place >= 0)) STRICT, WITHOUT ROWID;
+";
+
+/// Version 4: public halves of the broker's own keys. Working keys sign from `begins` to before `ends`; the key that
+/// vouches for them and the log's key are the last ones known, one each.
+const VERSION_4: &str = "
+CREATE TABLE own_keys (
+  purpose TEXT NOT NULL CHECK (purpose IN ('token', 'log', 'working')),
+  thumbprint TEXT NOT NULL,
+  jwk TEXT NOT NULL,
+  begins INTEGER,
+  ends INTEGER,
+  certificate TEXT,
+  PRIMARY KEY (purpose, thumbprint),
+  CHECK ((purpose = 'working') = (begins IS NOT NULL AND ends IS NOT NULL AND certificate IS NOT NULL))
+) STRICT, WITHOUT ROWID;
 ";
