@@ -1,5 +1,6 @@
 //! phasebroker: a just-in-time credential broker for agent execution phases.
 //! Modules in arrow order: `domain <- catalog, policy, authn, ledger <- guardrails <- broker (+ ports) <- http <- cli`;
+//! `ledger <- reconcile <- cli`;
 //! `store`, `providers` and `exports` implement `broker::ports`; nothing else reaches sideways.
 
 pub mod authn;
@@ -14,4 +15,5 @@ pub mod http;
 pub mod ledger;
 pub mod policy;
 pub mod providers;
+pub mod reconcile;
 pub mod store;

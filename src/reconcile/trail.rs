@@ -1,0 +1,314 @@
+//! Takes the records of a trail, one after the other and in any order, and says in the end what they mean. Keeps only what
+//! is about our leases and roles; a record that is about neither costs no memory.
+
+use std::collections::{BTreeSet, HashMap};
+
+use super::allowed::Allowed;
+use super::expected::{Expected, Minted, as_kept};
+use super::judge::{Around, Seen};
+use super::mint::{self, Policy};
+use super::record::{BadRecord, Glance, Record};
+use super::report::{Incident, Report};
+use super::split::TooLong;
+use crate::domain::digest::Digest;
+use crate::domain::id::RunId;
+use crate::domain::time::Timestamp;
+
+/// Seconds after a lease's hard end within which CloudTrail may still deliver.
+pub const SETTLE_SECONDS: i64 = 900;
+/// Incidents that are listed; more are counted.
+const MAX_INCIDENTS: usize = 1_000;
+/// Unreadable records whose reasons are listed.
+const MAX_REASONS: usize = 10;
+/// Accounts whose last record is remembered.
+const MAX_ACCOUNTS: usize = 4_096;
+
+const STOP: &str =
+    "treat the role as taken: find out who called, revoke the role's sessions, and freeze what it may touch";
+const FORGED: &str = "take neither at its word: compare with the account's own event history, and run `aws cloudtrail validate-logs`";
+
+/// What of a trail is judged.
+#[derive(Debug, Clone, Default)]
+pub struct Scope {
+    /// Records and leases from this on.
+    pub since: Option<Timestamp>,
+    /// The leases of this run, and what speaks of them, alone.
+    pub run: Option<RunId>,
+}
+
+/// A trail that is being read.
+#[derive(Debug)]
+pub struct Trail {
+    leases: Vec<(Expected, Seen)>,
+    by_key: HashMap<String, usize>,
+    by_session: HashMap<String, usize>,
+    roles: BTreeSet<String>,
+    scope: Scope,
+    /// Ids of the records about us, and what they said: 32 bytes for each.
+    ids: HashMap<u128, u128>,
+    reaches: HashMap<String, Timestamp>,
+    report: Report,
+}
+
+impl Trail {
+    /// Makes ready. `roles` are further roles of ours, beside those of the leases.
+    pub fn new(expected: Vec<Expected>, roles: impl IntoIterator<Item = String>, scope: Scope) -> Self {
+        let mut trail = Self {
+            leases: Vec::with_capacity(expected.len()),
+            by_key: HashMap::new(),
+            by_session: HashMap::new(),
+            roles: roles.into_iter().map(|role| as_kept(&role).to_owned()).collect(),
+            scope,
+            ids: HashMap::new(),
+            reaches: HashMap::new(),
+            report: Report::default(),
+        };
+        for one in expected {
+            let at = trail.leases.len();
+            trail.by_session.insert(one.session(), at);
+            if let Some(key) = one.access_key() {
+                trail.by_key.insert(key.to_owned(), at);
+            }
+            trail.roles.insert(one.role.clone());
+            trail.leases.push((one, Seen::default()));
+        }
+        trail
+    }
+
+    /// Takes the next record, as [`super::Splitter`] cut it.
+    pub fn take(&mut self, bytes: Result<&[u8], TooLong>) {
+        self.report.records = self.report.records.saturating_add(1);
+        match bytes {
+            Ok(bytes) => {
+                if let Err(error) = self.read(bytes) {
+                    self.unreadable(error.to_string());
+                }
+            }
+            Err(error) => self.unreadable(error.to_string()),
+        }
+    }
+
+    /// Records so far.
+    pub fn records(&self) -> u64 {
+        self.report.records
+    }
+
+    fn unreadable(&mut self, why: String) {
+        self.report.unreadable = self.report.unreadable.saturating_add(1);
+        if self.report.unreadable_because.len() < MAX_REASONS {
+            self.report.unreadable_because.push(format!("record {}: {why}", self.report.records));
+        }
+    }
+
+    fn read(&mut self, bytes: &[u8]) -> Result<(), BadRecord> {
+        let glance = Glance::read(bytes)?;
+        let at = glance.at()?;
+        self.report.first = Some(self.report.first.map_or(at, |first| first.min(at)));
+        self.report.last = Some(self.report.last.map_or(at, |last| last.max(at)));
+        if let Some(account) = glance.account() {
+            let room = self.reaches.len() < MAX_ACCOUNTS;
+            match self.reaches.get_mut(account) {
+                Some(last) => *last = at.max(*last),
+                None if room => drop(self.reaches.insert(account.to_owned(), at)),
+                None => {}
+            }
+        }
+        let ours = glance.assumes()
+            || glance.access_key().is_some_and(|key| self.by_key.contains_key(key))
+            || glance.session().is_some_and(|name| self.by_session.contains_key(name))
+            || glance.role().is_some_and(|role| self.is_ours(role));
+        if !ours || self.scope.since.is_some_and(|since| at < since) {
+            return Ok(());
+        }
+        let record = Record::read(bytes)?;
+        let mints = glance.assumes() && self.mints_ours(&record);
+        let calls =
+            self.caller(&record).is_some() || record.caller.role.as_deref().is_some_and(|r| self.is_ours(r));
+        if (!mints && !calls) || !self.is_new(&record) {
+            return Ok(());
+        }
+        self.report.ours = self.report.ours.saturating_add(1);
+        if mints {
+            self.minted(&record);
+        }
+        if calls {
+            self.called(&record);
+        }
+        Ok(())
+    }
+
+    fn is_ours(&self, role: &str) -> bool {
+        self.roles.contains(as_kept(role))
+    }
+
+    /// Whether this id was not seen before. CloudTrail delivers at least once; two contents under one id it never does.
+    fn is_new(&mut self, record: &Record) -> bool {
+        let (id, digest) = (half(&Digest::of(record.id.as_bytes())), half(&record.digest()));
+        match self.ids.insert(id, digest) {
+            None => true,
+            Some(before) => {
+                self.report.duplicates = self.report.duplicates.saturating_add(1);
+                if before != digest {
+                    let what = "two records of one id say different things".to_owned();
+                    self.incident("two_of_one_id", self.caller(record), record, what, FORGED);
+                }
+                false
+            }
+        }
+    }
+
+    /// The lease whose access key or session name made a call.
+    fn caller(&self, record: &Record) -> Option<usize> {
+        let by_key = record.caller.access_key.as_ref().and_then(|key| self.by_key.get(key));
+        let by_session = record.caller.session.as_ref().and_then(|name| self.by_session.get(name));
+        by_key.or(by_session).copied()
+    }
+
+    fn mints_ours(&self, record: &Record) -> bool {
+        record.asked("roleArn").is_some_and(|role| self.is_ours(role))
+            || record.asked("roleSessionName").is_some_and(|name| self.by_session.contains_key(name))
+            || record.new_access_key().is_some_and(|key| self.by_key.contains_key(key))
+    }
+
+    /// A session was asked for, on a role of ours or in the name of a lease.
+    fn minted(&mut self, record: &Record) {
+        let by_name = record.asked("roleSessionName").and_then(|name| self.by_session.get(name)).copied();
+        let by_key = record.new_access_key().and_then(|key| self.by_key.get(key)).copied();
+        let Some((expected, seen)) = by_key.or(by_name).and_then(|at| self.leases.get_mut(at)) else {
+            let session = cut(record.asked("roleSessionName").unwrap_or("no name"));
+            let what = match &record.error {
+                None => {
+                    format!("`{}` of a session `{session}` of which the ledger knows no intent", record.name)
+                }
+                Some(code) => format!("a session `{session}` without an intent was tried ({})", cut(code)),
+            };
+            return self.incident("unrecorded_session", None, record, what, STOP);
+        };
+        if record.error.is_some() {
+            return;
+        }
+        let at = by_key.or(by_name);
+        let unrecorded = match (&expected.minted, record.new_access_key()) {
+            (Minted::Key { id, .. }, Some(key)) if id != key => {
+                Some("a second session in the name of a lease that has one")
+            }
+            (Minted::Refused, _) => Some("a session in the name of a lease that was refused"),
+            _ => None,
+        };
+        if let Some(what) = unrecorded {
+            return self.incident("unrecorded_session", at, record, what.to_owned(), STOP);
+        }
+        seen.mint = true;
+        match mint::policy(expected, record) {
+            Policy::Sent => seen.allowed = record.asked("policy").and_then(Allowed::read),
+            Policy::Unsaid => seen.policy_unsaid = true,
+            Policy::Other => {}
+        }
+        let differences = mint::differences(expected, record);
+        if !differences.is_empty() {
+            let what = format!("the session is not the one that was signed: {}", differences.join("; "));
+            self.incident("other_request", at, record, what, STOP);
+        }
+    }
+
+    /// A call was made by a session of ours.
+    fn called(&mut self, record: &Record) {
+        let caller = &record.caller;
+        let session = cut(caller.session.as_deref().unwrap_or("no name"));
+        if caller.session != caller.session_in_arn && caller.session_in_arn.is_some() {
+            let what = format!("`principalId` names the session `{session}`, `arn` another");
+            self.incident("other_session_name", self.caller(record), record, what, FORGED);
+        }
+        let Some(at) = self.caller(record) else {
+            let what = format!("`{}` by a session `{session}` that no lease explains", cut(&record.name));
+            return self.incident("unrecorded_use", None, record, what, STOP);
+        };
+        let Some((expected, _)) = self.leases.get(at) else { return };
+        let mut wrong: Vec<(&'static str, String, &'static str)> = Vec::new();
+        // A service that goes on in the session's name (`invokedBy`) does so with a key of its own.
+        let is_key = caller.access_key.as_deref() == expected.access_key() || caller.invoked_by.is_some();
+        if !expected.released() {
+            let what = format!("`{}` by a session that never left the broker", cut(&record.name));
+            wrong.push(("unreleased_session", what, STOP));
+        } else if !is_key {
+            let key = cut(caller.access_key.as_deref().unwrap_or("none"));
+            let what = format!("its session name, with another access key (`{key}`)");
+            wrong.push(("other_access_key", what, STOP));
+        }
+        if caller.session.as_deref() != Some(&expected.session()) {
+            wrong.push(("other_session_name", format!("its access key, as session `{session}`"), FORGED));
+        }
+        let source_is_unsaid = caller.source_identity.is_none() && caller.invoked_by.is_some();
+        if caller.source_identity.as_deref() != Some(&expected.source_identity()) && !source_is_unsaid {
+            let source = cut(caller.source_identity.as_deref().unwrap_or("none"));
+            wrong.push(("other_source_identity", format!("its source identity is `{source}`"), FORGED));
+        }
+        if caller.account.as_deref() != Some(expected.account()) {
+            let account = cut(caller.account.as_deref().unwrap_or("none"));
+            wrong.push(("other_account", format!("its account is `{account}`"), FORGED));
+        }
+        if !caller.role.as_deref().is_some_and(|role| expected.is_role(role)) {
+            let role = cut(caller.role.as_deref().unwrap_or("none"));
+            wrong.push(("other_role", format!("its role is `{role}`"), FORGED));
+        }
+        // What another key did is no use of the lease; what its own key did is one, whatever else the record says.
+        if is_key && let Some((expected, seen)) = self.leases.get_mut(at) {
+            seen.call(expected, record);
+        }
+        for (kind, what, todo) in wrong {
+            self.incident(kind, Some(at), record, what, todo);
+        }
+    }
+
+    fn incident(
+        &mut self,
+        kind: &'static str,
+        lease: Option<usize>,
+        record: &Record,
+        what: String,
+        todo: &'static str,
+    ) {
+        let lease = lease.and_then(|at| self.leases.get_mut(at));
+        if self.scope.run.is_some_and(|run| lease.as_ref().is_none_or(|(expected, _)| expected.run != run)) {
+            return;
+        }
+        let lease = lease.map(|(expected, seen)| {
+            seen.incidents = seen.incidents.saturating_add(1);
+            expected.lease
+        });
+        if self.report.incidents.len() >= MAX_INCIDENTS {
+            self.report.more_incidents = self.report.more_incidents.saturating_add(1);
+            return;
+        }
+        let (at, event) = (record.at, cut(&record.id));
+        self.report.incidents.push(Incident { kind, lease, at, event, what, todo });
+    }
+
+    /// What the records mean, at `now` of the broker's clock, with `settle` seconds for CloudTrail to deliver.
+    pub fn finish(self, now: Timestamp, settle: i64) -> Report {
+        let Self { leases, scope, reaches, mut report, .. } = self;
+        for (expected, seen) in &leases {
+            let out = scope.run.is_some_and(|run| run != expected.run)
+                || scope.since.is_some_and(|since| expected.hard_end() < since)
+                || (expected.minted == Minted::Refused && seen.is_empty());
+            if out {
+                continue;
+            }
+            let settled = expected.hard_end().plus(settle.max(0)).has_passed(now);
+            let around = Around { settled, reaches: reaches.get(expected.account()).copied() };
+            report.leases.push(seen.judge(expected, &around));
+        }
+        report.incidents.sort_by(|a, b| (a.at, &a.event).cmp(&(b.at, &b.event)));
+        report
+    }
+}
+
+/// Enough of a digest to tell records apart.
+fn half(digest: &Digest) -> u128 {
+    digest.as_bytes().iter().take(16).fold(0, |sum, byte| (sum << 8) | u128::from(*byte))
+}
+
+/// A text of a record, short enough to be shown.
+fn cut(text: &str) -> String {
+    text.chars().take(200).collect()
+}
