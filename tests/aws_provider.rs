@@ -314,6 +314,40 @@ async fn a_refused_write_is_a_failed_revocation_that_can_be_tried_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_role_of_another_account_is_not_touched_and_nothing_there_is_called_revoked() {
+    let scene = Scene::start().await;
+    let lease = scene.to_be_revoked().await;
+    scene.aws.put_callers_in(Some("444455556666"));
+    let why = scene.revoke(&lease).await.unwrap_err().0;
+    assert!(why.contains("444455556666"), "{why}");
+    assert!(scene.aws.requests("PutRolePolicy").is_empty(), "a stranger of the same name");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_the_revokers_account_is_unknown_a_deny_is_written_and_not_called_done() {
+    let scene = Scene::start().await;
+    let lease = scene.to_be_revoked().await;
+    scene.aws.put_callers_in(None);
+    let why = scene.revoke(&lease).await.unwrap_err().0;
+    assert!(why.contains("GetCallerIdentity"), "{why}");
+    assert_eq!(denied(&scene), [lease.id.to_string()]);
+    scene.aws.put_callers_in(Some("123456789012"));
+    scene.revoke(&lease).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_sts_that_hangs_holds_up_no_deny_and_nothing_is_called_done_before_it_answers() {
+    let scene = Scene::start().await;
+    let lease = scene.to_be_revoked().await;
+    scene.aws.hang_on_identity(true);
+    let why = scene.revoke(&lease).await.unwrap_err().0;
+    assert!(why.contains("GetCallerIdentity"), "{why}");
+    assert_eq!(denied(&scene), [lease.id.to_string()]);
+    scene.aws.hang_on_identity(false);
+    scene.revoke(&lease).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_restarted_provider_takes_up_what_is_still_to_be_denied() {
     let scene = Scene::start().await;
     let lease = scene.to_be_revoked().await;

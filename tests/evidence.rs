@@ -20,6 +20,7 @@ mod evidence {
     mod epochs;
     mod forged;
     mod proofs;
+    mod pruned;
     mod templates;
     mod witnessed;
     mod words;

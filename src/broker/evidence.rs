@@ -19,6 +19,7 @@ impl Broker {
         if events.is_empty() {
             return Err(Refusal::new(Code::NotFound, format!("no run `{run}`, or its events were pruned")));
         }
+        whole(&events, EventKind::RunOpened, format!("run `{run}`"))?;
         let mut grants = Vec::new();
         for id in sealed_in(&events) {
             let record = self.record_of(id).await?;
@@ -28,8 +29,10 @@ impl Broker {
             grants.iter().filter_map(|(sealed, _)| sealed.grant().decision.playbook).collect();
         let mut administrations = Vec::new();
         for record in self.signed_playbooks(&rests_on).await? {
-            let of = RecordedOf::Administration(record.sealed.document().id);
-            events.extend(self.recorded(of).await?);
+            let id = record.sealed.document().id;
+            let own = self.recorded(RecordedOf::Administration(id)).await?;
+            whole(&own, EventKind::AdministrationSealed, format!("playbook `{id}`, which the run rests on"))?;
+            events.extend(own);
             administrations.push((record.sealed, record.approvals));
         }
         let first = events.iter().map(|event| event.index).min().unwrap_or_default();
@@ -70,6 +73,18 @@ impl Broker {
         let all = self.store.playbooks(self.gate.now()).await.map_err(|e| self.gate.store_failed(&e))?;
         let all = all.into_iter().map(|record| record.administration);
         Ok(all.filter(|record| rests_on.contains(&record.sealed.digest())).collect())
+    }
+}
+
+/// Refuses what lost its first events: no verifier could tell such evidence from a log that left them out.
+fn whole(events: &[RecordedEvent], first: EventKind, of: String) -> Result<(), Refusal> {
+    let read = events.first().and_then(|event| ReadEvent::parse(&event.bytes).ok());
+    match read.is_some_and(|event| event.is(first)) {
+        true => Ok(()),
+        false => {
+            let why = format!("no evidence is left of {of}: its events were pruned, or the first of them");
+            Err(Refusal::new(Code::NotFound, why))
+        }
     }
 }
 

@@ -126,12 +126,14 @@ impl Broker {
         &self,
         unrecorded: BTreeMap<FreezeKey, Timestamp>,
     ) -> Result<(), StoreError> {
-        for freeze in self.store.freezes().await? {
-            self.frozen.restored(freeze.key, freeze.at);
+        let known = self.store.freezes().await;
+        for freeze in known.iter().flatten() {
+            self.frozen.restored(freeze.key.clone(), freeze.at);
         }
         for (key, at) in unrecorded {
             self.frozen.freeze(key, at);
         }
+        known?;
         self.write_freezes().await;
         Ok(())
     }

@@ -194,17 +194,18 @@ impl Broker {
     /// unless the former life had ended it.
     async fn recover(self: &Arc<Self>, store_is_fresh: bool) -> Result<(), StartError> {
         let now = self.gate.now();
-        let open = self.store.leases(LeaseFilter { open: true, ..LeaseFilter::default() }).await?;
+        // The journal comes before the store: over one that cannot be read, nobody who was stopped or frozen comes free.
         let kept = self.kept_before(store_is_fresh, now).await;
+        for stop in kept.stops {
+            self.live.keep_stop(Arc::new(UnfinishedStop::of_former_life(stop)));
+        }
+        self.freeze_again(kept.freezes).await?;
+        let open = self.store.leases(LeaseFilter { open: true, ..LeaseFilter::default() }).await?;
         for lease in open.iter().filter(|lease| {
             lease.state == LeaseState::Released && (kept.all || kept.leases.contains(&lease.id))
         }) {
             let end = end_change(lease, EndReason::Unrecorded, None, &Actor::Broker, now);
             self.store.change_lease(end).await?;
-        }
-        self.freeze_again(kept.freezes).await?;
-        for stop in kept.stops {
-            self.live.keep_stop(Arc::new(UnfinishedStop::of_former_life(stop)));
         }
         self.finish_stops().await;
         for lease in self.store.leases(LeaseFilter { open: true, ..LeaseFilter::default() }).await? {

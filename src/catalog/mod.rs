@@ -3,6 +3,7 @@
 //! [`CatalogDocument`] is the file as written, [`Catalog`] the same after every check. [`compile`] is pure: it reads no
 //! clock, no network and no store, so that anybody can compile again and compare ([`difference`]).
 
+mod ceiling;
 mod check;
 mod compile;
 mod difference;
@@ -18,9 +19,14 @@ mod ranges;
 mod refused;
 mod resolved;
 mod sample;
+mod shape;
 mod signed;
 mod template;
+mod widest;
 
+pub use ceiling::{
+    ALWAYS_DENIED, Ceilings, EnvironmentCeilings, MANAGED_POLICY_CHARS, Refusal, RoleCeiling, ceilings,
+};
 pub use check::CatalogError;
 pub use compile::{Ids, compile, recompile};
 pub use difference::difference;

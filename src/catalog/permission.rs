@@ -34,10 +34,10 @@ pub(super) struct Permission {
     /// The actions as written, which is AWS's spelling.
     written: Vec<String>,
     /// What the table says of each; empty where no table was asked.
-    actions: Vec<ActionFacts>,
+    pub(super) actions: Vec<ActionFacts>,
     /// `None` for `["*"]` in an observe set.
-    resources: Option<Vec<Template>>,
-    conditions: BTreeMap<String, BTreeMap<String, Vec<Template>>>,
+    pub(super) resources: Option<Vec<Template>>,
+    pub(super) conditions: BTreeMap<String, BTreeMap<String, Vec<Template>>>,
 }
 
 /// What a statement is for.

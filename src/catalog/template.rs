@@ -58,6 +58,17 @@ impl Template {
         })
     }
 
+    /// Every text that it becomes when each name stands for each of its values.
+    pub(super) fn each(&self, values: impl Fn(&str) -> Vec<String>) -> Vec<String> {
+        self.0.iter().fold(vec![String::new()], |texts, piece| {
+            let next = match piece {
+                Piece::Text(text) => vec![text.clone()],
+                Piece::Name(name) => values(name),
+            };
+            texts.iter().flat_map(|text| next.iter().map(move |more| format!("{text}{more}"))).collect()
+        })
+    }
+
     /// The text with every name replaced, or the name that has no value.
     pub(super) fn fill(&self, values: &Filling) -> Result<String, String> {
         let pieces = self.0.iter().map(|piece| match piece {

@@ -3,6 +3,7 @@
 pub mod agent;
 pub mod approvals;
 pub mod audit;
+pub mod aws;
 pub mod clock;
 pub mod config;
 pub mod demo;
@@ -67,6 +68,9 @@ pub enum Command {
     /// Check, print, explain, compare and replay policies before they are in force.
     #[command(subcommand)]
     Policy(policy::Command),
+    /// Set up AWS for a catalog.
+    #[command(subcommand)]
+    Aws(aws::Command),
     /// Look after the store.
     #[command(subcommand)]
     Store(store::Command),
@@ -129,6 +133,7 @@ async fn dispatch(command: Command, output: Output) -> anyhow::Result<ExitCode> 
         Command::Config(command) => config::run(command, output),
         Command::Grant(command) => grant::run(command, output),
         Command::Policy(command) => policy::run(command, output).await,
+        Command::Aws(command) => aws::run(command, output),
         Command::Store(command) => store::run(command, output).await,
         Command::Approvals(command) => approvals::run(command, output).await,
         Command::Leases(command) => leases::run(command, output).await,

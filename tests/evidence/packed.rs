@@ -209,6 +209,13 @@ impl Packed {
         verdict
     }
 
+    /// Both refuse it, whatever each of them calls the reason.
+    pub fn refused_by_both(&self) {
+        let (verdict, other) = (self.verdict(), self.independently(&self.bytes()));
+        assert!(!verdict.ok, "{verdict}");
+        assert_eq!(other["ok"], false, "{other}");
+    }
+
     /// Refused for one reason and no other.
     pub fn refused_only(&self, check: &str) -> Verdict {
         let (verdict, other) = (self.verdict(), self.independently(&self.bytes()));

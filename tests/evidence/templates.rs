@@ -5,10 +5,7 @@ use std::sync::Arc;
 
 use phasebroker::domain::canonical;
 use phasebroker::domain::digest::{Digest, decode, encode};
-use phasebroker::domain::id::LeaseId;
 use phasebroker::domain::jws::{self, KeyHeader};
-use phasebroker::domain::plan::Credential;
-use phasebroker::domain::sent::token_text;
 use phasebroker::domain::time::Timestamp;
 use serde_json::{Value, json};
 
@@ -56,10 +53,10 @@ fn minted(it: &Packed, change: impl FnOnce(&mut Value)) -> Packed {
     let until = Timestamp::from_seconds(it.events()[&intent]["facts"]["not_after"].as_i64().unwrap());
     let (target, text) = match grant["credential"]["session_policy"].as_str() {
         Some(policy) => ("role_arn", policy.replace("{{not_after}}", &until.to_string())),
+        // As it stands there, and not as our types would write it.
         None => {
-            let lease: LeaseId = grant["time"]["lease"].as_str().unwrap().parse().unwrap();
-            let credential: Credential = serde_json::from_value(grant["credential"].clone()).unwrap();
-            ("audience", token_text(lease, &credential, until).unwrap())
+            let sent = json!({"credential": grant["credential"], "lease": grant["time"]["lease"], "not_after": until});
+            ("audience", String::from_utf8(canonical::to_bytes(&sent).unwrap()).unwrap())
         }
     };
     other.forged(|events| {
@@ -136,12 +133,16 @@ async fn a_token_that_the_signed_template_does_not_give_is_named() {
         ("/action/summary", json!("Restart the service nothing")),
         ("/action/service", json!("nothing")),
         ("/action/exceptions", json!(["iam:PassRole"])),
+        ("/action/rollback", json!("Restart it twice")),
     ] {
         let forged = minted(&it, |grant| *grant.pointer_mut(pointer).unwrap() = other);
         let member = pointer.trim_start_matches('/').replace("/0/", "[0]/").replace('/', ".");
         not_as_signed(&forged, &format!("`{member}`"));
     }
     minted(&it, |grant| grant["action"]["reversible"] = json!(false)).refused_only("playbooks");
+    minted(&it, |grant| grant["action"]["unscopable"] = json!(["ec2:X"])).refused_only("playbooks");
+    minted(&it, |grant| drop(grant["action"].as_object_mut().unwrap().remove("rollback")))
+        .refused_only("playbooks");
     minted(&it, |grant| grant["credential"]["work_seconds"] = json!(600)).refused_only("playbooks");
     // As it was found: an admin's session under a playbook for restarts.
     let admin = minted(&it, |grant| {
@@ -274,4 +275,168 @@ async fn a_playbook_that_was_used_more_often_in_all_than_people_signed_is_notice
         assert_eq!(other["failed"].get("playbooks").is_none(), holds, "{other}");
         assert_eq!(verdict.to_string().contains("the playbook was used 2 times"), !holds, "{verdict}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_that_no_grant_has_is_refused_wherever_it_stands() {
+    let (token, session) = (used_playbook().await, used_in_the_cloud().await);
+    for (it, places) in [
+        (&token, &["/action", "/credential", "/who", "/time"][..]),
+        (&session, &["/action", "/credential"][..]),
+    ] {
+        minted(it, |_| ()).holds();
+        for place in places {
+            minted(it, |grant| grant.pointer_mut(place).unwrap()["scope"] = json!("admin")).refused("grants");
+        }
+        let looked = |extra: bool| {
+            minted(it, |grant| {
+                let mut one = json!({"name": "health", "value": "down"});
+                if extra {
+                    one["scope"] = json!("admin");
+                }
+                grant["action"]["preconditions"] = json!([one]);
+            })
+        };
+        looked(false).holds();
+        looked(true).refused("grants");
+    }
+    minted(&token, |grant| grant["credential"]["authorization_details"][0]["scope"] = json!("admin"))
+        .refused_by_both();
+    // What stands in the other provider's credential is no member of this one's.
+    minted(&token, |grant| grant["credential"]["external_id"] = json!("x")).refused("grants");
+    minted(&session, |grant| grant["credential"]["audience"] = json!("x")).refused("grants");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn true_is_no_number() {
+    let it = used_playbook().await;
+    for pointer in ["/action/changes", "/credential/work_seconds", "/time/work_seconds", "/epoch", "/version"]
+    {
+        minted(&it, |grant| *grant.pointer_mut(pointer).unwrap() = json!(true)).refused("grants");
+    }
+    minted(&it, |grant| grant["action"]["reversible"] = json!(1)).refused_by_both();
+    // Within a range of integers it is none either, whatever it is called.
+    let ranged = |value: Value, shown: &str| {
+        let it = signed_again(&it, |document| {
+            let book = &mut document["subject"]["playbook"];
+            book["parameters"]["service"] = json!({"integers": {"min": 0, "max": 9}});
+            let mut template: Value = serde_json::from_str(book["template"].as_str().unwrap()).unwrap();
+            let kinds = &mut template["action"]["entry"]["parameters"];
+            kinds["service"] = json!({"type": "integer", "min": 0, "max": 9});
+            book["template"] = String::from_utf8(canonical::to_bytes(&template).unwrap()).unwrap().into();
+        });
+        minted(&it, |grant| {
+            let summary = grant["action"]["summary"].as_str().unwrap().replace("checkout", shown);
+            grant["action"]["summary"] = summary.into();
+            grant["action"]["parameters"]["service"] = value.clone();
+            grant["credential"]["authorization_details"][0]["parameters"]["service"] = value;
+        })
+    };
+    ranged(json!(1), "1").holds();
+    ranged(json!(10), "10").refused_only("playbooks");
+    ranged(json!("1"), "1").refused_only("playbooks");
+    for shown in ["true", "True", "1"] {
+        ranged(json!(true), shown).refused_by_both();
+    }
+}
+
+/// The cloud's playbook with its one parameter under another name or with another value, and whatever a test changes in
+/// the template and the session's policy.
+fn reboots(it: &Packed, name: &str, value: &str, change: impl Fn(&str) -> String) -> Packed {
+    let named = |text: &str| {
+        text.replace("\"instance\":", &format!("\"{name}\":")).replace("{instance}", &format!("{{{name}}}"))
+    };
+    let it = signed_again(it, |document| {
+        let book = &mut document["subject"]["playbook"];
+        book["parameters"] = json!({name: {"values": [value]}});
+        book["template"] = change(&named(book["template"].as_str().unwrap())).into();
+    });
+    minted(&it, |grant| {
+        let action = &mut grant["action"];
+        action["parameters"] = json!({name: value});
+        action["summary"] = format!("Reboot the EC2 instance {value}").into();
+        let policy = grant["credential"]["session_policy"].as_str().unwrap();
+        let written = json!(value).to_string();
+        let policy = policy.replace("i-0123456789abcdef0", &written[1..written.len() - 1]);
+        grant["credential"]["session_policy"] = policy.into();
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_parameter_may_be_called_like_a_member_of_the_target() {
+    let it = used_in_the_cloud().await;
+    for name in ["external_id", "execute_role", "observe_role", "trust_role", "protected"] {
+        reboots(&it, name, "i-0123456789abcdef0", str::to_owned).holds();
+    }
+    let outside = |template: &str| {
+        let target = r#""execute_role":"#;
+        assert!(template.contains(target), "{template}");
+        template.replacen(target, r#""execute_role":"arn:aws:iam::1:role/other","old":"#, 1)
+    };
+    reboots(&it, "external_id", "i-0123456789abcdef0", outside).refused_only("playbooks");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_value_that_means_more_than_itself_is_refused_though_it_was_signed() {
+    let it = used_in_the_cloud().await;
+    let any = |template: &str| {
+        let pattern = r#""pattern":"i-[0-9a-f]{8,17}""#;
+        assert!(template.contains(pattern), "{template}");
+        template.replacen(pattern, r#""pattern":"[a-z0-9-]+""#, 1)
+    };
+    reboots(&it, "instance", "i-any", any).holds();
+    for value in ["i-*", "i-?", "i-$", "{account}", "i-}", "i-\"", "i-\\"] {
+        reboots(&it, "instance", value, any).refused_only("playbooks");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn values_of_conditions_are_filled_and_their_keys_are_not() {
+    let it = used_in_the_cloud().await;
+    let only = |template: &str| {
+        let before = r#""resources":["#;
+        assert!(template.contains(before), "{template}");
+        let asked =
+            r#""conditions":{"StringEquals":{"aws:ResourceTag/{instance}":["{instance}"]}},"resources":["#;
+        template.replacen(before, asked, 1)
+    };
+    let value = "i-0123456789abcdef0";
+    let it = reboots(&it, "instance", value, only);
+    for (key, holds) in [("{instance}", true), (value, false)] {
+        let packed = minted(&it, |grant| {
+            let policy = grant["credential"]["session_policy"].as_str().unwrap();
+            let (allowed, last) = policy.split_once(r#"},{"Effect":"Deny""#).unwrap();
+            let asked = format!(r#","Condition":{{"StringEquals":{{"aws:ResourceTag/{key}":["{value}"]}}}}"#);
+            grant["credential"]["session_policy"] =
+                format!(r#"{allowed}{asked}}},{{"Effect":"Deny"{last}"#).into();
+        });
+        match holds {
+            true => drop(packed.holds()),
+            false => drop(packed.refused_only("playbooks")),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_way_back_is_told_in_the_words_of_the_template() {
+    let it = used_playbook().await;
+    let turned = signed_again(&it, |document| {
+        let text = &mut document["subject"]["playbook"]["template"];
+        let mut template: Value = serde_json::from_str(text.as_str().unwrap()).unwrap();
+        template["inverse"] = template["action"].clone();
+        let entry = template["action"]["entry"].as_object_mut().unwrap();
+        entry.remove("settles").unwrap();
+        let again = json!({"service": "{service}", "reason_code": "out of memory", "more": 7});
+        entry.insert(
+            "inverse".into(),
+            json!({"action": "restart-service", "claim_seconds": 3600, "parameters": again}),
+        );
+        *text = String::from_utf8(canonical::to_bytes(&template).unwrap()).unwrap().into();
+    });
+    let told = |words: &str| minted(&turned, |grant| grant["action"]["rollback"] = words.into());
+    told(r#"restart-service with more=7, reason_code="out of memory", service=checkout"#).holds();
+    told(r#"restart-service with more=7, reason_code=out of memory, service=checkout"#)
+        .refused_only("playbooks");
+    told("restart-service").refused_only("playbooks");
+    told("None needed").refused_only("playbooks");
 }

@@ -56,6 +56,8 @@ struct Inner {
     behaviour: Behaviour,
     iam_refuses: Option<(u16, &'static str)>,
     tells_date: bool,
+    account: Option<&'static str>,
+    identity_hangs: bool,
     requests: Vec<Request>,
     minted: u32,
     policies: HashMap<(String, String), String>,
@@ -69,6 +71,8 @@ impl FakeAws {
             behaviour: Behaviour::Answer,
             iam_refuses: None,
             tells_date: true,
+            account: Some("123456789012"),
+            identity_hangs: false,
             requests: Vec::new(),
             minted: 0,
             policies: HashMap::new(),
@@ -98,6 +102,16 @@ impl FakeAws {
 
     pub fn tell_date(&self, tells: bool) {
         self.inner().tells_date = tells;
+    }
+
+    /// The account in which every caller is; `None` refuses to say.
+    pub fn put_callers_in(&self, account: Option<&'static str>) {
+        self.inner().account = account;
+    }
+
+    /// Whether nobody is told who they are, nor that they are not.
+    pub fn hang_on_identity(&self, hangs: bool) {
+        self.inner().identity_hangs = hangs;
     }
 
     /// How many sessions exist.
@@ -140,14 +154,20 @@ async fn answer(State(fake): State<Arc<Fake>>, Form(request): Form<Request>) -> 
         inner.requests.push(request.clone());
         let said = match request["Action"].as_str() {
             "AssumeRole" => inner.assume_role(),
-            "GetCallerIdentity" => {
-                let body = "<Arn>arn:aws:iam::123456789012:role/broker</Arn><Account>123456789012</Account>";
-                Ok(result("GetCallerIdentity", body))
-            }
+            "GetCallerIdentity" => inner.account.ok_or((403, "AccessDenied")).map(|account| {
+                let body =
+                    format!("<Arn>arn:aws:iam::{account}:role/broker</Arn><Account>{account}</Account>");
+                result("GetCallerIdentity", &body)
+            }),
             action => inner.iam(action, &request),
         };
         let is_mint = request["Action"] == "AssumeRole";
-        let behaviour = if is_mint { inner.behaviour.clone() } else { Behaviour::Answer };
+        let hangs = inner.identity_hangs && request["Action"] == "GetCallerIdentity";
+        let behaviour = match (is_mint, hangs) {
+            (true, _) => inner.behaviour.clone(),
+            (false, true) => Behaviour::Hang,
+            (false, false) => Behaviour::Answer,
+        };
         (behaviour, inner.tells_date.then_some(inner.now), said)
     };
     let (status, text) = match said {

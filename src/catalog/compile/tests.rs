@@ -122,7 +122,7 @@ fn no_action_touches_our_own_roles_or_the_boundary_in_any_case() {
         ("phasebroker-execute", "harmless"),
         ("PhaseBroker-Observe", "harmless"),
         ("phasebroker-revoker", "harmless"),
-        ("app", "phasebroker-boundary"),
+        ("app", "phasebroker-production-trust-boundary"),
     ] {
         let error =
             refused(&proposal("detach-policy", "production", json!({"role": role, "policy": policy})));

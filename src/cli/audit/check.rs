@@ -49,7 +49,7 @@ pub async fn run(args: Args, output: Output) -> anyhow::Result<ExitCode> {
     .await??;
     let mut wrong = findings(&checked);
     match known {
-        Ok(known) => head_file(known, &checked.head, &rooted, &mut wrong)?,
+        Ok(known) => head_file(known, &checked.head, &rooted, &mut wrong),
         Err(error) => {
             wrong.push(Wrong { index: None, what: format!("the head file cannot be read: {error}") })
         }
@@ -70,18 +70,13 @@ fn findings(checked: &Checked) -> Vec<Wrong> {
 }
 
 /// A store behind the head that was kept outside it was restored, or lost its end.
-fn head_file(
-    known: Option<Head>,
-    head: &Head,
-    store: &StoreAudit,
-    wrong: &mut Vec<Wrong>,
-) -> anyhow::Result<()> {
+fn head_file(known: Option<Head>, head: &Head, store: &StoreAudit, wrong: &mut Vec<Wrong>) {
     let mut found = |what: String| wrong.push(Wrong { index: None, what });
     let Some(known) = known else {
         if head.size > 0 {
             found("there is no head file beside a store in use".into());
         }
-        return Ok(());
+        return;
     };
     if known.size == MAX_SAFE_INTEGER {
         found(format!("the head file says that the store was behind it in epoch {}; fence it", known.epoch));
@@ -90,10 +85,19 @@ fn head_file(
             "the store ends at {} events of epoch {}, the head kept outside knows {} of epoch {}",
             head.size, head.epoch, known.size, known.epoch
         ));
-    } else if store.root_at(known.size)? != Some(known.root) {
-        found(format!("the first {} events are not those that the head kept outside knows", known.size));
+    } else {
+        match store.root_at(known.size) {
+            Ok(root) if root == Some(known.root) => {}
+            Ok(_) => found(format!(
+                "the first {} events are not those that the head kept outside knows",
+                known.size
+            )),
+            // Which entry is missing was found before.
+            Err(error) => {
+                found(format!("the first {} events cannot be compared with the head: {error}", known.size))
+            }
+        }
     }
-    Ok(())
 }
 
 /// Verifies the kept checkpoints; how many are signed by the log's key.

@@ -72,21 +72,27 @@
 //!
 //! # What a template gives
 //!
-//! A template is text of the same form: `{"environment", "action", "inverse"?}`, of the playbook's environment; `action`
-//! and `inverse` are `{"name", "entry", "aws"?, "jwt"?}`, the first of the playbook's action. `entry` is the catalog's
-//! (`src/catalog/document.rs`), of members `summary`, `provider`, `class`, `changes`, `max_work_seconds`,
+//! A template is text of the same form: `{"environment", "action", "inverse"?}`, of the playbook's environment;
+//! `action` and `inverse` are `{"name", "entry", "aws"?, "jwt"?}`, the first of the playbook's action. `entry` is the
+//! catalog's (`src/catalog/document.rs`), of members `summary`, `provider`, `class`, `changes`, `max_work_seconds`,
 //! `environments`, `parameters` and optional `service`, `settles`, `inverse`, `rollback`, `exceptions`, `unscopable`,
 //! `statements` (`actions`, `resources`, `conditions`?). Nothing optional is there empty. In texts of `summary`,
 //! `service` and `statements`, `{name}` stands for the grant's parameter, and at AWS for `account`, `region` and
-//! `partition` (the second part of `execute_role`). The grant's `action` has `class`, `changes`, `exceptions` (none when
-//! absent), `unscopable` (sorted), `summary` and `service` (when absent that of the first AWS action, or the action's
-//! name) of the entry; it is `reversible` with `settles` or `inverse`; `rollback` is the entry's, or `settles`, or the
-//! inverse in words. `dependents`, `plan_digest` and `preconditions` are not compared. A credential's `work_seconds` is
-//! within `max_work_seconds`. A token's: `audience` of `jwt`, one detail (`phasebroker_action`, action, environment,
-//! parameters), `revocability` `immediate` when `introspects`, else `at_expiry`. At AWS: `account`, `region`,
-//! `external_id` and `execute_role` (class `trust`: `trust_role`) of `aws`, `revocability` `seconds`, and as
-//! `session_policy` the compact JSON of `{"Version":"2012-10-17","Statement":[…]}`: for each statement
-//! `{"Effect":"Allow","Action","Resource","Condition"?}`, then the Deny. No table of AWS actions is asked.
+//! `partition` (the second part of `execute_role`). The grant's `action` has `class`, `changes`, `exceptions` (none
+//! when absent), `unscopable` (sorted), `summary` and `service` (when absent that of the first AWS action, or the
+//! action's name) of the entry; it is `reversible` with `settles` or `inverse`; `rollback` is the entry's, or
+//! `settles`, or the inverse in words: its action and, where it has parameters, ` with ` and each `name=value` by name,
+//! joined by `, `; the value is the grant's where `{name}` alone stands there, and in quotes where it holds more than
+//! `A-Za-z0-9_.:/@+-`. `dependents`, `plan_digest` and `preconditions` are not compared. A grant's parameter is text or
+//! an integer, holds none of `*?${}"\`, and fills nothing but its own name; `conditions` are filled in their values
+//! alone. What only a catalog must watch need not be asked again: that `unenforced` names what no statement holds, that
+//! a value is of its parameter's type, that ARNs are of the account and none of `protected`, how long a policy may be,
+//! what the `inverse` half holds. A credential's `work_seconds` is within `max_work_seconds`. A token's: `audience` of
+//! `jwt`, one detail (`phasebroker_action`, action, environment, parameters), `revocability` `immediate` when
+//! `introspects`, else `at_expiry`. At AWS: `account`, `region`, `external_id` and `execute_role` (class `trust`:
+//! `trust_role`) of `aws`, `revocability` `seconds`, and as `session_policy` the compact JSON of
+//! `{"Version":"2012-10-17","Statement":[…]}`: for each statement `{"Effect":"Allow","Action","Resource","Condition"?}`,
+//! then the Deny. No table of AWS actions is asked.
 
 pub mod build;
 mod case;

@@ -7,6 +7,7 @@ mod bucket;
 mod deny;
 mod errors;
 mod request;
+mod revoker;
 mod role;
 mod settings;
 mod writer;
@@ -40,6 +41,7 @@ pub use deny::{
     DenyDocument, DenyEntry, ISSUE_TIME_SLACK_SECONDS, Level, LiveEntry, MAX_DENY_CHARS, deny_document,
 };
 use errors::unknown;
+use revoker::Revoker;
 pub use settings::{AwsSettings, BadAwsSettings, Identity, Timeouts, forbidden_endpoint_variables};
 use writer::Writers;
 pub use writer::{POLICY_NAME, PROPAGATION_SECONDS};
@@ -62,7 +64,7 @@ pub struct AwsProvider {
 }
 
 impl AwsProvider {
-    /// Makes both clients and takes up the Deny policies that earlier leases in `store` still need. Calls AWS for the latter only.
+    /// Makes its clients and takes up the Deny policies that earlier leases in `store` still need. Calls AWS for the latter only.
     pub async fn new(
         settings: AwsSettings,
         store: Arc<dyn Store>,
@@ -71,7 +73,9 @@ impl AwsProvider {
         settings.check()?;
         let aws_clock = Arc::new(AwsClock::new(clock.clone()));
         let sts = settings.sts(aws_clock.clone()).await;
-        let writers = Writers::start(settings.iam().await, store, clock.clone(), settings.look_again);
+        let revoker = Revoker::new(settings.revoker().await);
+        let writers =
+            Writers::start(settings.iam().await, revoker, store, clock.clone(), settings.look_again);
         let bucket = Bucket::full(settings.sts_calls_per_second, settings.sts_burst, clock.since_boot());
         Ok(Self { sts, aws_clock, asking: tokio::sync::Mutex::new(()), bucket, clock, writers })
     }

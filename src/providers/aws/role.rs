@@ -15,6 +15,7 @@ use crate::domain::time::Timestamp;
 
 use super::deny::{DenyDocument, DenyEntry, Level, LiveEntry, deny_document, read_back};
 use super::errors::chain;
+use super::revoker::{NotOurs, Revoker};
 use super::writer::{POLICY_NAME, entry, is_revoked};
 
 /// Most leases that [`Store::leases`] gives at once.
@@ -33,6 +34,7 @@ pub(super) struct Role {
     arn: String,
     name: String,
     iam: aws_sdk_iam::Client,
+    revoker: Arc<Revoker>,
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
     holder: String,
@@ -55,6 +57,7 @@ impl Role {
         arn: String,
         name: String,
         iam: aws_sdk_iam::Client,
+        revoker: Arc<Revoker>,
         store: Arc<dyn Store>,
         clock: Arc<dyn Clock>,
         holder: String,
@@ -63,6 +66,7 @@ impl Role {
             arn,
             name,
             iam,
+            revoker,
             store,
             clock,
             holder,
@@ -90,6 +94,11 @@ impl Role {
 
     /// Makes the role's policy what it should be; the instant at which it was read back and was so.
     pub(super) async fn bring_about(&mut self) -> Result<Timestamp, String> {
+        // SECURITY: a role of the same name in another account is not touched, and nothing there counts as denied.
+        let owned = self.revoker.owns(&self.arn).await;
+        if let Err(NotOurs::Elsewhere(why)) = owned {
+            return Err(why);
+        }
         let right = format!("aws-deny:{}", self.arn);
         let now = self.clock.wall();
         match in_time(self.store.hold_writer(&right, &self.holder, now, now.plus(HOLD_SECONDS))).await {
@@ -105,7 +114,11 @@ impl Role {
         if let Err(error) = in_time(self.store.hold_writer(&right, &self.holder, now, now)).await {
             tracing::debug!(role.arn = self.arn, %error, "the right to write was not given back");
         }
-        outcome
+        // INVARIANT: stop-always-works. Whose role it is may be unknown: it is written all the same, and not called done.
+        match owned {
+            Err(NotOurs::Unknown(why)) => Err(why),
+            _ => outcome,
+        }
     }
 
     async fn write_and_read_back(&mut self, now: Timestamp) -> Result<Timestamp, String> {

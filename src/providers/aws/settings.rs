@@ -80,6 +80,18 @@ impl AwsSettings {
         aws_sdk_sts::Client::from_conf(config.build())
     }
 
+    /// The client that asks who the revoking identity is.
+    pub(super) async fn revoker(&self) -> aws_sdk_sts::Client {
+        let mut config = aws_sdk_sts::Config::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .region(Region::new(self.region.clone()))
+            .credentials_provider(self.revoke.credentials(&self.region).await)
+            .retry_config(RetryConfig::standard().with_max_attempts(2))
+            .timeout_config(self.timeouts.config());
+        config.set_endpoint_url(self.sts_endpoint.clone());
+        aws_sdk_sts::Client::from_conf(config.build())
+    }
+
     /// The client that writes Deny policies. Its calls are idempotent, so one retry is safe.
     pub(super) async fn iam(&self) -> aws_sdk_iam::Client {
         let mut config = aws_sdk_iam::Config::builder()

@@ -16,6 +16,7 @@ use crate::domain::time::Timestamp;
 
 use super::deny::DenyEntry;
 use super::request::role_name;
+use super::revoker::Revoker;
 use super::role::Role;
 
 /// Name of our one inline policy on every phase role.
@@ -42,6 +43,7 @@ pub(super) struct Writers {
 
 struct Shared {
     iam: aws_sdk_iam::Client,
+    revoker: Arc<Revoker>,
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
     holder: String,
@@ -70,13 +72,16 @@ impl Writers {
     /// Starts, and takes up every role that a stored lease still needs denied.
     pub(super) fn start(
         iam: aws_sdk_iam::Client,
+        revoker: Revoker,
         store: Arc<dyn Store>,
         clock: Arc<dyn Clock>,
         look_again: Duration,
     ) -> Self {
         let look_again = look_again.min(LOOK_AGAIN_AT_MOST);
         let holder = format!("{:032x}", rand::random::<u128>());
-        let shared = Arc::new(Shared { iam, store, clock, holder, look_again, roles: Mutex::default() });
+        let revoker = Arc::new(revoker);
+        let shared =
+            Arc::new(Shared { iam, revoker, store, clock, holder, look_again, roles: Mutex::default() });
         let resumed = tokio::spawn(resume(shared.clone()));
         Self { shared, resumed }
     }
@@ -123,6 +128,7 @@ impl Shared {
             role_arn.to_owned(),
             name.to_owned(),
             self.iam.clone(),
+            self.revoker.clone(),
             self.store.clone(),
             self.clock.clone(),
             self.holder.clone(),

@@ -80,6 +80,9 @@ impl<'a> Tx<'a> {
         for leaf in self.leaves.drain(..).filter(|_| self.grows) {
             growing.add(leaf)?;
         }
+        if self.grows && growing.tree.size() != self.head.size {
+            return Err(Fault::Unreadable("the tree and the head count different entries".into()));
+        }
         growing.keep(self.head)
     }
 }

@@ -11,17 +11,21 @@ use super::tree;
 use crate::broker::ports::{PruneEvent, Pruned};
 use crate::domain::time::Timestamp;
 
-/// The first entry of anything that is not over: an open run, a grant or lease in use, a signature that is waited for.
+/// The first entry of anything that is not over: an open run, a grant or lease in use, a signature that is waited for;
+/// and of every playbook that a run younger than `?1`, or an open one, may rest on, whatever became of it since.
 const FIRST_OPEN: &str = "
+WITH open (run) AS (
+  SELECT id FROM runs WHERE phase <> 'closed'
+  UNION SELECT run FROM leases WHERE state IN ('intent', 'unknown', 'minted', 'released')
+  UNION SELECT run FROM leases WHERE retry_at IS NOT NULL
+  UNION SELECT run FROM reviews WHERE state = 'open'
+)
 SELECT min(place) FROM (
-  SELECT (SELECT min(place) FROM events WHERE run = runs.id) AS place FROM runs WHERE phase <> 'closed'
-  UNION ALL SELECT (SELECT min(place) FROM events WHERE run = leases.run) FROM leases
-    WHERE state IN ('intent', 'unknown', 'minted', 'released')
-  UNION ALL SELECT (SELECT min(place) FROM events WHERE run = leases.run) FROM leases
-    WHERE retry_at IS NOT NULL
+  SELECT (SELECT min(place) FROM events WHERE run = open.run) AS place FROM open
   UNION ALL SELECT place FROM administrations WHERE state = 'pending'
-    OR id IN (SELECT administration FROM playbooks WHERE state = 'active' AND not_after > ?1)
-  UNION ALL SELECT (SELECT min(place) FROM events WHERE run = reviews.run) FROM reviews WHERE state = 'open'
+    OR id IN (SELECT administration FROM playbooks WHERE not_after > ?1)
+    OR id IN (SELECT playbooks.administration FROM open JOIN leases ON leases.run = open.run
+      JOIN reviews ON reviews.lease = leases.id JOIN playbooks ON playbooks.digest = reviews.playbook)
 )";
 
 pub(super) fn first_kept(conn: &Connection) -> Result<u64, Fault> {
@@ -36,7 +40,8 @@ pub(super) fn prune(
 ) -> Result<Option<Pruned>, Fault> {
     let conn = tx.conn;
     let from = first_kept(conn)?;
-    let open: Option<i64> = conn.query_row(FIRST_OPEN, [tx.head.at.seconds()], |row| row.get(0))?;
+    // What a playbook was used for came before its end: a run that stays for its age used none that ended earlier.
+    let open: Option<i64> = conn.query_row(FIRST_OPEN, [before.seconds()], |row| row.get(0))?;
     let end = from.saturating_add(limit).min(tree::size(conn)?);
     let end = open.map(count).transpose()?.map_or(end, |open| open.min(end));
     // Time never runs back in the log but at a fence, so that the first entry of today ends what is old.

@@ -1,0 +1,118 @@
+# What somebody has to hear of: EventBridge patterns over what CloudTrail records. IAM finds names without regard to
+# case, so the patterns do too; a key that may be absent (a user has no session, a default needs no parameter) counts.
+locals {
+  via_trail = { "detail-type" = ["AWS API Call via CloudTrail"] }
+
+  our_role_names = sort(distinct(concat(
+    [for role in values(local.roles) : role.name],
+    [element(split("/", var.revoker_arn), -1)],
+    local.foreign ? [] : [element(split("/", var.minter_arn), -1)],
+  )))
+  phase_names_match = [for name in sort([for role in values(local.roles) : role.name]) : { "equals-ignore-case" = name }]
+  our_names_match   = [for name in local.our_role_names : { "equals-ignore-case" = name }]
+  arns_match        = [for arn in local.role_arns : { "equals-ignore-case" = arn }]
+
+  # A trail of this account sees the ARN of a caller of this account, and of others only account and unique id.
+  # (Two shapes cannot be the arms of one conditional.)
+  not_the_minter = {
+    elsewhere = [
+      { principalId = [{ "anything-but" = { prefix = "${coalesce(var.minter_unique_id, "AROA")}:" } }] },
+      { principalId = [{ exists = false }] },
+    ]
+    here = [
+      { sessionContext = { sessionIssuer = { arn = [{ "anything-but" = [var.minter_arn] }] } } },
+      { sessionContext = { sessionIssuer = { arn = [{ exists = false }] } } },
+    ]
+  }[local.foreign ? "elsewhere" : "here"]
+
+  event_patterns = {
+    # A phase role is assumed, or tried, by anyone but the broker.
+    assumed-by-others = jsonencode(merge(local.via_trail, {
+      source = ["aws.sts"]
+      detail = {
+        eventSource       = ["sts.amazonaws.com"]
+        eventName         = [{ prefix = "AssumeRole" }]
+        requestParameters = { roleArn = local.arns_match }
+        userIdentity      = { "$or" = local.not_the_minter }
+      }
+    }))
+
+    # A session longer than the broker asks for; without a number AWS gives an hour.
+    long-session = jsonencode(merge(local.via_trail, {
+      source = ["aws.sts"]
+      detail = {
+        eventSource = ["sts.amazonaws.com"]
+        eventName   = [{ prefix = "AssumeRole" }]
+        requestParameters = {
+          roleArn = local.arns_match
+          "$or" = [
+            { durationSeconds = [{ numeric = [">", 900] }] },
+            { durationSeconds = [{ exists = false }] },
+          ]
+        }
+      }
+    }))
+
+    # The inline policy of a phase role is written by anyone but the revoker, or is another than ours.
+    inline-policy = jsonencode(merge(local.via_trail, {
+      source = ["aws.iam"]
+      detail = {
+        eventSource       = ["iam.amazonaws.com"]
+        eventName         = ["DeleteRolePolicy", "PutRolePolicy"]
+        requestParameters = { roleName = local.phase_names_match }
+        "$or" = [
+          { userIdentity = { sessionContext = { sessionIssuer = { arn = [{ "anything-but" = [var.revoker_arn] }] } } } },
+          { userIdentity = { sessionContext = { sessionIssuer = { arn = [{ exists = false }] } } } },
+          { requestParameters = { policyName = [{ "anything-but" = ["phasebroker-deny"] }] } },
+        ]
+      }
+    }))
+
+    # Boundary, trust or attached policies of one of our roles, or the role itself, change at all.
+    role-changed = jsonencode(merge(local.via_trail, {
+      source = ["aws.iam"]
+      detail = {
+        eventSource = ["iam.amazonaws.com"]
+        eventName = [
+          "AttachRolePolicy",
+          "DeleteRole",
+          "DeleteRolePermissionsBoundary",
+          "DetachRolePolicy",
+          "PutRolePermissionsBoundary",
+          "TagRole",
+          "UntagRole",
+          "UpdateAssumeRolePolicy",
+          "UpdateRole",
+        ]
+        requestParameters = { roleName = local.our_names_match }
+      }
+    }))
+
+    # A boundary or ceiling gets another text.
+    policy-changed = jsonencode(merge(local.via_trail, {
+      source = ["aws.iam"]
+      detail = {
+        eventSource       = ["iam.amazonaws.com"]
+        eventName         = ["CreatePolicyVersion", "DeletePolicy", "DeletePolicyVersion", "SetDefaultPolicyVersion"]
+        requestParameters = { policyArn = [{ prefix = { "equals-ignore-case" = "${local.arn_of_iam}:policy${var.path}${var.name_prefix}" } }] }
+      }
+    }))
+
+    # What would have told of all this is turned off.
+    trail-changed = jsonencode(merge(local.via_trail, {
+      source = ["aws.cloudtrail"]
+      detail = {
+        eventSource = ["cloudtrail.amazonaws.com"]
+        eventName   = ["DeleteTrail", "PutEventSelectors", "StopLogging", "UpdateTrail"]
+      }
+    }))
+  }
+
+  # EventBridge hears of IAM in one region of each partition.
+  iam_events_region = {
+    aws        = "us-east-1"
+    aws-cn     = "cn-north-1"
+    aws-us-gov = "us-gov-west-1"
+    aws-eusc   = "eusc-de-east-1"
+  }[local.partition]
+}

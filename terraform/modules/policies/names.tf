@@ -1,0 +1,26 @@
+locals {
+  partition  = values(var.environments)[0].partition
+  account    = values(var.environments)[0].account
+  arn_of_iam = "arn:${local.partition}:iam::${local.account}"
+
+  # Every role of every environment, as `production-execute`. Roles are named by the catalog, exactly.
+  roles = merge([for environment, one in var.environments : { for kind, role in one.roles : "${environment}-${kind}" => {
+    kind        = kind
+    arn         = role.arn
+    name        = element(split("/", role.arn), -1)
+    path        = trimsuffix(trimprefix(role.arn, "${local.arn_of_iam}:role"), element(split("/", role.arn), -1))
+    phase       = role.phase
+    ceiling     = role.ceiling
+    external_id = one.external_id
+  } }]...)
+  role_arns = sort([for role in values(local.roles) : role.arn])
+  protected = sort(distinct(flatten([for one in values(var.environments) : one.protected])))
+
+  # Everything else is named by the prefix.
+  ceiling_names  = { for name in keys(local.roles) : name => "${var.name_prefix}${name}-ceiling" }
+  boundary_names = { for name in keys(local.roles) : name => "${var.name_prefix}${name}-boundary" }
+  boundary_arns  = { for name, policy in local.boundary_names : name => "${local.arn_of_iam}:policy${var.path}${policy}" }
+
+  minter_account = split(":", var.minter_arn)[4]
+  foreign        = local.minter_account != local.account
+}

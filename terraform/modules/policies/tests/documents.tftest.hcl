@@ -1,0 +1,146 @@
+# What the documents say, for one environment with all three roles. Offline: `terraform test` in modules/policies.
+variables {
+  minter_arn         = "arn:aws:iam::111122223333:role/phasebroker-minter"
+  revoker_arn        = "arn:aws:iam::111122223333:role/phasebroker-revoker"
+  key_administrators = ["arn:aws:iam::111122223333:role/platform"]
+  key_verifiers      = ["arn:aws:iam::111122223333:role/audit"]
+
+  environments = {
+    production = {
+      version        = 1
+      catalog_digest = "digest"
+      environment    = "production"
+      partition      = "aws"
+      account        = "111122223333"
+      region         = "eu-central-1"
+      external_id    = "phasebroker-production"
+      protected      = ["arn:aws:iam::111122223333:role/break-glass", "arn:aws:iam::111122223333:role/phasebroker-minter"]
+      roles = {
+        observe = {
+          arn     = "arn:aws:iam::111122223333:role/phasebroker-observe"
+          phase   = "observe"
+          ceiling = "{\"Version\":\"2012-10-17\",\"Statement\":[{\"Effect\":\"Allow\",\"Action\":[\"ec2:DescribeInstances\"],\"Resource\":[\"*\"]}]}"
+        }
+        execute = {
+          arn     = "arn:aws:iam::111122223333:role/team/phasebroker-execute"
+          phase   = "execute"
+          ceiling = "{\"Version\":\"2012-10-17\",\"Statement\":[{\"Effect\":\"Allow\",\"Action\":[\"ec2:RebootInstances\"],\"Resource\":[\"arn:aws:ec2:eu-central-1:111122223333:instance/i-*\"]},{\"Effect\":\"Allow\",\"Action\":[\"s3:DeleteObject\"],\"Resource\":[\"arn:aws:s3:::orders/tmp-*\"]}]}"
+        }
+        trust = {
+          arn     = "arn:aws:iam::111122223333:role/phasebroker-trust"
+          phase   = "execute"
+          ceiling = null
+        }
+      }
+    }
+  }
+}
+
+run "roles_are_those_of_the_catalog_and_deciding_has_none" {
+  command = plan
+
+  assert {
+    condition     = output.decide_role == null && length(output.roles) == 3
+    error_message = "deciding has no role"
+  }
+  assert {
+    condition     = output.roles["production-execute"].name == "phasebroker-execute" && output.roles["production-execute"].path == "/team/"
+    error_message = "name and path come from the ARN of the catalog"
+  }
+  assert {
+    condition     = output.roles["production-observe"].path == "/" && output.max_session_seconds == 3600
+    error_message = "the root path, and the shortest session that AWS allows"
+  }
+}
+
+run "trust_asks_for_the_minter_the_tags_the_name_and_the_external_id" {
+  command = plan
+
+  assert {
+    condition = alltrue([for policy in values(output.trust_policies) : alltrue([
+      for statement in jsondecode(policy).Statement : statement.Principal == { AWS = var.minter_arn }
+    ])])
+    error_message = "the minter alone"
+  }
+  assert {
+    condition     = jsondecode(output.trust_policies["production-execute"]).Statement[0].Condition.StringEquals == { "aws:RequestTag/phase" = "execute", "sts:ExternalId" = "phasebroker-production" }
+    error_message = "its own phase and the external id"
+  }
+  assert {
+    condition     = jsondecode(output.trust_policies["production-observe"]).Statement[0].Condition.StringLike["sts:RoleSessionName"] == "observe-??????????????????????????"
+    error_message = "the session is named after phase and lease"
+  }
+  assert {
+    condition = alltrue([for policy in values(output.trust_policies) :
+      contains(keys(jsondecode(policy).Statement[0].Condition.StringLike), "sts:SourceIdentity") &&
+      contains(keys(jsondecode(policy).Statement[0].Condition.StringLike), "aws:RequestTag/lease")
+    ])
+    error_message = "source identity and lease are demanded, not only allowed"
+  }
+}
+
+run "a_boundary_allows_the_ceiling_and_denies_the_rest" {
+  command = plan
+
+  assert {
+    condition = alltrue([for name in ["production-observe", "production-execute"] :
+      [for one in jsondecode(output.boundaries[name]).Statement : one if one.Effect == "Allow"] == jsondecode(output.ceilings[name]).Statement
+    ])
+    error_message = "what a boundary allows is the ceiling"
+  }
+  assert {
+    condition     = [for one in jsondecode(output.boundaries["production-trust"]).Statement : [one.Effect, one.Action]] == [["Deny", "*"]] && !contains(keys(output.ceilings), "production-trust")
+    error_message = "a role of which the catalog says nothing can do nothing"
+  }
+  assert {
+    condition = alltrue([for sid in ["Outside", "Always", "NoLease", "OtherPhase", "Ours", "Tagged"] :
+      length([for one in jsondecode(output.boundaries["production-execute"]).Statement : one if try(one.Sid, "") == sid]) == 1
+    ])
+    error_message = "every Deny is there once"
+  }
+  assert {
+    condition = contains(flatten([for one in jsondecode(output.boundaries["production-execute"]).Statement : one.Resource if try(one.Sid, "") == "Ours"]), "arn:aws:iam::111122223333:role/break-glass") && contains(
+      flatten([for one in jsondecode(output.boundaries["production-execute"]).Statement : one.Resource if try(one.Sid, "") == "Ours"]), "arn:aws:iam::111122223333:role/team/phasebroker-execute"
+    )
+    error_message = "what is protected, and a phase role under another path, is ours"
+  }
+}
+
+run "minter_and_revoker_cannot_do_each_others_part" {
+  command = plan
+
+  assert {
+    condition     = length(setintersection(jsondecode(output.minter_policy).Statement[0].Action, flatten([for one in jsondecode(output.revoker_policy).Statement : one.Action if one.Effect == "Allow"]))) == 0
+    error_message = "no action is allowed to both"
+  }
+  assert {
+    condition     = jsonencode(jsondecode(output.revoker_policy).Statement[1].Condition.StringEquals["iam:PermissionsBoundary"]) == jsonencode(sort([for role in values(output.roles) : role.boundary_arn]))
+    error_message = "the revoker writes only where a boundary is"
+  }
+  assert {
+    condition     = alltrue([for policy in values(output.key_policies) : one([for one in jsondecode(policy).Statement : one.Principal.AWS if one.Effect == "Allow" && one.Action == "kms:Sign"]) == var.minter_arn])
+    error_message = "the minter alone signs"
+  }
+}
+
+run "data_events_are_recorded_where_execute_can_touch_data" {
+  command = plan
+
+  assert {
+    condition     = jsonencode(output.data_events) == jsonencode({ "AWS::S3::Object" = ["arn:aws:s3:::orders/tmp-"] })
+    error_message = "the objects that a session may delete, and nothing else"
+  }
+}
+
+run "a_foreign_minter_is_known_by_its_unique_id" {
+  command = plan
+  variables {
+    minter_arn       = "arn:aws:iam::444455556666:role/phasebroker-minter"
+    minter_unique_id = "AROAEXAMPLEEXAMPLE12"
+  }
+
+  assert {
+    condition     = strcontains(output.event_patterns["assumed-by-others"], "AROAEXAMPLEEXAMPLE12:")
+    error_message = "a trail of this account sees no ARN of a caller from elsewhere"
+  }
+}

@@ -1,0 +1,93 @@
+# An account that a broker of another account works in: phase roles that trust the foreign minter with an external id, a
+# revoker of its own, and alarms. Apply it with the credentials of this account.
+locals {
+  home       = values(var.environments)[0]
+  account    = local.home.account
+  partition  = local.home.partition
+  arn_of_iam = "arn:${local.partition}:iam::${local.account}"
+  revoker    = "${var.name_prefix}revoker"
+  tags       = merge(var.tags, { phasebroker = "control" })
+}
+
+module "policies" {
+  source = "../policies"
+
+  environments     = var.environments
+  minter_arn       = var.minter_arn
+  minter_unique_id = var.minter_unique_id
+  revoker_arn      = "${local.arn_of_iam}:role${var.path}${local.revoker}"
+  name_prefix      = var.name_prefix
+  path             = var.path
+}
+
+module "phase_roles" {
+  source = "../phase-roles"
+
+  policies = module.policies
+  path     = var.path
+  tags     = local.tags
+}
+
+resource "aws_iam_role" "revoker" {
+  name                 = local.revoker
+  path                 = var.path
+  description          = "Writes the Deny policy of the phase roles of phasebroker, and does nothing else"
+  max_session_duration = 3600
+  tags                 = local.tags
+
+  assume_role_policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = [{
+      Sid       = "Revoker"
+      Effect    = "Allow"
+      Principal = { AWS = var.broker_revoker_arn }
+      Action    = "sts:AssumeRole"
+      Condition = { StringEquals = { "sts:ExternalId" = sort(distinct([for one in values(var.environments) : one.external_id])) } }
+    }]
+  })
+}
+
+resource "aws_iam_policy" "revoker" {
+  name        = local.revoker
+  path        = var.path
+  description = "What the revoker of phasebroker may do"
+  policy      = module.policies.revoker_policy
+  tags        = local.tags
+}
+
+resource "aws_iam_role_policy_attachments_exclusive" "revoker" {
+  role_name   = aws_iam_role.revoker.name
+  policy_arns = [aws_iam_policy.revoker.arn]
+}
+
+resource "aws_iam_role_policies_exclusive" "revoker" {
+  role_name    = aws_iam_role.revoker.name
+  policy_names = []
+}
+
+module "trail" {
+  source = "../trail"
+  count  = var.trail ? 1 : 0
+
+  name_prefix        = var.name_prefix
+  account            = local.account
+  partition          = local.partition
+  region             = local.home.region
+  data_events        = module.policies.data_events
+  key_administrators = var.key_administrators
+  readers            = var.auditors
+  keep_days          = var.trail_keep_days
+  tags               = local.tags
+}
+
+module "watch" {
+  source = "../watch"
+
+  patterns = module.policies.event_patterns
+  regions = setunion(
+    var.watched_regions, [module.policies.iam_events_region], [for one in values(var.environments) : one.region]
+  )
+  name_prefix        = var.name_prefix
+  key_administrators = var.key_administrators
+  tags               = local.tags
+}

@@ -1,0 +1,32 @@
+# The module for the two environments of the shipped catalog: `production` in the broker's account, `staging` in another.
+variable "ceilings" {
+  type = string
+}
+
+locals {
+  environments = jsondecode(file(var.ceilings)).environments
+}
+
+module "production" {
+  source = "./modules/policies"
+
+  environments         = { production = local.environments.production }
+  minter_arn           = "arn:aws:iam::111122223333:role/phasebroker-minter"
+  revoker_arn          = "arn:aws:iam::111122223333:role/phasebroker-revoker"
+  minter_further_roles = [for role in values(local.environments.staging.roles) : role.arn]
+  key_administrators   = ["arn:aws:iam::111122223333:role/platform"]
+  key_verifiers        = ["arn:aws:iam::111122223333:role/audit"]
+}
+
+module "staging" {
+  source = "./modules/policies"
+
+  environments     = { staging = local.environments.staging }
+  minter_arn       = "arn:aws:iam::111122223333:role/phasebroker-minter"
+  minter_unique_id = "AROAEXAMPLEEXAMPLE12"
+  revoker_arn      = "arn:aws:iam::444455556666:role/phasebroker-revoker"
+}
+
+output "documents" {
+  value = { production = module.production, staging = module.staging }
+}
