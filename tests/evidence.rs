@@ -21,6 +21,7 @@ mod evidence {
     mod forged;
     mod proofs;
     mod pruned;
+    mod reconciled;
     mod templates;
     mod witnessed;
     mod words;

@@ -6,35 +6,76 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use super::actions::{Told, told};
+use super::arn::{Arn, Piece, ends_with_id, fits, is_name, is_resource, literal, meets, pattern, same_kind};
+use super::places::{Named, named, values};
 use super::record::Record;
 use crate::domain::sent::statements;
 
-/// Shortest name that says by itself which resource is meant.
-const MIN_NAME_BYTES: usize = 2;
-/// Characters that Secrets Manager adds to the name of a secret in its ARN, with the hyphen.
-const SECRET_SUFFIX_BYTES: usize = 7;
+/// Resources of a call that are kept until what was allowed is known; what touched more is for a person.
+const MAX_KEPT: usize = 16;
+/// Longest text that a finding quotes, in characters.
+const MAX_SHOWN_CHARS: usize = 200;
 
 /// The Allow statements of a policy.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Allowed {
     statements: Vec<Statement>,
+    /// Values of the parameters that were approved.
+    values: Option<BTreeSet<String>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Statement {
     actions: Vec<String>,
     resources: Vec<String>,
+    /// Texts of its conditions.
+    conditions: Vec<String>,
 }
 
-/// Whether a record says that what was touched was approved.
+/// What a call touched, as far as its record says.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Touches {
+    /// All of it.
+    All {
+        /// Every resource.
+        named: Vec<Named>,
+        /// What looks like the name of a resource and stands elsewhere in the request, or in `resources`.
+        beside: Vec<String>,
+        /// Members that a parameter must have said, with their values.
+        values: Vec<(&'static str, String)>,
+    },
+    /// Not all of it.
+    Unsaid(&'static str),
+}
+
+/// Whether what was touched was approved.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Touched {
-    /// It names an approved resource, and none of the same kind that is not.
+    /// All of it.
     Approved,
-    /// It names this one, which was not approved.
+    /// This was not.
     Other(String),
-    /// It does not say.
-    Unsaid,
+    /// The record does not let one decide.
+    Unsaid(String),
+}
+
+impl Touches {
+    /// Reads a record; `whole` keeps however much there is.
+    pub(super) fn of(record: &Record, whole: bool) -> Self {
+        const MANY: &str = "it touched more resources than are kept until what was allowed is known";
+        let (named, leaves) = match (named(record), record.leaves()) {
+            (Err(why), _) => return Self::Unsaid(why),
+            (_, None) => return Self::Unsaid("its request is too large to be looked at"),
+            (Ok(named), Some(leaves)) => (named, leaves),
+        };
+        let is_taken = |text: &str| named.iter().any(|one| one.value == text);
+        let texts = record.arns.iter().chain(&leaves).filter(|text| is_name(text) && !is_taken(text));
+        let beside: Vec<String> = texts.cloned().collect::<BTreeSet<_>>().into_iter().collect();
+        match !whole && named.len().saturating_add(beside.len()) > MAX_KEPT {
+            true => Self::Unsaid(MANY),
+            false => Self::All { named, beside, values: values(record) },
+        }
+    }
 }
 
 impl Allowed {
@@ -43,10 +84,16 @@ impl Allowed {
         let allows = statements(policy).into_iter().filter(|one| one.get("Effect") == Some(&"Allow".into()));
         let read = |one: Value| {
             let (actions, resources) = (texts(one.get("Action")?)?, texts(one.get("Resource")?)?);
-            Some(Statement { actions, resources })
+            let conditions = one.get("Condition").map(all_texts).unwrap_or_default();
+            Some(Statement { actions, resources, conditions })
         };
         let statements: Vec<Statement> = allows.map(read).collect::<Option<_>>()?;
-        (!statements.is_empty()).then_some(Self { statements })
+        (!statements.is_empty()).then_some(Self { statements, values: None })
+    }
+
+    /// With the values of the parameters that people signed.
+    pub fn with_values(self, values: impl IntoIterator<Item = String>) -> Self {
+        Self { values: Some(values.into_iter().collect()), ..self }
     }
 
     /// Every action.
@@ -74,24 +121,49 @@ impl Allowed {
         self.actions().into_iter().all(|action| told(action) == Some(Told::IfAsked))
     }
 
-    /// What a record of one of `actions` says of what was touched.
-    pub fn touched(&self, actions: &[String], record: &Record) -> Touched {
-        let approved: Vec<&str> =
+    /// INVARIANT: exact-scope. Whether everything that a call of one of `actions` touched was approved. One resource that
+    /// was not outweighs every one that was; one that cannot be told is never taken for approved.
+    pub(super) fn touched(&self, actions: &[String], touches: &Touches) -> Touched {
+        let (named, beside, values) = match touches {
+            Touches::All { named, beside, values } => (named, beside, values),
+            Touches::Unsaid(why) => return Touched::Unsaid((*why).to_owned()),
+        };
+        let resources: Vec<&str> =
             self.of(actions).flat_map(|one| &one.resources).map(String::as_str).collect();
-        let Some(leaves) = record.leaves() else { return Touched::Unsaid };
-        let (mut hit, mut other) = (false, None);
-        for text in record.arns.iter().chain(&leaves) {
-            if approved.iter().any(|resource| names(resource, text)) {
-                hit = true;
-            } else if approved.iter().any(|resource| same_kind(resource, text)) {
-                other = Some(text.clone());
+        let approved =
+            |one: &Named| resources.iter().any(|of| one.arns.iter().any(|arn| is_resource(of, arn)));
+        if let Some(other) = named.iter().find(|one| !approved(one)) {
+            return match Self::may_be(&resources, other) {
+                true => Touched::Unsaid(format!("whether `{}` was approved is not certain", cut(&other.shown))),
+                false => Touched::Other(cut(&other.shown)),
+            };
+        }
+        let mut unsaid = None;
+        for text in beside {
+            let known = resources.iter().any(|of| fits(&pattern(of), &literal(text)) || ends_with_id(of, text))
+                || self.of(actions).any(|one| one.conditions.contains(text));
+            if known || holds(&resources, text) {
+                continue;
             }
+            if resources.iter().any(|of| same_kind(of, text)) {
+                return Touched::Other(cut(text));
+            }
+            unsaid = Some(format!("its request also names `{}`", cut(text)));
         }
-        match (hit, other) {
-            (_, Some(other)) => Touched::Other(other),
-            (true, None) => Touched::Approved,
-            (false, None) => Touched::Unsaid,
+        // What AWS cannot bind must be what people signed, where a parameter says it at all.
+        let other = values.iter().find(|(_, value)| {
+            self.values.as_ref().is_some_and(|approved| !approved.contains(value))
+        });
+        if let Some((member, value)) = other {
+            unsaid = Some(format!("`{member}` is `{}`, which no approved parameter says", cut(value)));
         }
+        unsaid.map_or(Touched::Approved, Touched::Unsaid)
+    }
+
+    /// Whether a name of which a part is unknown could be that of an approved resource.
+    fn may_be(resources: &[&str], named: &Named) -> bool {
+        let partly = named.arns.iter().filter(|arn| arn.iter().any(|piece| !matches!(piece, Piece::Char(_))));
+        partly.into_iter().any(|arn| resources.iter().any(|resource| meets(&pattern(resource), arn)))
     }
 
     fn of<'a>(&'a self, actions: &'a [String]) -> impl Iterator<Item = &'a Statement> {
@@ -101,9 +173,26 @@ impl Allowed {
 
 impl Statement {
     fn allows(&self, action: &str) -> bool {
-        let action = action.to_ascii_lowercase();
-        self.actions.iter().any(|pattern| fits(&pattern.to_ascii_lowercase(), &action))
+        let action = literal(&action.to_ascii_lowercase());
+        self.actions.iter().any(|written| fits(&pattern(&written.to_ascii_lowercase()), &action))
     }
+}
+
+/// Whether a text is what an approved resource lies in: a bucket of an object, the cluster of a service.
+fn holds(resources: &[&str], text: &str) -> bool {
+    let Some(outer) = Arn::parse(text) else { return false };
+    let is_in = |resource: &Arn<'_>| {
+        let same = (resource.partition, resource.service, resource.region, resource.account)
+            == (outer.partition, outer.service, outer.region, outer.account);
+        let cluster = outer.path.strip_prefix("cluster/");
+        let owner = resource.path.split('/').nth(1);
+        match outer.service {
+            "s3" => same && resource.path.strip_prefix(outer.path).is_some_and(|rest| rest.starts_with('/')),
+            "ecs" => same && cluster.is_some() && cluster == owner,
+            _ => false,
+        }
+    };
+    resources.iter().filter_map(|resource| Arn::parse(resource)).any(|resource| is_in(&resource))
 }
 
 /// One text or several.
@@ -115,157 +204,19 @@ fn texts(value: &Value) -> Option<Vec<String>> {
     }
 }
 
-/// Whether `text` is the resource of this ARN, by its ARN or by one of the names that requests use.
-fn names(resource: &str, text: &str) -> bool {
-    if fits(resource, text) {
-        return resource != "*";
+/// Every text at whatever depth.
+fn all_texts(value: &Value) -> Vec<String> {
+    match value {
+        Value::String(text) => vec![text.clone()],
+        Value::Array(items) => items.iter().flat_map(all_texts).collect(),
+        Value::Object(members) => members.values().flat_map(all_texts).collect(),
+        _ => Vec::new(),
     }
-    let Some((_, id)) = parts(resource) else { return false };
-    let after_kind = id.split_once(['/', ':']).map_or(id, |(_, name)| name);
-    let last = id.rsplit(['/', ':']).next().unwrap_or(id);
-    let is = |name: &str| name.len() >= MIN_NAME_BYTES && name != "*" && fits(name, text);
-    let secret = resource.contains(":secretsmanager:").then(|| {
-        let name = last.len().checked_sub(SECRET_SUFFIX_BYTES).and_then(|end| last.get(..end));
-        name.unwrap_or(last)
-    });
-    is(after_kind) || is(last) || secret.is_some_and(is)
 }
 
-/// Whether `text` names a thing of the same kind as this ARN: an ARN of the same service and type, or an id of the same
-/// form (`i-0123456789abcdef0`).
-fn same_kind(resource: &str, text: &str) -> bool {
-    let Some((service, id)) = parts(resource) else { return false };
-    let kind = |id: &str| id.split_once(['/', ':']).map(|(kind, _)| kind.to_owned());
-    if let Some((other, other_id)) = parts(text) {
-        return other == service && kind(other_id).is_some() && kind(other_id) == kind(id);
-    }
-    let last = id.rsplit(['/', ':']).next().unwrap_or(id);
-    form(last).is_some() && form(last) == form(text)
-}
-
-/// Service, and what follows the account.
-fn parts(arn: &str) -> Option<(&str, &str)> {
-    let mut parts = arn.splitn(6, ':');
-    let (begin, _, service) = (parts.next()?, parts.next()?, parts.next()?);
-    let (_, _, id) = (parts.next()?, parts.next()?, parts.next()?);
-    (begin == "arn").then_some((service, id))
-}
-
-/// The letters before the hexadecimal digits of an id such as `i-0123456789abcdef0`.
-fn form(id: &str) -> Option<&str> {
-    let (letters, digits) = id.split_once('-')?;
-    let fits = (1..=8).contains(&letters.len())
-        && letters.bytes().all(|b| b.is_ascii_lowercase())
-        && (8..=17).contains(&digits.len())
-        && digits.bytes().all(|b| b.is_ascii_hexdigit());
-    fits.then_some(letters)
-}
-
-/// Whether `text` fits a pattern of `*` and `?`, as IAM reads them. Linear in the text for every star.
-fn fits(pattern: &str, text: &str) -> bool {
-    let (pattern, text): (Vec<char>, Vec<char>) = (pattern.chars().collect(), text.chars().collect());
-    let (mut p, mut t, mut star) = (0, 0, None);
-    while let Some(letter) = text.get(t) {
-        match pattern.get(p) {
-            Some('*') => {
-                star = Some((p, t));
-                p += 1;
-            }
-            Some(wanted) if *wanted == '?' || wanted == letter => (p, t) = (p + 1, t + 1),
-            _ => match star {
-                Some((at, from)) => {
-                    (p, t) = (at + 1, from + 1);
-                    star = Some((at, from + 1));
-                }
-                None => return false,
-            },
-        }
-    }
-    pattern.get(p..).is_some_and(|rest| rest.iter().all(|letter| *letter == '*'))
+fn cut(text: &str) -> String {
+    text.chars().take(MAX_SHOWN_CHARS).collect()
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    const INSTANCE: &str = "arn:aws:ec2:eu-central-1:111122223333:instance/i-0a1b2c3d4e5f60718";
-
-    fn record(arns: &[&str], request: Value) -> Record {
-        let mut record = Record::read(
-            json!({"eventID": "e", "eventTime": "2026-11-26T01:00:00Z", "eventSource": "s", "eventName": "n"})
-                .to_string()
-                .as_bytes(),
-        )
-        .unwrap();
-        record.arns = arns.iter().map(|arn| (*arn).to_owned()).collect();
-        record.request = request;
-        record
-    }
-
-    fn policy(action: &str, resource: &str) -> Allowed {
-        let allow = json!({"Effect": "Allow", "Action": [action], "Resource": resource});
-        let deny = json!({"Effect": "Deny", "Action": "*", "Resource": "*"});
-        Allowed::read(&json!({"Version": "2012-10-17", "Statement": [allow, deny]}).to_string()).unwrap()
-    }
-
-    #[test]
-    fn only_what_is_allowed_is_read_and_what_cannot_be_read_is_nothing() {
-        let allowed = policy("ec2:RebootInstances", INSTANCE);
-        assert!(allowed.allows("ec2:rebootinstances") && !allowed.allows("ec2:StopInstances"));
-        assert!(allowed.is_known() && !allowed.is_untold());
-        for bad in [
-            "",
-            "{}",
-            r#"{"Statement":[{"Effect":"Allow","NotAction":"a:b","Resource":"*"}]}"#,
-            r#"{"Statement":[{"Effect":"Allow","Action":[7],"Resource":"*"}]}"#,
-            r#"{"Statement":[{"Effect":"Deny","Action":"*","Resource":"*"}]}"#,
-        ] {
-            assert_eq!(Allowed::read(bad), None, "{bad}");
-        }
-    }
-
-    #[test]
-    fn the_approved_resource_is_known_by_arn_and_by_name_and_another_is_named() {
-        let allowed = policy("ec2:RebootInstances", INSTANCE);
-        let reboot = ["ec2:RebootInstances".to_owned()];
-        let of = |arns: &[&str], request| allowed.touched(&reboot, &record(arns, request));
-        let (mine, other) = ("i-0a1b2c3d4e5f60718", "i-00000000000000001");
-        assert_eq!(of(&[INSTANCE], Value::Null), Touched::Approved);
-        assert_eq!(of(&[], json!({"instancesSet": {"items": [{"instanceId": mine}]}})), Touched::Approved);
-        assert_eq!(of(&[], json!({"items": [mine, other]})), Touched::Other(other.into()));
-        let foreign = "arn:aws:ec2:eu-central-1:111122223333:instance/i-1";
-        assert_eq!(of(&[foreign], Value::Null), Touched::Other(foreign.into()));
-        assert_eq!(of(&[], json!({"dryRun": "no"})), Touched::Unsaid);
-        assert_eq!(of(&[], Value::Null), Touched::Unsaid);
-    }
-
-    #[test]
-    fn names_of_groups_services_and_secrets_are_those_of_their_arns() {
-        for (arn, text) in [
-            ("arn:aws:autoscaling:r:1:autoScalingGroup:u-u:autoScalingGroupName/web", "web"),
-            ("arn:aws:ecs:r:1:service/prod/checkout", "checkout"),
-            ("arn:aws:secretsmanager:r:1:secret:db/main-a1B2c3", "main-a1B2c3"),
-            ("arn:aws:secretsmanager:r:1:secret:main-a1B2c3", "main"),
-            ("arn:aws:s3:::logs/app/*", "arn:aws:s3:::logs/app/1"),
-        ] {
-            assert!(names(arn, text), "{arn} {text}");
-        }
-        for (arn, text) in [("*", "anything"), ("arn:aws:ecs:r:1:service/prod/checkout", "check"), ("x", "y")]
-        {
-            assert!(!names(arn, text), "{arn} {text}");
-        }
-    }
-
-    #[test]
-    fn stars_fit_what_iam_says_they_fit() {
-        for (pattern, text) in
-            [("*", ""), ("a*c", "abbc"), ("a?c", "abc"), ("a*b*c", "axbxbxc"), ("é*", "éa")]
-        {
-            assert!(fits(pattern, text), "{pattern} {text}");
-        }
-        for (pattern, text) in [("", "a"), ("a*c", "abb"), ("a?c", "ac"), ("abc", "abcd")] {
-            assert!(!fits(pattern, text), "{pattern} {text}");
-        }
-    }
-}
+mod tests;

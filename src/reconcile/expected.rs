@@ -133,6 +133,11 @@ impl Ledger {
         Ok(())
     }
 
+    /// An AWS lease that was followed.
+    pub fn lease(&self, lease: &LeaseId) -> Option<&Expected> {
+        self.leases.get(lease)
+    }
+
     /// Every AWS lease that was followed.
     pub fn finish(self) -> Vec<Expected> {
         self.leases.into_values().collect()
@@ -194,6 +199,14 @@ impl Expected {
         self.role.split(':').nth(4).unwrap_or_default()
     }
 
+    /// The Region it was signed for, where people sign one.
+    pub fn region(&self) -> Option<&str> {
+        match &self.signed {
+            Signed::Credential { credential, .. } => Some(&credential.region),
+            _ => None,
+        }
+    }
+
     /// Whether `role` is its role; the ledger holds the first 200 characters.
     pub fn is_role(&self, role: &str) -> bool {
         as_kept(role) == self.role
@@ -248,8 +261,10 @@ impl Expected {
         }
         let deadline = deadline_in(self.sent, self.lease, &grant.credential, self.not_after)
             .ok_or("what its intent says was sent is not what was signed")?;
-        let allowed =
-            Allowed::read(&credential.session_policy).ok_or("its signed policy allows nothing by name")?;
+        let values = grant.action.parameters.values().map(ToString::to_string);
+        let allowed = Allowed::read(&credential.session_policy)
+            .ok_or("its signed policy allows nothing by name")?
+            .with_values(values);
         let offset = deadline.since(self.not_after);
         Ok(Signed::Credential { credential: Box::new(credential.clone()), allowed, offset })
     }

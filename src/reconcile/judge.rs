@@ -1,60 +1,23 @@
 //! One lease's calls against what its policy allows, and the verdict.
 
-use std::collections::BTreeMap;
-
 use super::actions::{is_free, of_event};
 use super::allowed::{Allowed, Touched};
+use super::calls::{Call, Calls, Class, Counts, Kept, MAX_CALLS, Outcome, Tally, When};
 use super::expected::{Expected, Signed};
 use super::record::Record;
 use super::report::{Finding, LeaseReport, Verdict};
 use crate::domain::time::Timestamp;
 
-/// Different calls of one lease that are told apart; what goes beyond is counted and looked at by a person.
-const MAX_CALLS: usize = 256;
-
-/// Calls that are the same to a judge.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct Call {
-    source: String,
-    name: String,
-    outcome: Outcome,
-    when: When,
-    touched: Touched,
-    by_service: Option<String>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-enum Outcome {
-    Done,
-    Failed(String),
-    Denied(String),
-}
-
-/// When a call was, as far as the clocks allow to say.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum When {
-    Alive,
-    /// After its end, while that was not in force yet.
-    Ended,
-    /// After it had to be dead.
-    Dead,
-}
-
-#[derive(Debug, Clone)]
-struct Tally {
-    count: u64,
-    first: Timestamp,
-    last: Timestamp,
-    event: String,
-}
-
 /// What the records say of one lease so far.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Seen {
-    calls: BTreeMap<Call, Tally>,
+    calls: Calls,
+    counts: Counts,
+    /// Calls beyond those that are told apart, and the worst of them.
     beyond: u64,
-    /// Whether the record of its mint is there.
-    pub(super) mint: bool,
+    worst_beyond: Option<Verdict>,
+    /// Access key id in the record of its mint, once that is there.
+    pub(super) mint: Option<String>,
     /// Whether that record shows no policy.
     pub(super) policy_unsaid: bool,
     /// What the policy in that record allows, when it is the one that was sent.
@@ -67,49 +30,33 @@ pub(super) struct Seen {
 pub(super) struct Around {
     /// Whether the settle window after its hard end has passed.
     pub(super) settled: bool,
-    /// The last instant of any record of its account.
+    /// The last instant of any record of its account and Region.
     pub(super) reaches: Option<Timestamp>,
+    /// Whether no file came of some hour of its life.
+    pub(super) hours_missing: bool,
 }
 
 impl Seen {
     /// Takes a call of the lease.
     pub(super) fn call(&mut self, expected: &Expected, record: &Record) {
-        let touched = match expected.allowed() {
-            Some(allowed) => allowed.touched(&of_event(&record.source, &record.name), record),
-            // The policy is only known from the trail, where it may still follow.
-            None => Touched::Unsaid,
-        };
-        let error = record.error.clone().map(|code| code.chars().take(64).collect());
-        let call = Call {
-            source: record.source.clone(),
-            name: record.name.clone(),
-            outcome: match error {
-                None => Outcome::Done,
-                Some(code) if record.denied() => Outcome::Denied(code),
-                Some(code) => Outcome::Failed(code),
-            },
-            when: when(expected, record.at),
-            touched,
-            by_service: record.caller.invoked_by.clone(),
-        };
-        if let Some(tally) = self.calls.get_mut(&call) {
-            tally.count = tally.count.saturating_add(1);
-            tally.last = tally.last.max(record.at);
-            if record.at < tally.first {
-                (tally.first, tally.event) = (record.at, record.id.clone());
-            }
+        let (call, tally) = Call::of(expected, record);
+        self.counts.add(&call.outcome, record.at);
+        if let Some(known) = self.calls.get_mut(&call) {
+            known.add(tally);
         } else if self.calls.len() < MAX_CALLS {
-            let tally = Tally { count: 1, first: record.at, last: record.at, event: record.id.clone() };
             self.calls.insert(call, tally);
         } else {
-            // SECURITY: a session that makes all it can cannot fill the memory of whoever looks.
+            // SECURITY: a session that makes all calls there are can neither fill the memory of whoever looks, nor hide
+            // the one that counts behind the others.
+            let found = finding(expected, expected.allowed(), &call, &tally).map(|finding| finding.verdict);
+            self.worst_beyond = self.worst_beyond.max(found);
             self.beyond = self.beyond.saturating_add(1);
         }
     }
 
     /// Whether nothing at all is known of it.
     pub(super) fn is_empty(&self) -> bool {
-        self.calls.is_empty() && !self.mint && self.incidents == 0
+        self.calls.is_empty() && self.mint.is_none() && self.incidents == 0
     }
 
     /// The verdict, with everything that led to it.
@@ -123,18 +70,12 @@ impl Seen {
         }
         findings.extend(self.beside(expected, allowed));
         findings.sort_by_key(|finding| std::cmp::Reverse(finding.verdict));
-        let count = |of: fn(&Outcome) -> bool| {
-            let of = self.calls.iter().filter(|(call, _)| of(&call.outcome));
-            of.fold(0_u64, |sum, (_, tally)| sum.saturating_add(tally.count))
-        };
-        let calls = count(|outcome| *outcome == Outcome::Done);
-        let failed = count(|outcome| matches!(outcome, Outcome::Failed(_)));
         let worst = findings.first().map(|finding| finding.verdict);
         let verdict = match worst {
             Some(worst) if worst.is_bad() => worst,
             _ if !around.settled => Verdict::Settling,
             Some(worst) => worst,
-            None if calls > 0 || failed > 0 => Verdict::Matched,
+            None if self.counts.done > 0 || self.counts.failed > 0 => Verdict::Matched,
             None => self.absent(expected, allowed, around),
         };
         LeaseReport {
@@ -144,12 +85,13 @@ impl Seen {
             phase: expected.phase.clone(),
             agent: expected.agent.clone(),
             verdict,
-            calls,
-            failed,
-            denied: count(|outcome| matches!(outcome, Outcome::Denied(_))),
-            mint_seen: self.mint,
-            first: self.calls.values().map(|tally| tally.first).min(),
-            last: self.calls.values().map(|tally| tally.last).max(),
+            calls: self.counts.done,
+            failed: self.counts.failed,
+            denied: self.counts.denied,
+            mint_seen: self.mint.is_some(),
+            hours_missing: around.hours_missing,
+            first: self.counts.first,
+            last: self.counts.last,
             refused_after_end_seconds: self.died(expected),
             findings,
         }
@@ -158,10 +100,16 @@ impl Seen {
     /// What is said beside the calls.
     fn beside(&self, expected: &Expected, allowed: Option<&Allowed>) -> Vec<Finding> {
         let mut found = Vec::new();
-        let mut say = |count: u64, what: String, todo: &str| {
-            let (verdict, todo) = (Verdict::NeedsReview, todo.to_owned());
+        let beyond = self.worst_beyond.unwrap_or(Verdict::NeedsReview).max(Verdict::NeedsReview);
+        let mut as_bad_as = |verdict: Verdict, count: u64, what: String, todo: &str| {
+            let todo = todo.to_owned();
             found.push(Finding { verdict, count, at: None, event: None, what, todo });
         };
+        if self.beyond > 0 {
+            let todo = "read the records of its access key yourself";
+            as_bad_as(beyond, self.beyond, "more different calls than are told apart".into(), todo);
+        }
+        let mut say = |count: u64, what: String, todo: &str| as_bad_as(Verdict::NeedsReview, count, what, todo);
         if let Signed::Unproven(why) = &expected.signed {
             let todo =
                 "check the log with `phasebroker audit check-remote`, then `audit pack` and `audit verify`";
@@ -179,10 +127,6 @@ impl Seen {
             let todo = "give the records of the minute in which it was minted, too";
             say(1, "what it was allowed is not known: no record shows the policy that was sent".into(), todo);
         }
-        if self.beyond > 0 {
-            let todo = "read the records of its access key yourself";
-            say(self.beyond, "more different calls than are told apart".into(), todo);
-        }
         if self.incidents > 0 {
             say(self.incidents, "incidents name this lease".into(), "see the incidents");
         }
@@ -194,7 +138,7 @@ impl Seen {
         // A trail without the mint of a session, or that ends before the session did, says nothing by its silence.
         let reaches = around.reaches.is_some_and(|last| last >= expected.here_latest());
         let told = allowed.is_some_and(|allowed| !allowed.is_untold());
-        match self.mint && reaches && told {
+        match self.mint.is_some() && reaches && told && !around.hours_missing {
             true => Verdict::NoUse,
             false => Verdict::Unobservable,
         }
@@ -212,21 +156,10 @@ impl Seen {
 
 impl Expected {
     /// The instant of AWS's clock from which a trail covers all of the credential's life.
-    fn here_latest(&self) -> Timestamp {
+    pub(super) fn here_latest(&self) -> Timestamp {
         let (there, slack) = self.here(self.not_after);
         // The inverse of `here`, on the safe side.
         self.not_after.plus(self.not_after.since(there)).plus(slack)
-    }
-}
-
-fn when(expected: &Expected, at: Timestamp) -> When {
-    let (at, slack) = expected.here(at);
-    let at = at.plus(-slack);
-    let dead = expected.effective_by.map_or(expected.not_after, |by| by.min(expected.not_after));
-    match expected.ended {
-        _ if at > dead => When::Dead,
-        Some(ended) if at > ended => When::Ended,
-        _ => When::Alive,
     }
 }
 
@@ -244,14 +177,14 @@ fn finding(expected: &Expected, allowed: Option<&Allowed>, call: &Call, tally: &
     match (&call.outcome, call.when) {
         (Outcome::Done, When::Dead) => {
             return say(
-                Verdict::LateUseAfterEnd,
+                Verdict::LateUse,
                 format!("{named} went through {late} s after the end, when it had to be dead"),
                 "stop the agent, look at what the call did, and find out why AWS still took the credential: role policy, boundary, clocks",
             );
         }
         (Outcome::Done, When::Ended) => {
             return say(
-                Verdict::LateUseAfterEnd,
+                Verdict::LateUse,
                 format!("{named} went through {late} s after the end, before that was in force at AWS"),
                 "ask why the agent went on after it had said that it was done",
             );
@@ -260,7 +193,7 @@ fn finding(expected: &Expected, allowed: Option<&Allowed>, call: &Call, tally: &
         (Outcome::Denied(_), When::Ended | When::Dead) => return None,
         _ => {}
     }
-    let judged = judged(allowed?, call);
+    let judged = judged(allowed?, call, tally);
     match (&call.outcome, judged) {
         (Outcome::Denied(code), Ok(())) => say(
             Verdict::DeniedAttempt,
@@ -290,28 +223,34 @@ fn finding(expected: &Expected, allowed: Option<&Allowed>, call: &Call, tally: &
 }
 
 /// Whether a call is one of those that were allowed.
-fn judged(allowed: &Allowed, call: &Call) -> Result<(), (Verdict, String)> {
+fn judged(allowed: &Allowed, call: &Call, tally: &Tally) -> Result<(), (Verdict, String)> {
     let actions = of_event(&call.source, &call.name);
     let approved: Vec<String> = actions.iter().filter(|action| allowed.allows(action)).cloned().collect();
     if !approved.is_empty() {
+        if allowed.everywhere(&approved) {
+            return Ok(());
+        }
+        let said = || tally.touched.clone().unwrap_or_default();
         return match &call.touched {
-            _ if allowed.everywhere(&approved) => Ok(()),
-            Touched::Approved => Ok(()),
-            Touched::Other(other) => {
-                let other: String = other.chars().take(200).collect();
-                Err((Verdict::ExtraCall, format!("`{other}` was not approved")))
-            }
-            Touched::Unsaid => {
-                Err((Verdict::NeedsReview, "the record does not say which resource it touched".into()))
-            }
+            Kept::Judged(Class::Approved) => Ok(()),
+            Kept::Judged(Class::Other) => Err(not_approved(&said())),
+            Kept::Judged(Class::Unsaid) => Err((Verdict::NeedsReview, said())),
+            Kept::Raw(touches) => match allowed.touched(&approved, touches) {
+                Touched::Approved => Ok(()),
+                Touched::Other(other) => Err(not_approved(&other)),
+                Touched::Unsaid(why) => Err((Verdict::NeedsReview, why)),
+            },
         };
     }
     if let Some(service) = &call.by_service {
-        let service: String = service.chars().take(100).collect();
         return Err((Verdict::NeedsReview, format!("`{service}` made it in the session's name")));
     }
     if actions.is_empty() && !allowed.is_known() {
         return Err((Verdict::NeedsReview, "it is not known which action leaves such a record".into()));
     }
     Err((Verdict::ExtraCall, "no approved action leaves such a record".into()))
+}
+
+fn not_approved(other: &str) -> (Verdict, String) {
+    (Verdict::ExtraCall, format!("`{other}` was not approved"))
 }

@@ -6,14 +6,19 @@
 
 mod actions;
 mod allowed;
+mod arn;
+mod calls;
+mod coverage;
 mod expected;
 mod judge;
 mod mint;
+mod places;
 mod record;
 mod report;
 mod split;
 mod trail;
 
+pub use coverage::{Coverage, Gap, Kind, written_at};
 pub use expected::{Expected, HARD_END_SECONDS, Ledger, Minted, Signed, Unreadable};
 pub use report::{Finding, Incident, LeaseReport, Report, Verdict};
 pub use split::{BadFile, MAX_RECORD_BYTES, Splitter, TooLong};

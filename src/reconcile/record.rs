@@ -26,6 +26,22 @@ pub enum BadRecord {
     /// The time is none.
     #[error("`eventTime` is not `YYYY-MM-DDTHH:MM:SSZ`")]
     Time,
+    /// An event of EventBridge that is about something else.
+    #[error("an event of EventBridge that is not `… via CloudTrail`")]
+    OtherEvent,
+    /// What is around a record and the record itself disagree.
+    #[error("the event of EventBridge and the record in it name different accounts or Regions")]
+    Envelope,
+}
+
+/// What EventBridge puts around a record (EventBridge User Guide, "AWS service events delivered via CloudTrail").
+#[derive(Debug, Deserialize)]
+struct Envelope<T> {
+    #[serde(rename = "detail-type")]
+    kind: String,
+    account: String,
+    region: String,
+    detail: T,
 }
 
 /// Who did what, and when: enough to know whether a record is about us.
@@ -35,6 +51,8 @@ pub struct Glance {
     event_time: String,
     event_source: String,
     event_name: String,
+    #[serde(default)]
+    aws_region: Option<String>,
     #[serde(default)]
     recipient_account_id: Option<String>,
     #[serde(default)]
@@ -65,6 +83,15 @@ struct Context {
     session_issuer: Option<Issuer>,
     #[serde(default)]
     source_identity: Option<String>,
+    #[serde(default)]
+    attributes: Option<Attributes>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Attributes {
+    #[serde(default)]
+    creation_date: Option<String>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -81,6 +108,10 @@ struct Written {
     event_time: String,
     event_source: String,
     event_name: String,
+    #[serde(default)]
+    aws_region: Option<String>,
+    #[serde(default)]
+    recipient_account_id: Option<String>,
     #[serde(default)]
     error_code: Option<String>,
     #[serde(default)]
@@ -110,6 +141,10 @@ pub struct Record {
     pub source: String,
     /// Which call.
     pub name: String,
+    /// In which Region.
+    pub region: Option<String>,
+    /// The account whose trail holds it.
+    pub recipient: Option<String>,
     /// Why it failed, if it did.
     pub error: Option<String>,
     /// Who called.
@@ -137,14 +172,17 @@ pub struct Caller {
     pub role: Option<String>,
     /// Its source identity.
     pub source_identity: Option<String>,
+    /// When its session began.
+    pub began: Option<Timestamp>,
     /// The AWS service that made the call in the session's name.
     pub invoked_by: Option<String>,
 }
 
 impl Glance {
-    /// Reads who and what.
+    /// Reads who and what, of a record as it is or inside an event of EventBridge.
     pub fn read(bytes: &[u8]) -> Result<Self, BadRecord> {
-        serde_json::from_slice(bytes).map_err(schema)
+        let glance: Self = opened(bytes)?;
+        Ok(glance)
     }
 
     /// When.
@@ -167,6 +205,16 @@ impl Glance {
         self.user_identity.as_ref()?.principal_id.as_deref()?.split_once(':').map(|(_, name)| name)
     }
 
+    /// The Region of the call.
+    pub fn region(&self) -> Option<&str> {
+        self.aws_region.as_deref()
+    }
+
+    /// The caller's source identity.
+    pub fn source_identity(&self) -> Option<&str> {
+        self.user_identity.as_ref()?.session_context.as_ref()?.source_identity.as_deref()
+    }
+
     /// The role the caller's session was assumed from.
     pub fn role(&self) -> Option<&str> {
         self.user_identity.as_ref()?.session_context.as_ref()?.session_issuer.as_ref()?.arn.as_deref()
@@ -181,17 +229,21 @@ impl Glance {
 impl Record {
     /// Reads all of it.
     pub fn read(bytes: &[u8]) -> Result<Self, BadRecord> {
-        let written: Written = serde_json::from_slice(bytes).map_err(schema)?;
+        let written: Written = opened(bytes)?;
         let identity = written.user_identity.unwrap_or_default();
         let context = identity.session_context.unwrap_or_default();
         let session = identity.principal_id.as_deref().and_then(|text| text.split_once(':'));
         let in_arn = identity.arn.as_deref().filter(|arn| arn.contains(":assumed-role/"));
         let arns = written.resources.unwrap_or_default().into_iter().filter_map(|one| one.arn);
+        let began = context.attributes.and_then(|attributes| attributes.creation_date);
+        let began = began.map(|at| Timestamp::parse_rfc3339(&at).ok_or(BadRecord::Time)).transpose()?;
         let record = Self {
             id: written.event_id,
             at: Timestamp::parse_rfc3339(&written.event_time).ok_or(BadRecord::Time)?,
             source: written.event_source,
             name: written.event_name,
+            region: written.aws_region,
+            recipient: written.recipient_account_id,
             error: written.error_code.filter(|code| !code.is_empty()),
             caller: Caller {
                 session: session.map(|(_, name)| name.to_owned()),
@@ -200,6 +252,7 @@ impl Record {
                 account: identity.account_id,
                 role: context.session_issuer.and_then(|issuer| issuer.arn),
                 source_identity: context.source_identity,
+                began,
                 invoked_by: identity.invoked_by,
             },
             request: written.request_parameters.unwrap_or(Value::Null),
@@ -213,6 +266,8 @@ impl Record {
     fn bounded(&self) -> Result<(), BadRecord> {
         let caller = &self.caller;
         let optional = [
+            ("awsRegion", &self.region),
+            ("recipientAccountId", &self.recipient),
             ("errorCode", &self.error),
             ("accessKeyId", &caller.access_key),
             ("principalId", &caller.session),
@@ -233,9 +288,12 @@ impl Record {
         }
     }
 
-    /// Digest of everything of it that is judged: two records of one id must agree in it.
+    /// Digest of everything of it that is judged: two records of one id must agree in it. Whose trail holds it differs
+    /// between those of two accounts, and is not there where EventBridge delivers.
     pub fn digest(&self) -> Digest {
-        Digest::of(format!("{self:?}").as_bytes())
+        let Self { id, at, source, name, region, recipient: _, error, caller, request, response, arns } = self;
+        let judged = (id, at, source, name, region, error, caller, request, response, arns);
+        Digest::of(format!("{judged:?}").as_bytes())
     }
 
     /// Whether AWS refused it for want of permission or of a living credential.
@@ -278,6 +336,58 @@ impl Record {
         }
         Some(found)
     }
+}
+
+/// What both readings of a record have in common with what EventBridge puts around it.
+trait Inside: serde::de::DeserializeOwned {
+    fn place(&self) -> (Option<&str>, Option<&str>);
+}
+
+impl Inside for Glance {
+    fn place(&self) -> (Option<&str>, Option<&str>) {
+        (self.recipient_account_id.as_deref(), self.aws_region.as_deref())
+    }
+}
+
+impl Inside for Written {
+    fn place(&self) -> (Option<&str>, Option<&str>) {
+        (self.recipient_account_id.as_deref(), self.aws_region.as_deref())
+    }
+}
+
+fn opened<T: Inside>(bytes: &[u8]) -> Result<T, BadRecord> {
+    const MARK: &[u8] = b"\"detail-type\"";
+    let error = match serde_json::from_slice::<T>(bytes) {
+        Ok(bare) => return Ok(bare),
+        Err(error) => error,
+    };
+    if !bytes.windows(MARK.len()).any(|part| part == MARK) {
+        return Err(schema(error));
+    }
+    // A record that merely speaks of one is told by its own mistake.
+    let Ok(envelope) = serde_json::from_slice::<Envelope<T>>(bytes) else {
+        let kind: Option<Kind> = serde_json::from_slice(bytes).ok();
+        let is_other = kind.is_some_and(|one| !one.kind.ends_with(VIA));
+        return Err(if is_other { BadRecord::OtherEvent } else { schema(error) });
+    };
+    if !envelope.kind.ends_with(VIA) {
+        return Err(BadRecord::OtherEvent);
+    }
+    let (account, region) = envelope.detail.place();
+    let same = |inside: Option<&str>, around: &str| inside.is_none_or(|inside| inside == around);
+    match same(account, &envelope.account) && same(region, &envelope.region) {
+        true => Ok(envelope.detail),
+        false => Err(BadRecord::Envelope),
+    }
+}
+
+/// How the kinds of event end that hold a record.
+const VIA: &str = " via CloudTrail";
+
+#[derive(Debug, Deserialize)]
+struct Kind {
+    #[serde(rename = "detail-type")]
+    kind: String,
 }
 
 fn schema(error: serde_json::Error) -> BadRecord {
@@ -341,6 +451,24 @@ mod tests {
         }
         let twice = whole().to_string().replacen('{', r#"{"eventName":"DescribeInstances","#, 1);
         assert!(matches!(Record::read(twice.as_bytes()), Err(BadRecord::Schema(_))));
+    }
+
+    #[test]
+    fn a_record_in_an_event_of_eventbridge_is_the_same_record() {
+        let around = |kind: &str, account: &str| {
+            json!({"version": "0", "detail-type": kind, "source": "aws.ec2", "account": account,
+                "region": "eu-central-1", "resources": [], "detail": whole()})
+        };
+        let call = "AWS API Call via CloudTrail";
+        let inside = read(&around(call, "111122223333")).unwrap();
+        assert_eq!((inside.digest(), &inside), (read(&whole()).unwrap().digest(), &read(&whole()).unwrap()));
+        assert!(Glance::read(around(call, "111122223333").to_string().as_bytes()).is_ok());
+        assert_eq!(read(&around(call, "444455556666")), Err(BadRecord::Envelope));
+        assert_eq!(read(&around("EC2 Instance State-change Notification", "1")), Err(BadRecord::OtherEvent));
+        let other = json!({"detail-type": "Scheduled Event", "detail": {}});
+        assert_eq!(read(&other), Err(BadRecord::OtherEvent));
+        let forged = json!({"detail-type": call, "account": "1", "region": "r", "detail": {"eventID": 7}});
+        assert!(matches!(read(&forged), Err(BadRecord::Schema(_))));
     }
 
     #[test]

@@ -4,51 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use super::coverage::Gap;
 use crate::domain::id::{GrantId, LeaseId, RunId};
+pub use crate::domain::reconciliation::Verdict;
 use crate::domain::time::Timestamp;
-
-/// What became of a lease at AWS; the last that fits counts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Verdict {
-    /// Nothing was done with it, though everything it allows would have been told.
-    NoUse,
-    /// Nothing is told, and nothing need have been: data events, or a trail that does not reach.
-    Unobservable,
-    /// CloudTrail may still deliver.
-    Settling,
-    /// What was done is what was approved.
-    Matched,
-    /// AWS refused something that was tried.
-    DeniedAttempt,
-    /// A person must look.
-    NeedsReview,
-    /// Something was done that nobody approved.
-    ExtraCall,
-    /// Something was done after its end.
-    LateUseAfterEnd,
-}
-
-impl Verdict {
-    /// The spelling used everywhere.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::NoUse => "no_use",
-            Self::Unobservable => "unobservable",
-            Self::Settling => "settling",
-            Self::Matched => "matched",
-            Self::DeniedAttempt => "denied_attempt",
-            Self::NeedsReview => "needs_review",
-            Self::ExtraCall => "extra_call",
-            Self::LateUseAfterEnd => "late_use_after_end",
-        }
-    }
-
-    /// Whether somebody must act on it.
-    pub fn is_bad(self) -> bool {
-        self >= Self::NeedsReview
-    }
-}
 
 /// One thing that a person should know about a lease.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -90,6 +49,8 @@ pub struct LeaseReport {
     pub denied: u64,
     /// Whether the record of its mint is there.
     pub mint_seen: bool,
+    /// Whether no file came of some hour in which it could be used.
+    pub hours_missing: bool,
     /// First and last call.
     pub first: Option<Timestamp>,
     /// First and last call.
@@ -103,8 +64,9 @@ pub struct LeaseReport {
 /// Something on one of our roles that no lease explains, or that a lease contradicts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Incident {
-    /// `unrecorded_session`, `unrecorded_use`, `other_request`, `other_access_key`, `other_session_name`,
-    /// `other_source_identity`, `other_account`, `other_role`, `unreleased_session` or `two_of_one_id`.
+    /// `unrecorded_session`, `unrecorded_use`, `chained_session`, `other_request`, `other_access_key`,
+    /// `other_session_name`, `other_source_identity`, `other_account`, `other_role`, `other_session_time`, `before_intent`,
+    /// `unreleased_session` or `two_of_one_id`.
     pub kind: &'static str,
     /// The lease it speaks of.
     pub lease: Option<LeaseId>,
@@ -127,6 +89,10 @@ pub struct Report {
     pub ours: u64,
     /// Of these, given more than once.
     pub duplicates: u64,
+    /// Of these, that came after so many that they were not compared with those before.
+    pub not_compared: u64,
+    /// Of those about us, that are from before what is judged.
+    pub passed_over: u64,
     /// That could not be read.
     pub unreadable: u64,
     /// Of the first unreadable ones, why.
@@ -141,6 +107,12 @@ pub struct Report {
     pub incidents: Vec<Incident>,
     /// Incidents beyond those listed.
     pub more_incidents: u64,
+    /// Hours between the first and the last file of an account and Region of which no file came.
+    pub gaps: Vec<Gap>,
+    /// Gaps beyond those listed.
+    pub more_gaps: u64,
+    /// Files whose names tell of no account, Region and time, so that no gap between them could be seen.
+    pub unnamed_files: u64,
 }
 
 impl Report {

@@ -13,8 +13,8 @@ const GZIP: u8 = 0x1f;
 /// Why a file cannot be read on.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadFile {
-    /// It is compressed.
-    #[error("it is compressed; `gunzip` it first")]
+    /// It is compressed, and nobody unpacked it.
+    #[error("it is compressed")]
     Compressed,
     /// It is no log file.
     #[error(

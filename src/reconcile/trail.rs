@@ -4,14 +4,15 @@
 use std::collections::{BTreeSet, HashMap};
 
 use super::allowed::Allowed;
-use super::expected::{Expected, Minted, as_kept};
+use super::coverage::Coverage;
+use super::expected::{Expected, Minted, Signed, as_kept};
 use super::judge::{Around, Seen};
 use super::mint::{self, Policy};
 use super::record::{BadRecord, Glance, Record};
 use super::report::{Incident, Report};
 use super::split::TooLong;
 use crate::domain::digest::Digest;
-use crate::domain::id::RunId;
+use crate::domain::id::{LeaseId, RunId};
 use crate::domain::time::Timestamp;
 
 /// Seconds after a lease's hard end within which CloudTrail may still deliver.
@@ -20,8 +21,13 @@ pub const SETTLE_SECONDS: i64 = 900;
 const MAX_INCIDENTS: usize = 1_000;
 /// Unreadable records whose reasons are listed.
 const MAX_REASONS: usize = 10;
-/// Accounts whose last record is remembered.
-const MAX_ACCOUNTS: usize = 4_096;
+/// Accounts and Regions whose last record is remembered.
+const MAX_PLACES: usize = 4_096;
+/// Records about us that are remembered, to know those that come twice: 34 bytes each.
+const MAX_IDS: usize = 4_000_000;
+/// Seconds by which a record may lie before the intent of its lease, for clocks that differ, and by which the beginning of
+/// its session may lie behind it, for a provider that is slow.
+const AROUND_MINT_SECONDS: i64 = 300;
 
 const STOP: &str =
     "treat the role as taken: find out who called, revoke the role's sessions, and freeze what it may touch";
@@ -42,11 +48,15 @@ pub struct Trail {
     leases: Vec<(Expected, Seen)>,
     by_key: HashMap<String, usize>,
     by_session: HashMap<String, usize>,
+    by_lease: HashMap<LeaseId, usize>,
+    /// By the source identity of what people signed: the grant's id, which nobody else has.
+    by_grant: HashMap<String, usize>,
     roles: BTreeSet<String>,
     scope: Scope,
     /// Ids of the records about us, and what they said: 32 bytes for each.
     ids: HashMap<u128, u128>,
-    reaches: HashMap<String, Timestamp>,
+    reaches: HashMap<(String, String), Timestamp>,
+    coverage: Coverage,
     report: Report,
 }
 
@@ -57,22 +67,50 @@ impl Trail {
             leases: Vec::with_capacity(expected.len()),
             by_key: HashMap::new(),
             by_session: HashMap::new(),
+            by_lease: HashMap::new(),
+            by_grant: HashMap::new(),
             roles: roles.into_iter().map(|role| as_kept(&role).to_owned()).collect(),
             scope,
             ids: HashMap::new(),
             reaches: HashMap::new(),
+            coverage: Coverage::default(),
             report: Report::default(),
         };
-        for one in expected {
-            let at = trail.leases.len();
-            trail.by_session.insert(one.session(), at);
-            if let Some(key) = one.access_key() {
-                trail.by_key.insert(key.to_owned(), at);
-            }
-            trail.roles.insert(one.role.clone());
-            trail.leases.push((one, Seen::default()));
-        }
+        trail.learn(expected);
         trail
+    }
+
+    /// What the ledger says of leases now: of new ones, and of known ones how they went on.
+    pub fn learn(&mut self, expected: impl IntoIterator<Item = Expected>) {
+        for one in expected {
+            if let Some(key) = one.access_key() {
+                let next = self.leases.len();
+                let at = self.by_lease.get(&one.lease).copied().unwrap_or(next);
+                self.by_key.insert(key.to_owned(), at);
+            }
+            self.roles.insert(one.role.clone());
+            if let Some((known, _)) = self.by_lease.get(&one.lease).and_then(|at| self.leases.get_mut(*at)) {
+                // What was signed is read once.
+                let signed = match &one.signed {
+                    Signed::Unread => known.signed.clone(),
+                    read => read.clone(),
+                };
+                *known = Expected { signed, ..one };
+                continue;
+            }
+            let at = self.leases.len();
+            self.by_session.insert(one.session(), at);
+            self.by_lease.insert(one.lease, at);
+            if one.grant.is_some() {
+                self.by_grant.insert(one.source_identity(), at);
+            }
+            self.leases.push((one, Seen::default()));
+        }
+    }
+
+    /// A file came, of this name.
+    pub fn file(&mut self, path: &str) {
+        self.coverage.came(path);
     }
 
     /// Takes the next record, as [`super::Splitter`] cut it.
@@ -88,9 +126,20 @@ impl Trail {
         }
     }
 
+    /// Something came that is no record, and was passed over.
+    pub fn spoilt(&mut self, why: &str) {
+        self.report.records = self.report.records.saturating_add(1);
+        self.unreadable(cut(why));
+    }
+
     /// Records so far.
     pub fn records(&self) -> u64 {
         self.report.records
+    }
+
+    /// Incidents so far that are listed.
+    pub fn incidents(&self) -> &[Incident] {
+        &self.report.incidents
     }
 
     fn unreadable(&mut self, why: String) {
@@ -105,25 +154,25 @@ impl Trail {
         let at = glance.at()?;
         self.report.first = Some(self.report.first.map_or(at, |first| first.min(at)));
         self.report.last = Some(self.report.last.map_or(at, |last| last.max(at)));
-        if let Some(account) = glance.account() {
-            let room = self.reaches.len() < MAX_ACCOUNTS;
-            match self.reaches.get_mut(account) {
-                Some(last) => *last = at.max(*last),
-                None if room => drop(self.reaches.insert(account.to_owned(), at)),
-                None => {}
-            }
+        if let (Some(account), Some(region)) = (glance.account(), glance.region()) {
+            self.reach(account, region, at);
         }
         let ours = glance.assumes()
             || glance.access_key().is_some_and(|key| self.by_key.contains_key(key))
             || glance.session().is_some_and(|name| self.by_session.contains_key(name))
+            || glance.source_identity().is_some_and(|grant| self.by_grant.contains_key(grant))
             || glance.role().is_some_and(|role| self.is_ours(role));
-        if !ours || self.scope.since.is_some_and(|since| at < since) {
+        if !ours {
+            return Ok(());
+        }
+        if self.scope.since.is_some_and(|since| at < since) {
+            self.report.passed_over = self.report.passed_over.saturating_add(1);
             return Ok(());
         }
         let record = Record::read(bytes)?;
         let mints = glance.assumes() && self.mints_ours(&record);
-        let calls =
-            self.caller(&record).is_some() || record.caller.role.as_deref().is_some_and(|r| self.is_ours(r));
+        let role_is_ours = record.caller.role.as_deref().is_some_and(|role| self.is_ours(role));
+        let calls = self.caller(&record).is_some() || self.chained(&record).is_some() || role_is_ours;
         if (!mints && !calls) || !self.is_new(&record) {
             return Ok(());
         }
@@ -137,6 +186,16 @@ impl Trail {
         Ok(())
     }
 
+    fn reach(&mut self, account: &str, region: &str, at: Timestamp) {
+        let place = (account.to_owned(), region.to_owned());
+        let room = self.reaches.len() < MAX_PLACES;
+        match self.reaches.get_mut(&place) {
+            Some(last) => *last = at.max(*last),
+            None if room => drop(self.reaches.insert(place, at)),
+            None => {}
+        }
+    }
+
     fn is_ours(&self, role: &str) -> bool {
         self.roles.contains(as_kept(role))
     }
@@ -144,6 +203,10 @@ impl Trail {
     /// Whether this id was not seen before. CloudTrail delivers at least once; two contents under one id it never does.
     fn is_new(&mut self, record: &Record) -> bool {
         let (id, digest) = (half(&Digest::of(record.id.as_bytes())), half(&record.digest()));
+        if self.ids.len() >= MAX_IDS && !self.ids.contains_key(&id) {
+            self.report.not_compared = self.report.not_compared.saturating_add(1);
+            return true;
+        }
         match self.ids.insert(id, digest) {
             None => true,
             Some(before) => {
@@ -162,6 +225,11 @@ impl Trail {
         let by_key = record.caller.access_key.as_ref().and_then(|key| self.by_key.get(key));
         let by_session = record.caller.session.as_ref().and_then(|name| self.by_session.get(name));
         by_key.or(by_session).copied()
+    }
+
+    /// The lease in whose grant's name a session acts that is none of ours: whoever chains roles keeps the source identity.
+    fn chained(&self, record: &Record) -> Option<usize> {
+        record.caller.source_identity.as_ref().and_then(|grant| self.by_grant.get(grant)).copied()
     }
 
     fn mints_ours(&self, record: &Record) -> bool {
@@ -192,13 +260,16 @@ impl Trail {
             (Minted::Key { id, .. }, Some(key)) if id != key => {
                 Some("a second session in the name of a lease that has one")
             }
+            (Minted::Unknown, Some(key)) if seen.mint.as_deref().is_some_and(|first| first != key) => {
+                Some("a second session in the name of a lease of which one may exist")
+            }
             (Minted::Refused, _) => Some("a session in the name of a lease that was refused"),
             _ => None,
         };
         if let Some(what) = unrecorded {
             return self.incident("unrecorded_session", at, record, what.to_owned(), STOP);
         }
-        seen.mint = true;
+        seen.mint = Some(cut(record.new_access_key().unwrap_or_default()));
         match mint::policy(expected, record) {
             Policy::Sent => seen.allowed = record.asked("policy").and_then(Allowed::read),
             Policy::Unsaid => seen.policy_unsaid = true,
@@ -220,6 +291,11 @@ impl Trail {
             self.incident("other_session_name", self.caller(record), record, what, FORGED);
         }
         let Some(at) = self.caller(record) else {
+            if let Some(at) = self.chained(record) {
+                let role = cut(caller.role.as_deref().unwrap_or("none"));
+                let what = format!("`{}` in the name of its grant, by a session of `{role}`", cut(&record.name));
+                return self.incident("chained_session", Some(at), record, what, STOP);
+            }
             let what = format!("`{}` by a session `{session}` that no lease explains", cut(&record.name));
             return self.incident("unrecorded_use", None, record, what, STOP);
         };
@@ -250,6 +326,14 @@ impl Trail {
         if !caller.role.as_deref().is_some_and(|role| expected.is_role(role)) {
             let role = cut(caller.role.as_deref().unwrap_or("none"));
             wrong.push(("other_role", format!("its role is `{role}`"), FORGED));
+        }
+        if record.at < expected.opened_at.plus(-AROUND_MINT_SECONDS) {
+            let what = format!("`{}` from before its intent", cut(&record.name));
+            wrong.push(("before_intent", what, FORGED));
+        }
+        let began = caller.began.filter(|_| caller.invoked_by.is_none());
+        if let Some(began) = began.filter(|at| at.since(expected.opened_at).abs() > AROUND_MINT_SECONDS) {
+            wrong.push(("other_session_time", format!("its session began at {began}"), FORGED));
         }
         // What another key did is no use of the lease; what its own key did is one, whatever else the record says.
         if is_key && let Some((expected, seen)) = self.leases.get_mut(at) {
@@ -285,9 +369,12 @@ impl Trail {
     }
 
     /// What the records mean, at `now` of the broker's clock, with `settle` seconds for CloudTrail to deliver.
-    pub fn finish(self, now: Timestamp, settle: i64) -> Report {
-        let Self { leases, scope, reaches, mut report, .. } = self;
-        for (expected, seen) in &leases {
+    pub fn finish(&self, now: Timestamp, settle: i64) -> Report {
+        let Self { leases, scope, reaches, coverage, .. } = self;
+        let mut report = self.report.clone();
+        (report.gaps, report.more_gaps) = coverage.gaps();
+        report.unnamed_files = coverage.unnamed();
+        for (expected, seen) in leases {
             let out = scope.run.is_some_and(|run| run != expected.run)
                 || scope.since.is_some_and(|since| expected.hard_end() < since)
                 || (expected.minted == Minted::Refused && seen.is_empty());
@@ -295,7 +382,14 @@ impl Trail {
                 continue;
             }
             let settled = expected.hard_end().plus(settle.max(0)).has_passed(now);
-            let around = Around { settled, reaches: reaches.get(expected.account()).copied() };
+            let is_there = |(account, region): &(String, String)| {
+                account == expected.account() && expected.region().is_none_or(|own| own == region)
+            };
+            let reaches = reaches.iter().filter(|(place, _)| is_there(place)).map(|(_, at)| *at).max();
+            let until = expected.here_latest();
+            let hours_missing =
+                coverage.misses(expected.account(), expected.region(), expected.opened_at, until);
+            let around = Around { settled, reaches, hours_missing };
             report.leases.push(seen.judge(expected, &around));
         }
         report.incidents.sort_by(|a, b| (a.at, &a.event).cmp(&(b.at, &b.event)));

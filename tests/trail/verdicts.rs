@@ -61,14 +61,14 @@ fn a_refusal_after_the_end_proves_the_end_and_is_no_finding() {
 fn a_use_after_the_end_is_late_and_the_same_use_before_it_is_not() {
     let report = World::new().judge(&with("late.json"));
     let lease = execute(&report);
-    assert_eq!(lease.verdict, Verdict::LateUseAfterEnd);
+    assert_eq!(lease.verdict, Verdict::LateUse);
     assert!(lease.findings[0].what.contains("29 s after the end"), "{:?}", lease.findings);
     let alive = World { completed: false, ..World::new() };
     assert_eq!(execute(&alive.judge(&with("late.json"))).verdict, Verdict::Matched);
     // Its own deadline ends it, too: 01:02:01 at AWS, and two seconds for whole-second clocks.
     let moved = |time: &str| changed("late.json", |record| record["eventTime"] = Value::from(time));
     for (time, verdict) in
-        [("2026-11-26T01:02:03Z", Verdict::Matched), ("2026-11-26T01:02:04Z", Verdict::LateUseAfterEnd)]
+        [("2026-11-26T01:02:03Z", Verdict::Matched), ("2026-11-26T01:02:04Z", Verdict::LateUse)]
     {
         let files = [std::fs::read(fixture("mint.json")).unwrap(), moved(time)];
         assert_eq!(execute(&alive.judge_bytes(&files)).verdict, verdict, "{time}");

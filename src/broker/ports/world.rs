@@ -78,10 +78,10 @@ pub trait Clock: Send + Sync {
 /// Something people should hear of: ids and a link only.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Notice {
-    /// `approval_needed`, `grant_lapsed`, `revocation_failed`, `break_glass`, `review_opened`, `review_overdue` or
-    /// `frozen`.
+    /// `approval_needed`, `grant_lapsed`, `revocation_failed`, `break_glass`, `review_opened`, `review_overdue`, `frozen`,
+    /// `reconciliation` or `incident`.
     pub kind: &'static str,
-    /// The grant, lease or review, or what is frozen.
+    /// The grant, lease, review or record, or what is frozen.
     pub id: String,
     /// Where to look.
     pub link: String,
