@@ -59,8 +59,10 @@ async fn a_verdict_is_written_once_and_a_later_one_beside_it() {
     // The first report again, late, takes nothing back and writes nothing.
     assert_eq!(counts(&tell(&b, &good).await), (0, 1));
     let events = b.events_since(mark).await;
-    let verdicts: Vec<(&str, &Value)> =
-        events.iter().map(|event| (event["facts"]["verdict"].as_str().unwrap(), &event["facts"]["before"])).collect();
+    let verdicts: Vec<(&str, &Value)> = events
+        .iter()
+        .map(|event| (event["facts"]["verdict"].as_str().unwrap(), &event["facts"]["before"]))
+        .collect();
     assert_eq!(verdicts, [("matched", &Value::Null), ("extra_call", &json!("matched"))]);
     for event in &events {
         assert_eq!((&event["actor"], &event["lease"]), (&json!("person:audrey"), &json!(lease)));
@@ -72,7 +74,8 @@ async fn a_verdict_is_written_once_and_a_later_one_beside_it() {
 async fn an_incident_is_written_once_also_by_the_next_life_of_the_broker() {
     let b = TestBroker::start().await;
     let lease = completed(&b).await;
-    let body = told(REPORT, &[], &[incident(None, "e-1"), incident(Some(&lease), "e-2"), incident(None, "e-1")]);
+    let body =
+        told(REPORT, &[], &[incident(None, "e-1"), incident(Some(&lease), "e-2"), incident(None, "e-1")]);
     assert_eq!(counts(&tell(&b, &body).await), (2, 1));
     let b = b.restart().await;
     assert_eq!(counts(&tell(&b, &body).await), (0, 3));
@@ -114,7 +117,8 @@ async fn the_guardrails_say_what_freezes_the_agent_and_nothing_else_does() {
     assert_eq!(tell(&b, &extra(1)).await["frozen"], json!([]), "nothing freezes by itself");
     b.reload(|written| written.guardrails += "\n[reconcile]\nfreeze_on = [\"late_use\"]\n").await;
     assert_eq!(tell(&b, &extra(2)).await["frozen"], json!([]));
-    b.reload(|written| written.guardrails = written.guardrails.replace("\"late_use\"", "\"extra_call\"")).await;
+    b.reload(|written| written.guardrails = written.guardrails.replace("\"late_use\"", "\"extra_call\""))
+        .await;
     // What is told again is not new, so that a freeze that people lifted stays lifted.
     assert_eq!(tell(&b, &extra(2)).await["frozen"], json!([]));
     let mark = b.mark().await;
@@ -126,7 +130,8 @@ async fn the_guardrails_say_what_freezes_the_agent_and_nothing_else_does() {
     let freezes = b.by_person("audrey", "GET", "/v1/freezes", None).await.good();
     assert_eq!(freezes["freezes"][0]["key"], "agent:fixer");
     // A session that no lease explains is nobody's of ours: people are told, and no agent is frozen for it.
-    b.reload(|written| written.guardrails = written.guardrails.replace("\"extra_call\"", "\"incident\"")).await;
+    b.reload(|written| written.guardrails = written.guardrails.replace("\"extra_call\"", "\"incident\""))
+        .await;
     assert_eq!(tell(&b, &told(REPORT, &[], &[incident(None, "e-9")])).await["frozen"], json!([]));
 }
 

@@ -77,7 +77,13 @@ impl Broker {
         Some(self.put_freeze(key, Actor::Broker, now, event).await.key.to_string())
     }
 
-    async fn put_freeze(self: &Arc<Self>, key: FreezeKey, actor: Actor, now: Timestamp, event: Event) -> Frozen {
+    async fn put_freeze(
+        self: &Arc<Self>,
+        key: FreezeKey,
+        actor: Actor,
+        now: Timestamp,
+        event: Event,
+    ) -> Frozen {
         let asked = self.frozen.freeze(key.clone(), now);
         // Before the store: a restart must not forget it, whatever the store does.
         self.keep_journal().await;

@@ -187,7 +187,8 @@ impl Broker {
     }
 
     async fn write(&self, events: Vec<Event>) -> Result<(), Refusal> {
-        let head = in_time(self.store.record(events)).await.map_err(|error| self.gate.store_failed(&error))?;
+        let head =
+            in_time(self.store.record(events)).await.map_err(|error| self.gate.store_failed(&error))?;
         self.gate.committed(head);
         Ok(())
     }
@@ -272,7 +273,9 @@ impl Found {
 fn check(told: &Reconciliation) -> Result<(), Refusal> {
     let bad = |why: String| Err(Refusal::new(Code::BadRequest, why));
     if told.leases.len() > MAX_TOLD || told.incidents.len() > MAX_TOLD {
-        return bad(format!("at most {MAX_TOLD} leases and {MAX_TOLD} incidents at once; send the rest after them"));
+        return bad(format!(
+            "at most {MAX_TOLD} leases and {MAX_TOLD} incidents at once; send the rest after them"
+        ));
     }
     if told.leases.is_empty() && told.incidents.is_empty() {
         return bad("`leases` and `incidents` are both empty; there is nothing to write".into());
@@ -285,7 +288,8 @@ fn check(told: &Reconciliation) -> Result<(), Refusal> {
         return bad("`settling` is no verdict; send it once it has settled".into());
     }
     let is_kind = |kind: &str| {
-        (1..=MAX_KIND_CHARS).contains(&kind.len()) && kind.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
+        (1..=MAX_KIND_CHARS).contains(&kind.len())
+            && kind.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
     };
     let is_id = |id: &str| {
         (1..=MAX_EVENT_CHARS).contains(&id.len())
@@ -293,7 +297,10 @@ fn check(told: &Reconciliation) -> Result<(), Refusal> {
     };
     match told.incidents.iter().all(|one| is_kind(&one.kind) && is_id(&one.event)) {
         true => Ok(()),
-        false => bad("`kind` is a word of a-z and _, `event` an id of at most 64 letters, digits, -, _ and :".into()),
+        false => {
+            bad("`kind` is a word of a-z and _, `event` an id of at most 64 letters, digits, -, _ and :"
+                .into())
+        }
     }
 }
 
@@ -301,7 +308,8 @@ fn has_room(history: &[ReadEvent], run: RunId) -> Result<(), Refusal> {
     if history.len() < MAX_OF_RUN {
         return Ok(());
     }
-    let why = format!("{MAX_OF_RUN} reconciliations of run `{run}` are recorded, and no more fit its evidence");
+    let why =
+        format!("{MAX_OF_RUN} reconciliations of run `{run}` are recorded, and no more fit its evidence");
     Err(Refusal::new(Code::LimitReached, why))
 }
 
@@ -331,8 +339,10 @@ fn about_lease(
             && is("hours_missing") == one.hours_missing
     };
     let before = history.iter().filter(of).next_back();
-    let told_before =
-        history.iter().filter(of).any(|event| event.fact_digest("report") == Some(told.report) && same(event));
+    let told_before = history
+        .iter()
+        .filter(of)
+        .any(|event| event.fact_digest("report") == Some(told.report) && same(event));
     if told_before || before.is_some_and(same) {
         return None;
     }

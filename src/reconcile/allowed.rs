@@ -134,14 +134,17 @@ impl Allowed {
             |one: &Named| resources.iter().any(|of| one.arns.iter().any(|arn| is_resource(of, arn)));
         if let Some(other) = named.iter().find(|one| !approved(one)) {
             return match Self::may_be(&resources, other) {
-                true => Touched::Unsaid(format!("whether `{}` was approved is not certain", cut(&other.shown))),
+                true => {
+                    Touched::Unsaid(format!("whether `{}` was approved is not certain", cut(&other.shown)))
+                }
                 false => Touched::Other(cut(&other.shown)),
             };
         }
         let mut unsaid = None;
         for text in beside {
-            let known = resources.iter().any(|of| fits(&pattern(of), &literal(text)) || ends_with_id(of, text))
-                || self.of(actions).any(|one| one.conditions.contains(text));
+            let known =
+                resources.iter().any(|of| fits(&pattern(of), &literal(text)) || ends_with_id(of, text))
+                    || self.of(actions).any(|one| one.conditions.contains(text));
             if known || holds(&resources, text) {
                 continue;
             }
@@ -151,9 +154,9 @@ impl Allowed {
             unsaid = Some(format!("its request also names `{}`", cut(text)));
         }
         // What AWS cannot bind must be what people signed, where a parameter says it at all.
-        let other = values.iter().find(|(_, value)| {
-            self.values.as_ref().is_some_and(|approved| !approved.contains(value))
-        });
+        let other = values
+            .iter()
+            .find(|(_, value)| self.values.as_ref().is_some_and(|approved| !approved.contains(value)));
         if let Some((member, value)) = other {
             unsaid = Some(format!("`{member}` is `{}`, which no approved parameter says", cut(value)));
         }

@@ -155,7 +155,8 @@ mod tests {
     #[test]
     fn stars_fit_what_iam_says_they_fit() {
         let of = |written: &str, text: &str| fits(&pattern(written), &literal(text));
-        for (written, text) in [("*", ""), ("a*c", "abbc"), ("a?c", "abc"), ("a*b*c", "axbxbxc"), ("é*", "éa")]
+        for (written, text) in
+            [("*", ""), ("a*c", "abbc"), ("a?c", "abc"), ("a*b*c", "axbxbxc"), ("é*", "éa")]
         {
             assert!(of(written, text), "{written} {text}");
         }
@@ -168,7 +169,8 @@ mod tests {
     fn what_is_not_known_fits_a_star_or_an_exact_name_and_nothing_between() {
         let role = [literal("role/"), vec![Piece::Many], literal("/checkout")].concat();
         assert!(is_resource("role/app/checkout", &role) && is_resource("role/*", &role));
-        for other in ["role/app/*", "role/app/other", "role/checkout", "role/a?p/checkout", "rol/x/checkout"] {
+        for other in ["role/app/*", "role/app/other", "role/checkout", "role/a?p/checkout", "rol/x/checkout"]
+        {
             assert!(!is_resource(other, &role), "{other}");
         }
         let secret = [literal("secret:main-"), vec![Piece::One; 6]].concat();
@@ -180,13 +182,22 @@ mod tests {
 
     #[test]
     fn two_patterns_meet_where_one_text_fits_both() {
-        let of = |one: &str, other: &str| (meets(&pattern(one), &pattern(other)), meets(&pattern(other), &pattern(one)));
-        for (one, other) in
-            [("a*", "*b"), ("*", ""), ("role/app/*", "role/*/checkout"), ("a?c", "abc"), ("*", "*"), ("a*b", "ab")]
-        {
+        let of = |one: &str, other: &str| {
+            (meets(&pattern(one), &pattern(other)), meets(&pattern(other), &pattern(one)))
+        };
+        for (one, other) in [
+            ("a*", "*b"),
+            ("*", ""),
+            ("role/app/*", "role/*/checkout"),
+            ("a?c", "abc"),
+            ("*", "*"),
+            ("a*b", "ab"),
+        ] {
             assert_eq!(of(one, other), (true, true), "{one} {other}");
         }
-        for (one, other) in [("a", ""), ("g:*:n/web", "g:*:n/web-2"), ("a?", "a"), ("*b", "*c"), ("ab", "a?c")] {
+        for (one, other) in
+            [("a", ""), ("g:*:n/web", "g:*:n/web-2"), ("a?", "a"), ("*b", "*c"), ("ab", "a?c")]
+        {
             assert_eq!(of(one, other), (false, false), "{one} {other}");
         }
     }
@@ -201,7 +212,9 @@ mod tests {
     fn ids_are_told_by_their_form() {
         let instance = "arn:aws:ec2:r:1:instance/i-0a1b2c3d4e5f60718";
         assert!(same_kind(instance, "i-00000000000000001") && is_name("sg-0a1b2c3d"));
-        assert!(ends_with_id(instance, "i-0a1b2c3d4e5f60718") && !ends_with_id(instance, "i-00000000000000001"));
+        assert!(
+            ends_with_id(instance, "i-0a1b2c3d4e5f60718") && !ends_with_id(instance, "i-00000000000000001")
+        );
         for other in ["sg-0a1b2c3d4e5f60718", "web", "i-xyz", "arn:aws:ec2:r:1:volume/vol-1"] {
             assert!(!same_kind(instance, other), "{other}");
         }

@@ -28,9 +28,8 @@ pub enum Kind {
 impl Kind {
     /// By name or path, in either of which CloudTrail says it.
     pub fn of(path: &str) -> Self {
-        let says = |word: &str| {
-            path.split('/').any(|part| part == word || part.contains(&format!("_{word}_")))
-        };
+        let says =
+            |word: &str| path.split('/').any(|part| part == word || part.contains(&format!("_{word}_")));
         match (says("CloudTrail-Digest"), says("CloudTrail-Insight")) {
             (true, _) => Self::Digest,
             (_, true) => Self::Insight,
@@ -109,8 +108,7 @@ impl Coverage {
         if places.peek().is_none() {
             return false;
         }
-        let missing =
-            |hours: &BTreeSet<i64>| (hour(from)..=hour(until)).any(|hour| !hours.contains(&hour));
+        let missing = |hours: &BTreeSet<i64>| (hour(from)..=hour(until)).any(|hour| !hours.contains(&hour));
         places
             .filter(|((_, of), _)| region.is_none_or(|region| of == region))
             .all(|(_, hours)| missing(hours))
@@ -198,7 +196,8 @@ mod tests {
         ] {
             assert_eq!(written_at(other), None, "{other}");
         }
-        let digest = "AWSLogs/1/CloudTrail-Digest/eu-central-1/2026/1_CloudTrail-Digest_eu-central-1_x.json.gz";
+        let digest =
+            "AWSLogs/1/CloudTrail-Digest/eu-central-1/2026/1_CloudTrail-Digest_eu-central-1_x.json.gz";
         assert_eq!(Kind::of(digest), Kind::Digest);
         assert_eq!(Kind::of("1_CloudTrail-Insight_eu-central-1_20261126T0105Z_a.json.gz"), Kind::Insight);
         assert_eq!(Kind::of(&file("eu-central-1", "0105")), Kind::Records);

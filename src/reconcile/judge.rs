@@ -109,7 +109,8 @@ impl Seen {
             let todo = "read the records of its access key yourself";
             as_bad_as(beyond, self.beyond, "more different calls than are told apart".into(), todo);
         }
-        let mut say = |count: u64, what: String, todo: &str| as_bad_as(Verdict::NeedsReview, count, what, todo);
+        let mut say =
+            |count: u64, what: String, todo: &str| as_bad_as(Verdict::NeedsReview, count, what, todo);
         if let Signed::Unproven(why) = &expected.signed {
             let todo =
                 "check the log with `phasebroker audit check-remote`, then `audit pack` and `audit verify`";
@@ -191,6 +192,15 @@ fn finding(expected: &Expected, allowed: Option<&Allowed>, call: &Call, tally: &
         }
         // That is what an end is for.
         (Outcome::Denied(_), When::Ended | When::Dead) => return None,
+        (Outcome::Failed(code), When::Dead) => {
+            return say(
+                Verdict::NeedsReview,
+                format!(
+                    "{named} failed {late} s after the end, but not for want of a living credential ({code})"
+                ),
+                "find out whether AWS still took the credential: it may refuse the request before it looks at who asks",
+            );
+        }
         _ => {}
     }
     let judged = judged(allowed?, call, tally);
@@ -199,6 +209,11 @@ fn finding(expected: &Expected, allowed: Option<&Allowed>, call: &Call, tally: &
             Verdict::DeniedAttempt,
             format!("{named}, which was approved, was refused ({code})"),
             "see whether the role's ceiling and boundary allow what the catalog needs",
+        ),
+        (Outcome::Failed(code), Err((Verdict::ExtraCall, why))) if may_have_worked(code) => say(
+            Verdict::NeedsReview,
+            format!("{named} failed at AWS, perhaps after it took effect ({code}): {why}"),
+            "look at what it was called on",
         ),
         (Outcome::Denied(code) | Outcome::Failed(code), Err((Verdict::ExtraCall, why))) => say(
             Verdict::DeniedAttempt,
@@ -220,6 +235,11 @@ fn finding(expected: &Expected, allowed: Option<&Allowed>, call: &Call, tally: &
         }
         (_, Ok(())) => None,
     }
+}
+
+/// Whether AWS itself failed: then nobody knows how far the call had come.
+fn may_have_worked(code: &str) -> bool {
+    ["Internal", "Unavailable", "Timeout", "ServerException"].iter().any(|part| code.contains(part))
 }
 
 /// Whether a call is one of those that were allowed.

@@ -58,10 +58,8 @@ const fn of(
 }
 
 const ROLE: Place = Place { within: Within::Account, ..place("iam", "role/{}", &["roleName"]) };
-const OBJECT: Place = Place {
-    within: Within::Partition,
-    ..of(place("s3", "{of}/{}", &["key"]), "bucketName", "bucket", None)
-};
+const OBJECT: Place =
+    Place { within: Within::Partition, ..of(place("s3", "{of}/{}", &["key"]), "bucketName", "bucket", None) };
 const APPLICATION: Place = place("appconfig", "application/{}", &["applicationId"]);
 const PROFILE: Place = of(
     place("appconfig", "application/{of}/configurationprofile/{}", &["configurationProfileId"]),
@@ -105,16 +103,17 @@ const ROWS: &[Row] = &[
     (
         "ecs.amazonaws.com",
         &["StopTask"],
-        &[of(place("ecs", "task/{of}/{}", &["task", ">task.taskArn"]), "cluster", "cluster", Some("default"))],
+        &[of(
+            place("ecs", "task/{of}/{}", &["task", ">task.taskArn"]),
+            "cluster",
+            "cluster",
+            Some("default"),
+        )],
     ),
     (
         "autoscaling.amazonaws.com",
         &["SetDesiredCapacity", "UpdateAutoScalingGroup"],
-        &[place(
-            "autoscaling",
-            "autoScalingGroup:{made}:autoScalingGroupName/{}",
-            &["autoScalingGroupName"],
-        )],
+        &[place("autoscaling", "autoScalingGroup:{made}:autoScalingGroupName/{}", &["autoScalingGroupName"])],
     ),
     ("appconfig.amazonaws.com", &["CreateHostedConfigurationVersion"], &[APPLICATION, PROFILE]),
     (
@@ -186,9 +185,9 @@ pub(super) struct Named {
 
 /// Everything that a call touches, or why that is not known.
 pub(super) fn named(record: &Record) -> Result<Vec<Named>, &'static str> {
-    let row = ROWS.iter().find(|(source, names, _)| {
-        *source == record.source && names.contains(&record.name.as_str())
-    });
+    let row = ROWS
+        .iter()
+        .find(|(source, names, _)| *source == record.source && names.contains(&record.name.as_str()));
     let (.., places) = row.ok_or("it is not known where such a record says what it touched")?;
     let mut found = Vec::new();
     for place in *places {
@@ -345,7 +344,8 @@ fn collect<'r>(value: &'r Value, path: &str, found: &mut Vec<&'r str>) {
     if found.len() > MAX_NAMED {
         return;
     }
-    let Some((first, rest)) = path.split_once('.').map(|(first, rest)| (first, Some(rest))).or(Some((path, None)))
+    let Some((first, rest)) =
+        path.split_once('.').map(|(first, rest)| (first, Some(rest))).or(Some((path, None)))
     else {
         return;
     };
@@ -359,5 +359,36 @@ fn collect<'r>(value: &'r Value, path: &str, found: &mut Vec<&'r str>) {
         Value::Array(items) if first == "*" => items.iter().for_each(|item| each(item, found)),
         Value::Object(members) => members.get(first).into_iter().for_each(|next| each(next, found)),
         _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reconcile::actions::of_event;
+
+    #[test]
+    fn every_event_of_the_tables_is_one_that_a_known_action_leaves() {
+        let mut seen = Vec::new();
+        for (source, name) in events().chain(VALUES.iter().map(|(source, name, _)| (*source, *name))) {
+            assert!(!of_event(source, name).is_empty(), "{source} {name}");
+            seen.push((source, name));
+        }
+        let all = events().count();
+        seen.truncate(all);
+        seen.sort_unstable();
+        seen.dedup();
+        assert_eq!(seen.len(), all, "no event has two rows");
+    }
+
+    #[test]
+    fn every_hole_of_a_path_is_one_that_is_filled() {
+        for place in ROWS.iter().flat_map(|(.., places)| *places) {
+            let holes = place.path.split('{').skip(1).map(|rest| rest.split('}').next().unwrap());
+            let holes: Vec<&str> = holes.collect();
+            assert!(holes.iter().all(|hole| ["", "of", "made", "six"].contains(hole)), "{}", place.path);
+            assert_eq!(holes.contains(&"of"), place.of.is_some(), "{}", place.path);
+            assert_eq!(holes.iter().filter(|hole| hole.is_empty()).count(), 1, "{}", place.path);
+        }
     }
 }

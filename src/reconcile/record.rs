@@ -291,7 +291,8 @@ impl Record {
     /// Digest of everything of it that is judged: two records of one id must agree in it. Whose trail holds it differs
     /// between those of two accounts, and is not there where EventBridge delivers.
     pub fn digest(&self) -> Digest {
-        let Self { id, at, source, name, region, recipient: _, error, caller, request, response, arns } = self;
+        let Self { id, at, source, name, region, recipient: _, error, caller, request, response, arns } =
+            self;
         let judged = (id, at, source, name, region, error, caller, request, response, arns);
         Digest::of(format!("{judged:?}").as_bytes())
     }

@@ -1,13 +1,14 @@
 //! Takes the records of a trail, one after the other and in any order, and says in the end what they mean. Keeps only what
 //! is about our leases and roles; a record that is about neither costs no memory.
 
+mod called;
+mod minted;
+
 use std::collections::{BTreeSet, HashMap};
 
-use super::allowed::Allowed;
 use super::coverage::Coverage;
 use super::expected::{Expected, Minted, Signed, as_kept};
 use super::judge::{Around, Seen};
-use super::mint::{self, Policy};
 use super::record::{BadRecord, Glance, Record};
 use super::report::{Incident, Report};
 use super::split::TooLong;
@@ -21,8 +22,9 @@ pub const SETTLE_SECONDS: i64 = 900;
 const MAX_INCIDENTS: usize = 1_000;
 /// Unreadable records whose reasons are listed.
 const MAX_REASONS: usize = 10;
-/// Accounts and Regions whose last record is remembered.
-const MAX_PLACES: usize = 4_096;
+/// Accounts whose last record is remembered, and Regions of each.
+const MAX_ACCOUNTS: usize = 4_096;
+const MAX_REGIONS: usize = 64;
 /// Records about us that are remembered, to know those that come twice: 34 bytes each.
 const MAX_IDS: usize = 4_000_000;
 /// Seconds by which a record may lie before the intent of its lease, for clocks that differ, and by which the beginning of
@@ -55,7 +57,8 @@ pub struct Trail {
     scope: Scope,
     /// Ids of the records about us, and what they said: 32 bytes for each.
     ids: HashMap<u128, u128>,
-    reaches: HashMap<(String, String), Timestamp>,
+    /// Last record by account and Region.
+    reaches: HashMap<String, HashMap<String, Timestamp>>,
     coverage: Coverage,
     report: Report,
 }
@@ -187,12 +190,14 @@ impl Trail {
     }
 
     fn reach(&mut self, account: &str, region: &str, at: Timestamp) {
-        let place = (account.to_owned(), region.to_owned());
-        let room = self.reaches.len() < MAX_PLACES;
-        match self.reaches.get_mut(&place) {
-            Some(last) => *last = at.max(*last),
-            None if room => drop(self.reaches.insert(place, at)),
-            None => {}
+        if let Some(last) = self.reaches.get_mut(account).and_then(|regions| regions.get_mut(region)) {
+            *last = at.max(*last);
+            return;
+        }
+        let room = self.reaches.len() < MAX_ACCOUNTS || self.reaches.contains_key(account);
+        let regions = room.then(|| self.reaches.entry(account.to_owned()).or_default());
+        if let Some(regions) = regions.filter(|regions| regions.len() < MAX_REGIONS) {
+            regions.insert(region.to_owned(), at);
         }
     }
 
@@ -238,112 +243,6 @@ impl Trail {
             || record.new_access_key().is_some_and(|key| self.by_key.contains_key(key))
     }
 
-    /// A session was asked for, on a role of ours or in the name of a lease.
-    fn minted(&mut self, record: &Record) {
-        let by_name = record.asked("roleSessionName").and_then(|name| self.by_session.get(name)).copied();
-        let by_key = record.new_access_key().and_then(|key| self.by_key.get(key)).copied();
-        let Some((expected, seen)) = by_key.or(by_name).and_then(|at| self.leases.get_mut(at)) else {
-            let session = cut(record.asked("roleSessionName").unwrap_or("no name"));
-            let what = match &record.error {
-                None => {
-                    format!("`{}` of a session `{session}` of which the ledger knows no intent", record.name)
-                }
-                Some(code) => format!("a session `{session}` without an intent was tried ({})", cut(code)),
-            };
-            return self.incident("unrecorded_session", None, record, what, STOP);
-        };
-        if record.error.is_some() {
-            return;
-        }
-        let at = by_key.or(by_name);
-        let unrecorded = match (&expected.minted, record.new_access_key()) {
-            (Minted::Key { id, .. }, Some(key)) if id != key => {
-                Some("a second session in the name of a lease that has one")
-            }
-            (Minted::Unknown, Some(key)) if seen.mint.as_deref().is_some_and(|first| first != key) => {
-                Some("a second session in the name of a lease of which one may exist")
-            }
-            (Minted::Refused, _) => Some("a session in the name of a lease that was refused"),
-            _ => None,
-        };
-        if let Some(what) = unrecorded {
-            return self.incident("unrecorded_session", at, record, what.to_owned(), STOP);
-        }
-        seen.mint = Some(cut(record.new_access_key().unwrap_or_default()));
-        match mint::policy(expected, record) {
-            Policy::Sent => seen.allowed = record.asked("policy").and_then(Allowed::read),
-            Policy::Unsaid => seen.policy_unsaid = true,
-            Policy::Other => {}
-        }
-        let differences = mint::differences(expected, record);
-        if !differences.is_empty() {
-            let what = format!("the session is not the one that was signed: {}", differences.join("; "));
-            self.incident("other_request", at, record, what, STOP);
-        }
-    }
-
-    /// A call was made by a session of ours.
-    fn called(&mut self, record: &Record) {
-        let caller = &record.caller;
-        let session = cut(caller.session.as_deref().unwrap_or("no name"));
-        if caller.session != caller.session_in_arn && caller.session_in_arn.is_some() {
-            let what = format!("`principalId` names the session `{session}`, `arn` another");
-            self.incident("other_session_name", self.caller(record), record, what, FORGED);
-        }
-        let Some(at) = self.caller(record) else {
-            if let Some(at) = self.chained(record) {
-                let role = cut(caller.role.as_deref().unwrap_or("none"));
-                let what = format!("`{}` in the name of its grant, by a session of `{role}`", cut(&record.name));
-                return self.incident("chained_session", Some(at), record, what, STOP);
-            }
-            let what = format!("`{}` by a session `{session}` that no lease explains", cut(&record.name));
-            return self.incident("unrecorded_use", None, record, what, STOP);
-        };
-        let Some((expected, _)) = self.leases.get(at) else { return };
-        let mut wrong: Vec<(&'static str, String, &'static str)> = Vec::new();
-        // A service that goes on in the session's name (`invokedBy`) does so with a key of its own.
-        let is_key = caller.access_key.as_deref() == expected.access_key() || caller.invoked_by.is_some();
-        if !expected.released() {
-            let what = format!("`{}` by a session that never left the broker", cut(&record.name));
-            wrong.push(("unreleased_session", what, STOP));
-        } else if !is_key {
-            let key = cut(caller.access_key.as_deref().unwrap_or("none"));
-            let what = format!("its session name, with another access key (`{key}`)");
-            wrong.push(("other_access_key", what, STOP));
-        }
-        if caller.session.as_deref() != Some(&expected.session()) {
-            wrong.push(("other_session_name", format!("its access key, as session `{session}`"), FORGED));
-        }
-        let source_is_unsaid = caller.source_identity.is_none() && caller.invoked_by.is_some();
-        if caller.source_identity.as_deref() != Some(&expected.source_identity()) && !source_is_unsaid {
-            let source = cut(caller.source_identity.as_deref().unwrap_or("none"));
-            wrong.push(("other_source_identity", format!("its source identity is `{source}`"), FORGED));
-        }
-        if caller.account.as_deref() != Some(expected.account()) {
-            let account = cut(caller.account.as_deref().unwrap_or("none"));
-            wrong.push(("other_account", format!("its account is `{account}`"), FORGED));
-        }
-        if !caller.role.as_deref().is_some_and(|role| expected.is_role(role)) {
-            let role = cut(caller.role.as_deref().unwrap_or("none"));
-            wrong.push(("other_role", format!("its role is `{role}`"), FORGED));
-        }
-        if record.at < expected.opened_at.plus(-AROUND_MINT_SECONDS) {
-            let what = format!("`{}` from before its intent", cut(&record.name));
-            wrong.push(("before_intent", what, FORGED));
-        }
-        let began = caller.began.filter(|_| caller.invoked_by.is_none());
-        if let Some(began) = began.filter(|at| at.since(expected.opened_at).abs() > AROUND_MINT_SECONDS) {
-            wrong.push(("other_session_time", format!("its session began at {began}"), FORGED));
-        }
-        // What another key did is no use of the lease; what its own key did is one, whatever else the record says.
-        if is_key && let Some((expected, seen)) = self.leases.get_mut(at) {
-            seen.call(expected, record);
-        }
-        for (kind, what, todo) in wrong {
-            self.incident(kind, Some(at), record, what, todo);
-        }
-    }
-
     fn incident(
         &mut self,
         kind: &'static str,
@@ -382,10 +281,9 @@ impl Trail {
                 continue;
             }
             let settled = expected.hard_end().plus(settle.max(0)).has_passed(now);
-            let is_there = |(account, region): &(String, String)| {
-                account == expected.account() && expected.region().is_none_or(|own| own == region)
-            };
-            let reaches = reaches.iter().filter(|(place, _)| is_there(place)).map(|(_, at)| *at).max();
+            let own = |region: &str| expected.region().is_none_or(|own| own == region);
+            let regions = reaches.get(expected.account()).into_iter().flatten();
+            let reaches = regions.filter(|(region, _)| own(region)).map(|(_, at)| *at).max();
             let until = expected.here_latest();
             let hours_missing =
                 coverage.misses(expected.account(), expected.region(), expected.opened_at, until);

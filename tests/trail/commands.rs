@@ -62,7 +62,8 @@ s3.put_object(Bucket="trail", Key="broken/1.json.gz", Body=gzip.compress(open(qu
     let profiles = world.file("aws-config", keys);
     let url = moto.url();
     let of = |prefix: &str, more: &[&str]| {
-        let bucket = ["--json", "audit", "reconcile", "--role", EXECUTE_ROLE, "--bucket", "trail", "--prefix", prefix];
+        let bucket =
+            ["--json", "audit", "reconcile", "--role", EXECUTE_ROLE, "--bucket", "trail", "--prefix", prefix];
         let at = ["--region", "eu-central-1", "--endpoint", &url, "--profile", "trail"];
         world.person_with("erin", &[&bucket[..], &at, more].concat(), &[("AWS_CONFIG_FILE", &profiles)])
     };
@@ -73,7 +74,8 @@ s3.put_object(Bucket="trail", Key="broken/1.json.gz", Body=gzip.compress(open(qu
     assert_eq!(bad["files_passed_over"], json!({"beside": 1, "earlier": 0}));
     // From 02:00 to 04:00 no file came.
     assert_eq!(bad["gaps"][0]["until"].as_i64().unwrap() - bad["gaps"][0]["from"].as_i64().unwrap(), 7_200);
-    let late: Value = serde_json::from_str(&of("AWSLogs/loud/", &["--since", "2026-11-26T03:00:00Z"]).out_of(0)).unwrap();
+    let late: Value =
+        serde_json::from_str(&of("AWSLogs/loud/", &["--since", "2026-11-26T03:00:00Z"]).out_of(0)).unwrap();
     assert_eq!(late["files_passed_over"]["earlier"], 1);
     assert!(of("nothing/", &[]).ends(2).contains("no file of records"));
     assert!(of("broken/", &[]).ends(2).contains("does not unpack"));
@@ -93,7 +95,11 @@ fn a_stream_is_followed_to_its_end_and_what_is_no_record_in_it_is_told() {
     });
     let of = |lines: &[String]| {
         let stream = world.file("stream.jsonl", &lines.join("\n"));
-        world.person_reading("erin", &["--json", "audit", "reconcile", "--role", EXECUTE_ROLE, "--records", "-"], &stream)
+        world.person_reading(
+            "erin",
+            &["--json", "audit", "reconcile", "--role", EXECUTE_ROLE, "--records", "-"],
+            &stream,
+        )
     };
     let good: Value = serde_json::from_str(&of(&[later.to_string()]).out_of(0)).unwrap();
     assert_eq!((&good["records"], &good["ok"]), (&json!(1), &json!(true)));
@@ -109,10 +115,21 @@ fn what_was_found_is_written_into_the_ledger_once() {
     let world = DevWorld::start();
     let loud = fixture("unrecorded-session.json").display().to_string();
     let out = world.file("report.json", "");
-    let words = ["--json", "audit", "reconcile", "--role", EXECUTE_ROLE, "--record", "--out", &out, "--records", &loud];
-    let first: Value = serde_json::from_str(&world.person("erin", &words).out_of(5)).unwrap();
+    let words = [
+        "--json",
+        "audit",
+        "reconcile",
+        "--role",
+        EXECUTE_ROLE,
+        "--record",
+        "--out",
+        &out,
+        "--records",
+        &loud,
+    ];
+    let first: Value = serde_json::from_str(&world.person("olga", &words).out_of(5)).unwrap();
     assert_eq!(first["ledger"], json!({"recorded": 1, "unchanged": 0, "frozen": []}));
-    let again: Value = serde_json::from_str(&world.person("erin", &words).out_of(5)).unwrap();
+    let again: Value = serde_json::from_str(&world.person("olga", &words).out_of(5)).unwrap();
     assert_eq!(again["ledger"], json!({"recorded": 0, "unchanged": 1, "frozen": []}));
     // The file is what the ledger names.
     let digest = phasebroker::domain::digest::Digest::of(&std::fs::read(&out).unwrap()).to_string();

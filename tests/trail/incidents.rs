@@ -148,3 +148,85 @@ fn what_cannot_be_read_is_counted_and_never_good() {
     assert!(!report.is_good());
     assert!(World::new().judge(&["later.json"]).is_good());
 }
+
+#[test]
+fn a_session_that_goes_on_in_the_name_of_a_grant_under_another_role_is_an_incident() {
+    let chained = changed("reboot.json", |record| {
+        let identity = &mut record["userIdentity"];
+        identity["accessKeyId"] = json!("ASIACHAINEDEXAMPLE01");
+        identity["principalId"] = json!("AROAOTHER:somebody");
+        identity["arn"] = json!("arn:aws:sts::111122223333:assumed-role/other/somebody");
+        identity["sessionContext"]["sessionIssuer"]["arn"] = json!("arn:aws:iam::111122223333:role/other");
+        record["eventID"] = json!(format!("chained {}", record["eventID"]));
+    });
+    let mut all = files(&["mint.json", "reboot.json", "later.json"]);
+    all.push(chained);
+    let report = World::new().judge_bytes(&all);
+    assert!(
+        !kinds(&report).is_empty() && kinds(&report).iter().all(|kind| *kind == "chained_session"),
+        "{report:?}"
+    );
+    assert_eq!((execute(&report).verdict, execute(&report).calls), (Verdict::NeedsReview, 2));
+}
+
+#[test]
+fn a_call_from_before_the_intent_or_of_a_session_of_another_time_is_no_honest_record() {
+    let at = |member: &'static str, time: &'static str| {
+        changed("late.json", move |record| {
+            record["eventTime"] = json!("2026-11-26T01:00:30Z");
+            match member {
+                "eventTime" => record["eventTime"] = json!(time),
+                _ => record["userIdentity"]["sessionContext"]["attributes"]["creationDate"] = json!(time),
+            }
+        })
+    };
+    for (member, time, expected) in [
+        ("eventTime", "2026-11-26T00:54:59Z", vec!["before_intent"]),
+        // Clocks may differ by minutes.
+        ("eventTime", "2026-11-26T00:55:01Z", vec![]),
+        ("creationDate", "2026-11-26T00:50:00Z", vec!["other_session_time"]),
+        ("creationDate", "2026-11-26T01:02:00Z", vec![]),
+    ] {
+        assert_eq!(kinds(&World::new().judge_bytes(&[at(member, time)])), expected, "{member} {time}");
+    }
+}
+
+#[test]
+fn of_a_session_of_unknown_outcome_one_may_exist_and_not_two() {
+    let second = changed("mint.json", |record| {
+        record["eventID"] = json!("second");
+        record["responseElements"]["credentials"]["accessKeyId"] = json!("ASIASECOND0000000001");
+    });
+    let mut all = files(&["mint.json"]);
+    all.push(second);
+    let world = World { outcome: E::LeaseUnknown, completed: false, ..World::new() };
+    assert_eq!(kinds(&world.judge_bytes(&all)), ["unrecorded_session"]);
+}
+
+#[test]
+fn a_session_that_tries_everything_hides_nothing_and_fills_no_memory() {
+    let noise = |number: usize| {
+        let name = format!("DescribeThing{number}");
+        changed("denied.json", move |record| {
+            record["eventID"] = json!(name);
+            record["eventName"] = json!(name);
+        })
+    };
+    let mut all: Vec<Vec<u8>> = (0..300).map(noise).collect();
+    all.extend(files(&["mint.json", "later.json", "extra-action.json"]));
+    let report = World::new().judge_bytes(&all);
+    let lease = execute(&report);
+    assert_eq!((lease.verdict, lease.denied, lease.calls), (Verdict::ExtraCall, 300, 1));
+    assert!(lease.findings.len() <= 257, "{}", lease.findings.len());
+    // The resources that it tries are one line, however many.
+    let tries = |number: usize| {
+        let name = format!("i-{number:017x}");
+        changed("denied-approved.json", move |record| {
+            record["eventID"] = json!(name);
+            record["requestParameters"]["instancesSet"]["items"][0]["instanceId"] = json!(name);
+        })
+    };
+    let all: Vec<Vec<u8>> = (0..300).map(tries).collect();
+    let report = World::new().judge_bytes(&all);
+    assert_eq!((execute(&report).denied, execute(&report).findings.len()), (300, 1));
+}

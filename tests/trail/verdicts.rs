@@ -203,3 +203,92 @@ fn what_lies_before_since_or_in_another_run_is_not_judged() {
     let mine = Scope { since: None, run: Some(super::world::RUN.parse().unwrap()) };
     assert_eq!(World { scope: mine, ..World::new() }.judge(&WHOLE).leases.len(), 2);
 }
+
+#[test]
+fn a_lease_that_lived_in_hours_of_which_no_file_came_is_not_said_to_be_unused() {
+    let file =
+        |region: &str, time: &str| format!("111122223333_CloudTrail_{region}_20261126T{time}Z_aBcD.json.gz");
+    let judge = |names: &[String]| World::new().judge_as(&["mint.json", "later.json"], names);
+    let both = [file("eu-central-1", "0105"), file("eu-central-1", "0405")];
+    let report = judge(&both);
+    assert_eq!((execute(&report).verdict, execute(&report).hours_missing), (Verdict::NoUse, false));
+    assert_eq!(report.gaps.len(), 1);
+    for names in [
+        [file("eu-central-1", "0305"), file("eu-central-1", "0405")],
+        [file("us-east-1", "0105"), file("us-east-1", "0405")],
+    ] {
+        let report = judge(&names);
+        assert_eq!((execute(&report).verdict, execute(&report).hours_missing), (Verdict::Unobservable, true));
+    }
+    // Names that say nothing hold nothing against it.
+    let report = judge(&["a.json".into(), "b.json".into()]);
+    assert_eq!((execute(&report).verdict, report.unnamed_files), (Verdict::NoUse, 2));
+}
+
+#[test]
+fn the_end_of_another_region_is_not_that_of_the_session() {
+    let elsewhere = changed("later.json", |record| record["awsRegion"] = Value::from("us-east-1"));
+    let mint = std::fs::read(fixture("mint.json")).unwrap();
+    let report = World::new().judge_bytes(&[mint, elsewhere]);
+    assert_eq!(execute(&report).verdict, Verdict::Unobservable);
+}
+
+#[test]
+fn an_approved_call_in_another_region_or_by_a_name_of_another_account_is_extra() {
+    let moved = changed("reboot.json", |record| record["awsRegion"] = Value::from("us-east-1"));
+    let report = World::new().judge_bytes(&[std::fs::read(fixture("mint.json")).unwrap(), moved]);
+    assert_eq!(execute(&report).verdict, Verdict::ExtraCall);
+    assert!(execute(&report).findings[0].what.contains("ec2:us-east-1:"), "{report:?}");
+}
+
+#[test]
+fn clocks_that_are_minutes_apart_make_nobody_late() {
+    let call =
+        |file: &str, time: &'static str| changed(file, move |record| record["eventTime"] = Value::from(time));
+    // AWS's clock is 100 s ahead: the deadline of 01:02:00 is 01:03:40 there, and two seconds for whole-second clocks.
+    let ahead = World { deadline: "2026-11-26T01:03:40Z", completed: false, ..World::new() };
+    let of = |time| execute(&ahead.judge_bytes(&[call("late.json", time)])).verdict;
+    assert_eq!(
+        (of("2026-11-26T01:03:42Z"), of("2026-11-26T01:03:43Z")),
+        (Verdict::Matched, Verdict::LateUse)
+    );
+    // Behind by as much: what is late there was long late here.
+    let behind = World { deadline: "2026-11-26T01:00:20Z", completed: false, ..World::new() };
+    let of = |time| execute(&behind.judge_bytes(&[call("late.json", time)])).verdict;
+    assert_eq!(
+        (of("2026-11-26T01:00:22Z"), of("2026-11-26T01:00:23Z")),
+        (Verdict::Matched, Verdict::LateUse)
+    );
+    // Of a session that nobody signed, the clock is not known; what may be either is not called late.
+    let mint = std::fs::read(fixture("observe-mint.json")).unwrap();
+    let of = |time: &'static str| {
+        let mut lines = std::fs::read_to_string(fixture("observe.jsonl")).unwrap();
+        let first: Value = serde_json::from_str(lines.lines().next().unwrap()).unwrap();
+        let mut late = first;
+        late["eventTime"] = Value::from(time);
+        lines = late.to_string();
+        observe(&World::new().judge_bytes(&[mint.clone(), lines.into_bytes()])).verdict
+    };
+    assert_eq!(
+        (of("2026-11-26T01:07:02Z"), of("2026-11-26T01:07:03Z")),
+        (Verdict::Matched, Verdict::LateUse)
+    );
+}
+
+#[test]
+fn a_failure_that_may_hide_an_effect_is_for_a_person_and_a_mistaken_call_is_not() {
+    let failing = |file: &str, code: &'static str| {
+        let failed = changed(file, move |record| record["errorCode"] = Value::from(code));
+        let mint = std::fs::read(fixture("mint.json")).unwrap();
+        execute(&World::new().judge_bytes(&[mint, failed])).verdict
+    };
+    for (code, verdict) in [
+        ("Server.InternalError", Verdict::NeedsReview),
+        ("Client.InvalidInstanceID.NotFound", Verdict::DeniedAttempt),
+    ] {
+        assert_eq!(failing("extra-action.json", code), verdict, "{code}");
+    }
+    // After its end, a failure that is no refusal leaves open whether AWS still took the credential.
+    assert_eq!(failing("late.json", "Client.InvalidInstanceID.NotFound"), Verdict::NeedsReview);
+    assert_eq!(failing("late.json", "Client.UnauthorizedOperation"), Verdict::Unobservable);
+}

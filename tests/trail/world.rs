@@ -54,6 +54,8 @@ pub struct World {
     pub completed: bool,
     /// What came of the mint of the execute lease.
     pub outcome: E,
+    /// Where the deadline stands in the text that was sent, by AWS's clock.
+    pub deadline: &'static str,
     /// Whether the grant that is shown is another one than INTENT names.
     pub other_grant: bool,
     pub now: Timestamp,
@@ -66,6 +68,7 @@ impl World {
             policy: policy("ec2:RebootInstances", INSTANCE),
             completed: true,
             outcome: E::LeaseMinted,
+            deadline: AWS_DEADLINE,
             other_grant: false,
             now: at("05:00:00"),
             scope: Scope::default(),
@@ -78,8 +81,19 @@ impl World {
         self.judge_bytes(&files.iter().map(read).collect::<Vec<_>>())
     }
 
+    /// The same, of files of these names.
+    pub fn judge_as(&self, files: &[&str], names: &[String]) -> Report {
+        let read = |file: &&str| std::fs::read(fixture(file)).unwrap();
+        self.judge_named(&files.iter().map(read).collect::<Vec<_>>(), names)
+    }
+
     pub fn judge_bytes(&self, files: &[Vec<u8>]) -> Report {
+        self.judge_named(files, &[])
+    }
+
+    fn judge_named(&self, files: &[Vec<u8>], names: &[String]) -> Report {
         let mut trail = Trail::new(self.leases(), [], self.scope.clone());
+        names.iter().for_each(|name| trail.file(name));
         for file in files {
             let mut splitter = Splitter::default();
             for piece in file.chunks(1_000) {
@@ -115,7 +129,7 @@ impl World {
                 .fact("phase", "execute")
                 .fact("provider", "aws")
                 .fact("target", EXECUTE_ROLE)
-                .fact("sent", digest(&self.policy.replace("{{not_after}}", AWS_DEADLINE)))
+                .fact("sent", digest(&self.policy.replace("{{not_after}}", self.deadline)))
                 .fact("not_after", at("01:02:00").seconds())
                 .fact("grant_digest", sealed.digest().to_string()),
             execute(self.outcome, "01:00:01").fact("reference", "ASIAEXECUTEEXAMPLE01"),

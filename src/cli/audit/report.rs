@@ -196,7 +196,12 @@ fn leases(text: &mut String, report: &Report) {
         false => counts.iter().map(|(name, count)| format!("{name} {count}")).collect::<Vec<_>>().join(", "),
     };
     let reconciled = &report.reconciled;
-    let _ = writeln!(text, "  held against the provider's records: {}; incidents: {}", counts(&reconciled.verdicts), counts(&reconciled.incidents));
+    let _ = writeln!(
+        text,
+        "  held against the provider's records: {}; incidents: {}",
+        counts(&reconciled.verdicts),
+        counts(&reconciled.incidents)
+    );
     named(text, "extra, late or for a person, at least once", &reconciled.bad);
 }
 

@@ -98,7 +98,11 @@ fn what(case: &Case<'_>, at: &At) -> Option<String> {
             event.fact_number("denied").unwrap_or_default(),
             text("report")
         ),
-        E::IncidentFound => format!("{actor} found an INCIDENT in the provider's records: {} ({})", text("kind"), text("event")),
+        E::IncidentFound => format!(
+            "{actor} found an INCIDENT in the provider's records: {} ({})",
+            text("kind"),
+            text("event")
+        ),
         E::Stopped => format!("{actor} stopped it"),
         E::ReviewOpened => "people must look at it afterwards".into(),
         E::ReviewAccepted => format!("{actor} looked at it and found it right"),

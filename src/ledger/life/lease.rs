@@ -47,7 +47,9 @@ impl Lives {
             Some(lease) if lease.state == LeaseState::Intent => {
                 self.found(index, "lease", format!("{name} of lease {id}, which has no credential yet"));
             }
-            Some(lease) if event.run != lease.run || (event.grant.is_some() && event.grant != lease.grant) => {
+            Some(lease)
+                if event.run != lease.run || (event.grant.is_some() && event.grant != lease.grant) =>
+            {
                 let text = format!("{name}: lease {id} is of another run or grant than it was opened for");
                 self.found(index, "lease", text);
             }

@@ -39,7 +39,8 @@ impl Reader {
                 self.last.insert(lease, verdict.to_owned());
             }
             (E::IncidentFound, _) => {
-                let count = self.incidents.entry(event.fact_text("kind").unwrap_or("?").to_owned()).or_default();
+                let count =
+                    self.incidents.entry(event.fact_text("kind").unwrap_or("?").to_owned()).or_default();
                 *count = count.saturating_add(1);
             }
             _ => {}

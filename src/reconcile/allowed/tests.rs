@@ -157,7 +157,8 @@ fn a_service_is_one_of_its_cluster() {
 
 #[test]
 fn what_no_condition_binds_must_be_what_a_parameter_says() {
-    let of = |count: u64| update(json!({"cluster": "prod", "service": "checkout", "desiredCount": count}), |_| {});
+    let of =
+        |count: u64| update(json!({"cluster": "prod", "service": "checkout", "desiredCount": count}), |_| {});
     assert_eq!(of(4), Touched::Approved);
     assert!(matches!(of(0), Touched::Unsaid(why) if why.contains("desiredCount")));
 }
@@ -184,7 +185,8 @@ fn what_aws_adds_to_a_unique_name_need_not_be_told() {
     for id in ["db/main", secret, "arn:aws:secretsmanager:eu-central-1:111122223333:secret:db/main"] {
         assert_eq!(rotate(id), Touched::Approved, "{id}");
     }
-    for id in ["main", "db/main-a1B2c3", "db", "arn:aws:secretsmanager:eu-west-1:111122223333:secret:db/main"] {
+    for id in ["main", "db/main-a1B2c3", "db", "arn:aws:secretsmanager:eu-west-1:111122223333:secret:db/main"]
+    {
         assert!(is_other(&rotate(id)), "{id}: {:?}", rotate(id));
     }
 
@@ -215,7 +217,8 @@ fn an_object_is_one_of_its_bucket_and_a_network_interface_goes_with_its_groups()
     let resources = [at("network-interface/eni-0a1b2c3d"), at("security-group/sg-0a1b2c3d")];
     let resources = [resources[0].as_str(), resources[1].as_str()];
     let isolate = |group: &str| {
-        let request = json!({"networkInterfaceId": "eni-0a1b2c3d", "groupSet": {"items": [{"groupId": group}]}});
+        let request =
+            json!({"networkInterfaceId": "eni-0a1b2c3d", "groupSet": {"items": [{"groupId": group}]}});
         let made = record("ec2.amazonaws.com", "ModifyNetworkInterfaceAttribute", request, |_| {});
         let action = "ec2:ModifyNetworkInterfaceAttribute";
         judged(&policy(action, &resources), action, &made)

@@ -36,7 +36,8 @@ pub(super) struct Known {
 impl Known {
     /// Finds where the ledger begins.
     pub(super) async fn begin(client: &PersonClient, scope: Scope) -> anyhow::Result<Self> {
-        let first = Walk::new(client, String::new(), 0).page().await?.and_then(|page| page.into_iter().next());
+        let first =
+            Walk::new(client, String::new(), 0).page().await?.and_then(|page| page.into_iter().next());
         let kept_from = match first {
             // A session whose intent was pruned lived for so long at most.
             Some(first) if first.index > 0 => Some(first.read()?.at.plus(HARD_END_SECONDS)),

@@ -160,7 +160,9 @@ fn source(args: &Args, written: Option<Reconcile>) -> anyhow::Result<Source> {
     if args.records.iter().any(|path| path == Path::new("-")) {
         return match args.records.len() {
             1 => Ok(Source::Stream),
-            _ => Err(Exit::Usage.because("`-` stands for standard input alone; give no other path beside it")),
+            _ => {
+                Err(Exit::Usage.because("`-` stands for standard input alone; give no other path beside it"))
+            }
         };
     }
     if !args.records.is_empty() {

@@ -31,13 +31,20 @@ pub(super) fn report(report: &Report, kept_from: Option<Timestamp>, passed: (u64
     }
     let (beside, earlier) = passed;
     if beside > 0 {
-        let _ = writeln!(text, "{beside} digest and insight files were passed over; `aws cloudtrail validate-logs` reads digests");
+        let _ = writeln!(
+            text,
+            "{beside} digest and insight files were passed over; `aws cloudtrail validate-logs` reads digests"
+        );
     }
     if earlier > 0 {
         let _ = writeln!(text, "{earlier} files were passed over, written before what is judged");
     }
     if report.not_compared > 0 {
-        let _ = writeln!(text, "{} records came after so many that none of them was compared with those before", report.not_compared);
+        let _ = writeln!(
+            text,
+            "{} records came after so many that none of them was compared with those before",
+            report.not_compared
+        );
     }
     gaps(&mut text, report);
     for why in &report.unreadable_because {
