@@ -2,7 +2,8 @@
 //! It is their word, in their name; what it says of a lease stands beside that lease for good, and a later word is a
 //! further event. What the guardrails name freezes the agent.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::collections::btree_map::{BTreeMap, Entry};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -198,28 +199,31 @@ impl Broker {
         found.ok_or_else(|| Refusal::new(Code::NotFound, format!("no lease `{id}`; nothing was written")))
     }
 
-    /// What was told of a run before.
+    /// What was told of a run before, read once for all of a request.
     async fn history<'h>(
         &self,
         histories: &'h mut BTreeMap<RunId, Vec<ReadEvent>>,
         run: RunId,
     ) -> Result<&'h Vec<ReadEvent>, Refusal> {
-        if !histories.contains_key(&run) {
-            let kinds = vec![EventKind::Reconciled, EventKind::IncidentFound];
-            let filter = EventFilter { run: Some(run), kinds, ..EventFilter::default() };
-            let (mut from, mut found) = (0, Vec::new());
-            loop {
-                let page = self.store.find_events(filter.clone(), from, PAGE).await;
-                let page = page.map_err(|error| self.gate.store_failed(&error))?;
-                found.extend(page.events.iter().filter_map(|event| ReadEvent::parse(&event.bytes).ok()));
-                if page.next >= page.head {
-                    break;
-                }
-                from = page.next;
-            }
-            histories.insert(run, found);
+        match histories.entry(run) {
+            Entry::Occupied(known) => Ok(known.into_mut()),
+            Entry::Vacant(place) => Ok(place.insert(self.told_of_run(run).await?)),
         }
-        histories.get(&run).ok_or_else(super::runs::conflict)
+    }
+
+    async fn told_of_run(&self, run: RunId) -> Result<Vec<ReadEvent>, Refusal> {
+        let kinds = vec![EventKind::Reconciled, EventKind::IncidentFound];
+        let filter = EventFilter { run: Some(run), kinds, ..EventFilter::default() };
+        let (mut from, mut found) = (0, Vec::new());
+        loop {
+            let page = self.store.find_events(filter.clone(), from, PAGE).await;
+            let page = page.map_err(|error| self.gate.store_failed(&error))?;
+            found.extend(page.events.iter().filter_map(|event| ReadEvent::parse(&event.bytes).ok()));
+            if page.next >= page.head {
+                return Ok(found);
+            }
+            from = page.next;
+        }
     }
 
     /// Whether an incident was written down before; of a former life of the broker, as far as is looked back.
@@ -338,7 +342,7 @@ fn about_lease(
             && is("mint_seen") == one.mint_seen
             && is("hours_missing") == one.hours_missing
     };
-    let before = history.iter().filter(of).next_back();
+    let before = history.iter().rfind(of);
     let told_before = history
         .iter()
         .filter(of)
