@@ -1,6 +1,7 @@
 //! phasebroker: a just-in-time credential broker for agent execution phases.
 //! Modules in arrow order: `domain <- catalog, policy, authn, ledger <- guardrails <- broker (+ ports) <- http <- cli`;
-//! `doctor` judges what was read of AWS against the catalog. `store`, `providers` and `exports` implement `broker::ports`; nothing else reaches sideways.
+//! `ledger <- reconcile <- cli`; `doctor` judges what was read of AWS against the catalog.
+//! `store`, `providers` and `exports` implement `broker::ports`; nothing else reaches sideways.
 
 pub mod authn;
 pub mod broker;
@@ -15,4 +16,5 @@ pub mod http;
 pub mod ledger;
 pub mod policy;
 pub mod providers;
+pub mod reconcile;
 pub mod store;

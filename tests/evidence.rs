@@ -21,6 +21,7 @@ mod evidence {
     mod forged;
     mod proofs;
     mod pruned;
+    mod reconciled;
     mod rotated;
     mod templates;
     mod witnessed;

@@ -126,6 +126,14 @@ async fn every_route_that_changes_something_leaves_its_event() {
     assert!(text(&ended, "how").starts_with("revoked"), "{ended}");
     assert!(!active(world.form("/introspect", "resource", None, &[("token", credential)]).await.good()));
 
+    let found = json!({
+        "report": phasebroker::domain::digest::Digest::of(b"report"), "records": 1, "first": null, "last": null,
+        "incidents": [], "leases": [{"lease": lease, "verdict": "matched", "calls": 1, "failed": 0, "denied": 0,
+            "findings": 0, "mint_seen": true, "hours_missing": false}],
+    });
+    let told = world.by_person("audrey", "POST", "/v1/reconciliations", Some(&found)).await;
+    watch.good(&world, "/v1/reconciliations", told).await;
+
     let close = format!("/v1/runs/{run}/close");
     let closed = world.by_agent(&key(), "POST", &close, None).await;
     watch.good(&world, "/v1/runs/{run}/close", closed).await;

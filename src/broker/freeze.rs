@@ -58,10 +58,35 @@ impl Broker {
         self.known(&key)?;
         let now = self.gate.now();
         let actor = Actor::Person(person.clone());
+        let event = frozen_event(&key, actor.clone(), now).text(SaltedText::new("reason", reason));
+        Ok(self.put_freeze(key, actor, now, event).await)
+    }
+
+    /// The guardrails freeze an agent; its key, unless it is frozen already.
+    pub(super) async fn freeze_by_rule(
+        self: &Arc<Self>,
+        agent: &AgentSlug,
+        why: &'static str,
+    ) -> Option<String> {
+        let (key, now) = (FreezeKey::Agent(agent.clone()), self.gate.now());
+        if self.frozen.keys().contains(&key) {
+            return None;
+        }
+        let event = frozen_event(&key, Actor::Broker, now).fact("why", why);
+        tracing::warn!(agent = %agent, why, "the guardrails freeze an agent after a reconciliation");
+        Some(self.put_freeze(key, Actor::Broker, now, event).await.key.to_string())
+    }
+
+    async fn put_freeze(
+        self: &Arc<Self>,
+        key: FreezeKey,
+        actor: Actor,
+        now: Timestamp,
+        event: Event,
+    ) -> Frozen {
         let asked = self.frozen.freeze(key.clone(), now);
         // Before the store: a restart must not forget it, whatever the store does.
         self.keep_journal().await;
-        let event = frozen_event(&key, actor.clone(), now).text(SaltedText::new("reason", reason));
         let freeze = Freeze { key: key.clone(), by: actor.clone(), at: asked.at };
         let recorded = self.record_freeze(freeze, asked, event).await.is_ok();
         let stopped = self.carry_out(StopTarget::from(&key), actor, now, None).await;
@@ -71,7 +96,7 @@ impl Broker {
             id: key.to_string(),
             link: format!("{}/v1/freezes", self.settings.issuer),
         });
-        Ok(Frozen { key, stopped, recorded })
+        Frozen { key, stopped, recorded }
     }
 
     /// The freezes in force, from memory; who and since when, as far as the store can say.

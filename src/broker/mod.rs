@@ -36,6 +36,7 @@ pub mod propose;
 pub mod publish;
 pub mod recall;
 pub mod receipts;
+pub mod reconcile;
 pub mod record;
 pub mod redact;
 mod redecide;
@@ -71,6 +72,7 @@ use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwap;
 
+use crate::domain::digest::Digest;
 use crate::domain::id::{GrantId, ReviewId};
 use crate::domain::plan::ProviderKind;
 use crate::domain::time::Timestamp;
@@ -171,6 +173,8 @@ pub struct Broker {
     polls: Polls,
     signalled: Signalled,
     reloading: tokio::sync::Mutex<()>,
+    /// Incidents that are written down, as far as is remembered.
+    reconciling: tokio::sync::Mutex<Option<BTreeSet<Digest>>>,
     /// The store is behind, or damaged: nothing is issued on it, and its head is never called the newest.
     distrusted: AtomicBool,
     ledger: Ledger,

@@ -150,6 +150,7 @@ impl Broker {
             rules: ArcSwap::from_pointee(parts.rules),
             in_force_by: ArcSwap::default(),
             overdue_told: Mutex::default(),
+            reconciling: tokio::sync::Mutex::default(),
             gate,
             live: LiveLeases::default(),
             frozen: Frozen::default(),

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 /// The table printed at the end of `--help`.
 pub const EXIT_CODES: &str = "Exit codes: 0 done; 1 refused or failed; 2 usage or configuration mistake; \
-3 broker unreachable; 4 not signed (the person declined, or a check failed)";
+3 broker unreachable; 4 not signed (the person declined, or a check failed); 5 something was found that somebody must look at";
 
 /// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,6 +19,8 @@ pub enum Exit {
     Unreachable = 3,
     /// Nothing was signed: the person declined, or a check failed.
     NotSigned = 4,
+    /// What was asked was done, and found something that somebody must look at.
+    Findings = 5,
 }
 
 impl Exit {

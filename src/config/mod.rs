@@ -30,7 +30,7 @@ pub use keys::{KeyPlace, Keys};
 pub use mistakes::{ConfigError, ConfigErrors};
 pub use rules::RuleFiles;
 use rules::{Around, shared_keys};
-pub use written::LogFormat;
+pub use written::{LogFormat, Reconcile};
 
 /// A configuration that passed every check, with the rules it names.
 #[derive(Debug, Clone)]
@@ -75,6 +75,8 @@ pub struct Config {
     pub exports: Vec<ExportSettings>,
     /// Security events, given and taken.
     pub caep: CaepSettings,
+    /// Where `audit reconcile` finds the records of the trail.
+    pub reconcile: Option<Reconcile>,
     /// How to log.
     pub log: Log,
 }

@@ -14,9 +14,9 @@ use super::serving::{Serving, is_loopback, url};
 use super::{Config, Limits, Log, OnEvent, TlsFiles, Tokens, written};
 
 #[rustfmt::skip]
-const SECTIONS: [&str; 14] = [
+const SECTIONS: [&str; 15] = [
     "tls", "proxy", "store", "ledger", "keys", "rules", "tokens", "limits", "issuers", "resources", "aws",
-    "on_event", "exports", "caep",
+    "on_event", "exports", "caep", "reconcile",
 ];
 
 pub(super) fn read(file: &Path) -> Result<Config, ConfigErrors> {
@@ -48,6 +48,7 @@ impl Resolver<'_> {
         let store: Option<written::Store> = self.required("store");
         let rules: Option<written::RulePaths> = self.required("rules");
         let aws: Option<written::Aws> = self.optional("aws");
+        let reconcile: Option<written::Reconcile> = self.optional("reconcile");
         let tokens: written::Tokens = self.optional("tokens").unwrap_or_default();
         let limits: written::Limits = self.optional("limits").unwrap_or_default();
         let on_event: Option<written::OnEvent> = self.optional("on_event");
@@ -108,6 +109,7 @@ impl Resolver<'_> {
             on_event,
             exports,
             caep,
+            reconcile,
             log: Log { format: log.format, level: log.level },
         })
     }

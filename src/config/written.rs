@@ -136,6 +136,20 @@ fn forty() -> u32 {
     40
 }
 
+/// Where `audit reconcile` finds the records of the trail.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Reconcile {
+    /// Profile of the AWS configuration files that may read the bucket.
+    pub profile: Option<String>,
+    /// Region of the bucket.
+    pub region: Option<String>,
+    /// The bucket.
+    pub bucket: Option<String>,
+    /// What the keys of its log files begin with.
+    pub prefix: Option<String>,
+}
+
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Ledger {

@@ -133,6 +133,10 @@ kinds! {
     BreakGlassAsked = "break_glass.asked",
     /// A credential was issued under the break-glass rule.
     BreakGlassUsed = "break_glass.used",
+    /// A person held the provider's records against a lease.
+    Reconciled = "reconciled",
+    /// A person found something in them that no lease explains, or that a lease contradicts.
+    IncidentFound = "incident.found",
 }
 
 /// One event, before the sequencer gives it an index.

@@ -24,6 +24,7 @@ pub mod plan;
 pub mod playbook;
 pub mod principal;
 pub mod proposal;
+pub mod reconciliation;
 pub mod review;
 pub mod rule;
 pub mod run;

@@ -2,6 +2,7 @@
 
 use crate::broker::ports::LoggedEvent;
 use crate::domain::event::EventKind as K;
+use crate::domain::reconciliation::Verdict;
 
 /// Classes of OCSF 1.8 that our events are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -233,5 +234,14 @@ pub(super) fn row(event: &LoggedEvent) -> Row {
         K::ObservationRecorded => Row::entity(CREATE, "observation", Run).at(Low),
         K::BreakGlassAsked => Row::entity(CREATE, "break-glass", Grant).at(High),
         K::BreakGlassUsed => Row::entity(ACTIVATE, "break-glass", Grant).at(High),
+        K::Reconciled => {
+            let row = Row::entity(CREATE, "reconciliation", Named::Lease);
+            // One that a newer build writes is not taken for a good one.
+            match event.fact("verdict").and_then(Verdict::from_name) {
+                Some(verdict) if !verdict.is_bad() => row,
+                _ => row.with(Failure).at(High),
+            }
+        }
+        K::IncidentFound => Row::entity(CREATE, "incident", Fact("event")).with(Failure).at(High),
     }
 }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::domain::alert::AlertSource;
 use crate::domain::key::Custody;
 use crate::domain::principal::{ActionType, Environment, GroupSlug, Name, PersonSlug};
+use crate::domain::reconciliation::Concern;
 
 /// The whole file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,6 +32,9 @@ pub struct GuardrailsDocument {
     /// What the broker can look at itself, by name.
     #[serde(default)]
     pub probes: BTreeMap<Name, ProbeDocument>,
+    /// What follows from what was done with credentials.
+    #[serde(default, skip_serializing_if = "ReconcileRules::is_empty")]
+    pub reconcile: ReconcileRules,
     /// Who may send signed alerts, by name.
     #[serde(default)]
     pub alerts: BTreeMap<Name, AlertSource>,
@@ -40,6 +44,21 @@ impl GuardrailsDocument {
     /// Reads TOML; the error names line, column and key.
     pub fn from_toml(text: &str) -> Result<Self, toml::de::Error> {
         toml::from_str(text)
+    }
+}
+
+/// What follows from what was done with credentials.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReconcileRules {
+    /// What freezes the agent: `extra_call`, `late_use`, `needs_review`, `incident`; nothing where it is empty.
+    #[serde(default)]
+    pub freeze_on: BTreeSet<Concern>,
+}
+
+impl ReconcileRules {
+    fn is_empty(&self) -> bool {
+        self.freeze_on.is_empty()
     }
 }
 

@@ -14,7 +14,7 @@ mod tests;
 pub use check::GuardrailsError;
 pub use document::{
     AdministrationRules, AwsRead, BreakGlassDocument, Budget, Counts, Dimension, GuardrailsDocument,
-    HttpRead, Privilege, ProbeDocument, SignedBy, Taint,
+    HttpRead, Privilege, ProbeDocument, ReconcileRules, SignedBy, Taint,
 };
 pub use probe::{AwsCall, NoQuestion, Probe, Question};
 pub use spending::Spending;

@@ -22,6 +22,7 @@ mod people;
 mod playbooks;
 pub mod problem;
 mod proposals;
+mod reconciliations;
 mod reviews;
 mod room;
 mod route;
@@ -48,6 +49,7 @@ use crate::broker::observe::{ReadElsewhere, Recorded};
 use crate::broker::playbooks::PlaybookDraft;
 use crate::broker::propose::Proposed;
 use crate::broker::receipts::{Continuation, Receipt};
+use crate::broker::reconcile::{Reconciliation, ReconciliationTaken};
 use crate::broker::redact::{Redact, Redacted};
 use crate::broker::refusal::{Code, Refusal};
 use crate::broker::reload::Reloaded;
@@ -127,6 +129,7 @@ fn table() -> Vec<Row> {
         Row::get("/v1/reviews", Person(ANYONE), reviews::list, "Post-action reviews, oldest first").query(open).gives::<reviews::Reviews>(),
         Row::get("/v1/reviews/{review}", Person(ANYONE), reviews::show, "One review").gives::<ReviewView>(),
         Row::post("/v1/reviews/{review}", Person(ANYONE), &[E::ReviewAccepted, E::ReviewRejected], reviews::decide, "Accept or reject what was done").takes::<Reviewed>().gives::<ReviewView>(),
+        Row::post("/v1/reconciliations", Person(KEEPERS), &[E::Reconciled, E::IncidentFound], reconciliations::tell, "Tell what a provider's records say was done with credentials").takes::<Reconciliation>().gives::<ReconciliationTaken>(),
         Row::get("/v1/decisions", Person(ANYONE), reviews::decisions, "What policy was asked and answered").query(page).gives::<Decisions>(),
 
         Row::post("/v1/caep/events", SecurityEvent, &[E::SignalReceived], caep::push, "Take a security event of a configured transmitter (RFC 8935)").takes_media::<caep::SecurityEventToken>(SET_MEDIA_TYPE).status(202),

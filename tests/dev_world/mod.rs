@@ -39,6 +39,13 @@ impl Ran {
         self.out + &self.err
     }
 
+    /// Standard output of a command that ended with this code.
+    #[track_caller]
+    pub fn out_of(self, code: i32) -> String {
+        assert_eq!(self.code, Some(code), "{self:?}");
+        self.out
+    }
+
     /// Standard output as JSON, of a command that succeeded.
     #[track_caller]
     pub fn json(self) -> Value {
@@ -93,21 +100,44 @@ impl DevWorld {
         self.person(name, &[&["--json"], words].concat()).json()
     }
 
+    /// The same with these environment variables.
+    pub fn person_with(&self, name: &str, words: &[&str], environment: &[(&str, &str)]) -> Ran {
+        self.running(name, words, "", environment, None)
+    }
+
+    /// A person runs a command whose standard input is a file; the passphrase is typed on the terminal.
+    pub fn person_reading(&self, name: &str, words: &[&str], input: &str) -> Ran {
+        self.running(name, words, "", &[], Some(input))
+    }
+
     /// A person runs a command and types the passphrase, then `answer`.
     pub fn typing(&self, name: &str, words: &[&str], answer: &str) -> Ran {
+        self.running(name, words, answer, &[], None)
+    }
+
+    fn running(
+        &self,
+        name: &str,
+        words: &[&str],
+        answer: &str,
+        environment: &[(&str, &str)],
+        input: Option<&str>,
+    ) -> Ran {
         let key = self.path("keys").join(name).display().to_string();
         let files = ["stdout", "stderr"].map(|end| self.folder.path().join(format!("{name}.{end}")));
         let who = ["--broker", &self.url, "--person", name, "--key", &key];
         let line: Vec<String> = [PROGRAM].iter().chain(words).chain(&who).map(|word| quoted(word)).collect();
         let [out, err] = &files;
         let line = format!(
-            "{} >{} 2>{}",
+            "{}{} >{} 2>{}",
             line.join(" "),
+            input.map_or(String::new(), |path| format!(" <{}", quoted(path))),
             quoted(&out.display().to_string()),
             quoted(&err.display().to_string())
         );
         let mut script = Command::new("script")
             .args(["--quiet", "--return", "--command", &line, "/dev/null"])
+            .envs(environment.iter().copied())
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .spawn()

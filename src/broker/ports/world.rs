@@ -79,9 +79,9 @@ pub trait Clock: Send + Sync {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Notice {
     /// `approval_needed`, `grant_lapsed`, `revocation_failed`, `deny_policy_failing`, `deny_policy_crowded`, `break_glass`,
-    /// `review_opened`, `review_overdue` or `frozen`.
+    /// `review_opened`, `review_overdue`, `frozen`, `reconciliation` or `incident`.
     pub kind: &'static str,
-    /// The grant, lease, role or review, or what is frozen.
+    /// The grant, lease, role, review or record, or what is frozen.
     pub id: String,
     /// Where to look.
     pub link: String,

@@ -150,6 +150,11 @@ impl<'a> Walk<'a> {
         self.head
     }
 
+    /// Where a later walk goes on.
+    pub fn next_index(&self) -> u64 {
+        self.next
+    }
+
     /// Whether everything that was there was looked at.
     pub fn is_at_end(&self) -> bool {
         self.at_end

@@ -191,6 +191,18 @@ fn leases(text: &mut String, report: &Report) {
     let late: Vec<String> =
         leases.late.iter().map(|late| format!("{} {} ({} s)", late.lease, late.how, late.seconds)).collect();
     named(text, "late", &late);
+    let counts = |counts: &std::collections::BTreeMap<String, u64>| match counts.is_empty() {
+        true => "none".to_owned(),
+        false => counts.iter().map(|(name, count)| format!("{name} {count}")).collect::<Vec<_>>().join(", "),
+    };
+    let reconciled = &report.reconciled;
+    let _ = writeln!(
+        text,
+        "  held against the provider's records: {}; incidents: {}",
+        counts(&reconciled.verdicts),
+        counts(&reconciled.incidents)
+    );
+    named(text, "extra, late or for a person, at least once", &reconciled.bad);
 }
 
 fn named<T: ToString>(text: &mut String, what: &str, ids: &[T]) {

@@ -123,6 +123,24 @@ fn summary(entries: &[Entry], events: &[ReadEvent], begin: Timestamp) -> String 
             Some(E::LeaseUnknown) => {
                 lines.push(format!("  credential {lease}: nobody knows whether it exists; see what follows"));
             }
+            Some(E::Reconciled) => {
+                let count = |name| event.fact_number(name).unwrap_or_default();
+                let before = event.fact_text("before").map(|before| format!(", before: {before}"));
+                lines.push(format!(
+                    "  credential {lease}, held against the provider's records by {}: {} ({} calls, {} failed, {} refused{}) {}",
+                    event.actor,
+                    fact("verdict"),
+                    count("calls"),
+                    count("failed"),
+                    count("denied"),
+                    before.unwrap_or_default(),
+                    after()
+                ));
+            }
+            Some(E::IncidentFound) => {
+                let record = fact("event");
+                lines.push(format!("  INCIDENT {} of credential {lease}, record {record}", fact("kind")));
+            }
             Some(E::Stopped) => lines.push(format!("stopped by {} {}", event.actor, after())),
             _ => {}
         }

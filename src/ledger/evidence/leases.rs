@@ -303,6 +303,9 @@ pub(super) fn life(case: &Case<'_>) -> Check {
         if at.event.kind.name().starts_with("lease.") && at.event.lease.is_none() {
             problems.push(format!("event {}: `{}` names no lease", at.index, at.event.kind));
         }
+        if at.event.is(EventKind::Reconciled) || at.event.is(EventKind::IncidentFound) {
+            problems.extend(told_of(at, &states).err());
+        }
         let Some((next, lease)) = at.event.kind.known().and_then(state).zip(at.event.lease) else { continue };
         let before = states.insert(lease, next);
         let legal = match (before, next) {
@@ -317,6 +320,15 @@ pub(super) fn life(case: &Case<'_>) -> Check {
     }
     let found = format!("{} credentials, each taking only the steps there are", states.len());
     Check::or_absent("life", problems, states.len(), found, "no credential was asked for")
+}
+
+/// What a provider's records say is told of a lease of the run that had a credential, before its end or after it.
+fn told_of(at: &At, states: &BTreeMap<LeaseId, LeaseState>) -> Result<(), String> {
+    let state = at.event.lease.and_then(|lease| states.get(&lease));
+    match state.is_some_and(|state| !matches!(state, LeaseState::Intent | LeaseState::Refused)) {
+        true => Ok(()),
+        false => Err(format!("event {}: `{}` is of no lease that had a credential", at.index, at.event.kind)),
+    }
 }
 
 /// Whether the end of every credential that existed is there.

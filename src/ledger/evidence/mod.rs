@@ -67,7 +67,8 @@
 //! it lasts 900 s, and name, source identity and tags are those of grant, lease and claiming agent. `deadline`:
 //! `not_after` is at most `work_seconds` and 2 s after the intent. `one_use`: no other intent of the grant, but those
 //! that were refused. `life`: every `lease.` event names a lease, and each takes only the steps intent, then refused,
-//! unknown or minted; minted, then released or ended; released or unknown, then ended. `end`: how each credential that
+//! unknown or minted; minted, then released or ended; released or unknown, then ended. A `reconciled` or
+//! `incident.found` event names a lease whose last step before it is none of intent and refused. `end`: how each credential that
 //! existed ended, by its last step.
 //!
 //! # What a template gives

@@ -90,6 +90,19 @@ fn what(case: &Case<'_>, at: &At) -> Option<String> {
         }
         E::RevocationFailed => format!("ending it early failed ({})", text("why")),
         E::RevocationOutlived => "its own end came before the provider took the early one".into(),
+        E::Reconciled => format!(
+            "{actor} held the provider's records against the credential: {} ({} calls, {} failed, {} refused; report {})",
+            text("verdict"),
+            event.fact_number("calls").unwrap_or_default(),
+            event.fact_number("failed").unwrap_or_default(),
+            event.fact_number("denied").unwrap_or_default(),
+            text("report")
+        ),
+        E::IncidentFound => format!(
+            "{actor} found an INCIDENT in the provider's records: {} ({})",
+            text("kind"),
+            text("event")
+        ),
         E::Stopped => format!("{actor} stopped it"),
         E::ReviewOpened => "people must look at it afterwards".into(),
         E::ReviewAccepted => format!("{actor} looked at it and found it right"),
@@ -249,6 +262,11 @@ pub(super) fn does_not_prove(facts: &Facts<'_>) -> Vec<String> {
         lines.push(
             "What was done with a credential while it lived: ask the log of the system it is for (at AWS, CloudTrail with the grant's id as source identity).".into(),
         );
+        if case.events.iter().any(|at| at.event.is(E::Reconciled)) {
+            lines.push(
+                "That the records which somebody held against a credential were whole and the provider's own: the verdict is the word of who is named beside it; ask them for the report with the SHA-256 that is named, and for the records.".into(),
+            );
+        }
         lines.push(
             "That the provider was sent what the log committed to, and nothing beside it: whoever holds the broker's own keys at the provider can mint without writing here; compare with the provider's log.".into(),
         );

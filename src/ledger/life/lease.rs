@@ -33,6 +33,33 @@ impl Lease {
 }
 
 impl Lives {
+    /// What a provider's records say of a lease is told of one that had a credential, before its end or after it. An
+    /// incident need not be of a lease.
+    pub(super) fn reconciled(&mut self, index: u64, kind: E, event: &ReadEvent) {
+        let name = kind.name();
+        let Some(id) = event.lease else {
+            if kind == E::Reconciled {
+                self.found(index, "lease", format!("{name} names no lease"));
+            }
+            return;
+        };
+        match self.leases.get(&id) {
+            Some(lease) if lease.state == LeaseState::Intent => {
+                self.found(index, "lease", format!("{name} of lease {id}, which has no credential yet"));
+            }
+            Some(lease)
+                if event.run != lease.run || (event.grant.is_some() && event.grant != lease.grant) =>
+            {
+                let text = format!("{name}: lease {id} is of another run or grant than it was opened for");
+                self.found(index, "lease", text);
+            }
+            None if self.is_whole() && !self.gone_leases.contains(&id) => {
+                self.found(index, "lease", format!("{name} of lease {id}, which was never opened"));
+            }
+            _ => {}
+        }
+    }
+
     pub(super) fn intent(&mut self, index: u64, event: &ReadEvent) {
         let (Some(id), Some(run)) = (event.lease, event.run) else {
             return self.found(index, "lease", "lease.intent names no lease or no run".into());

@@ -498,3 +498,27 @@ fn findings_are_bounded_and_counted() {
     let all = lives.finish();
     assert_eq!((all.findings.len(), all.more_findings), (1_000, 500));
 }
+
+#[test]
+fn what_records_say_of_a_lease_is_told_before_its_end_and_after_it_and_not_of_another() {
+    let all = |events: Vec<Event>| followed(&read(&events)).findings;
+    for kind in [E::Reconciled, E::IncidentFound] {
+        let told = |place: usize| {
+            let story = Story::new();
+            with(story.whole(), place, story.step(kind).fact("verdict", "matched"))
+        };
+        for place in [6, 7, 8, 9] {
+            assert_eq!(all(told(place)), [], "{kind:?} {place}");
+        }
+        assert!(finding(told(5)).text.contains("no credential yet"), "{kind:?}");
+        assert!(finding(told(4)).text.contains("never opened"), "{kind:?}");
+        let story = Story::new();
+        let other =
+            story.event(kind, person("erin"), 70).lease(LeaseId::generate(Timestamp::from_seconds(9)));
+        assert!(finding(with(story.whole(), 9, other)).text.contains("never opened"), "{kind:?}");
+    }
+    let story = Story::new();
+    let none = |kind| with(story.whole(), 9, story.event(kind, person("erin"), 70));
+    assert!(finding(none(E::Reconciled)).text.contains("names no lease"));
+    assert_eq!(all(none(E::IncidentFound)), []);
+}

@@ -4,6 +4,7 @@
 
 mod approvers;
 mod lives;
+mod reconciled;
 mod standing;
 
 use serde::Serialize;
@@ -14,6 +15,7 @@ use crate::domain::time::Timestamp;
 
 pub use approvers::{Approver, Signed};
 pub use lives::{Autonomy, Late, Leases, Reviews, Times};
+pub use reconciled::Reconciled;
 pub use standing::{Exception, Override, Standing, StandingItem};
 
 use approvers::Approvers;
@@ -31,6 +33,7 @@ pub struct Reporter {
     approvers: Approvers,
     standing: standing::Reader,
     lives: Lives,
+    reconciled: reconciled::Reader,
 }
 
 /// What the events of a range say.
@@ -54,6 +57,8 @@ pub struct Report {
     pub times: Times,
     /// What became of leases.
     pub leases: Leases,
+    /// What providers' records say was done with them.
+    pub reconciled: Reconciled,
 }
 
 /// How seconds are spread.
@@ -87,6 +92,7 @@ impl Reporter {
         let Some(kind) = event.kind.known() else { return };
         self.standing.read(kind, event, true);
         self.lives.read(kind, event);
+        self.reconciled.read(kind, event);
         match kind {
             E::GrantSealed => self.approvers.sealed(event),
             E::ApprovalReceived | E::GrantDenied | E::ApprovalWithdrawn => {
@@ -109,6 +115,7 @@ impl Reporter {
             reviews,
             times,
             leases,
+            reconciled: self.reconciled.finish(),
         }
     }
 }

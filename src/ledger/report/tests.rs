@@ -192,3 +192,22 @@ fn reviews_are_counted_once_each() {
     assert_eq!((reviews.opened, reviews.accepted, reviews.rejected), (2, 1, 0));
     assert_eq!((reviews.overdue, reviews.waiting, reviews.seconds_to_review.p50), (1, 1, Some(60)));
 }
+
+#[test]
+fn the_last_verdict_on_a_lease_counts_and_a_bad_one_is_not_forgotten() {
+    let (good, bad) = (LeaseId::generate(at(1)), LeaseId::generate(at(1)));
+    let told = |lease, verdict: &str| by(E::Reconciled, "erin", 5).lease(lease).fact("verdict", verdict);
+    let incident = by(E::IncidentFound, "erin", 6).fact("kind", "unrecorded_session");
+    let events = vec![
+        told(good, "settling"),
+        told(bad, "late_use"),
+        told(good, "matched"),
+        told(bad, "matched"),
+        incident,
+    ];
+    let all = report(vec![], events, 9).reconciled;
+    assert_eq!((all.verdicts, all.bad), ([("matched".to_owned(), 2)].into(), vec![bad]));
+    assert_eq!(all.incidents, [("unrecorded_session".to_owned(), 1)].into());
+    let newer = report(vec![], vec![told(good, "worse_than_all")], 9).reconciled;
+    assert_eq!(newer.bad, [good], "a verdict of a newer version is not taken for a good one");
+}

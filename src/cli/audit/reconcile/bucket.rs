@@ -1,0 +1,127 @@
+//! CloudTrail's log files where CloudTrail puts them: objects of an S3 bucket, listed page by page and read as they come.
+//! Needs `s3:ListBucket` on the bucket and `s3:GetObject` on its objects, and nothing else.
+
+use std::time::Duration;
+
+use aws_config::BehaviorVersion;
+use aws_config::default_provider::credentials::DefaultCredentialsChain;
+use aws_config::profile::ProfileFileCredentialsProvider;
+use aws_config::retry::RetryConfig;
+use aws_config::timeout::TimeoutConfig;
+use aws_sdk_s3::Client;
+use aws_sdk_s3::config::{Region, SharedCredentialsProvider};
+use aws_sdk_s3::error::DisplayErrorContext;
+
+use super::reader::{FileReader, Progress};
+use crate::cli::exit::Exit;
+use crate::domain::time::Timestamp;
+use crate::reconcile::{Kind, Trail, written_at};
+
+/// For one attempt to be answered, and between two pieces of an object.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// How often what S3 did not answer is asked.
+const ATTEMPTS: u32 = 4;
+
+/// Where the files are.
+#[derive(Debug, Clone)]
+pub(super) struct Bucket {
+    pub(super) name: String,
+    pub(super) prefix: String,
+    pub(super) region: String,
+    pub(super) profile: Option<String>,
+    pub(super) endpoint: Option<String>,
+}
+
+/// What of a bucket was passed over.
+#[derive(Debug, Default)]
+pub(super) struct PassedOver {
+    /// Digest and insight files.
+    pub(super) beside: u64,
+    /// Files that were written before what is judged.
+    pub(super) earlier: u64,
+    /// Objects that were read.
+    pub(super) read: u64,
+}
+
+impl Bucket {
+    /// Feeds every record under the prefix to the trail.
+    pub(super) async fn feed(
+        &self,
+        since: Option<Timestamp>,
+        trail: &mut Trail,
+    ) -> anyhow::Result<PassedOver> {
+        let client = self.client().await;
+        let (mut passed, mut progress, mut next) = (PassedOver::default(), Progress::new(), None);
+        loop {
+            let page = client.list_objects_v2().bucket(&self.name).prefix(&self.prefix);
+            let page = page.set_continuation_token(next).send().await;
+            let page = page.map_err(|error| self.wrong(&self.prefix, &DisplayErrorContext(error)))?;
+            for key in page.contents().iter().filter_map(|object| object.key()) {
+                if key.ends_with('/') {
+                    continue;
+                }
+                if Kind::of(key) != Kind::Records {
+                    passed.beside = passed.beside.saturating_add(1);
+                } else if since.zip(written_at(key)).is_some_and(|(since, at)| at.plus(60) < since) {
+                    passed.earlier = passed.earlier.saturating_add(1);
+                } else {
+                    self.object(&client, key, trail).await?;
+                    passed.read = passed.read.saturating_add(1);
+                    progress.say(|| format!("read {} records of {} objects", trail.records(), passed.read));
+                }
+            }
+            next = page.next_continuation_token().map(str::to_owned);
+            match (page.is_truncated(), &next) {
+                (Some(true), Some(_)) => {}
+                (Some(true), None) => return Err(self.wrong(&self.prefix, &"the list breaks off")),
+                _ => return Ok(passed),
+            }
+        }
+    }
+
+    async fn object(&self, client: &Client, key: &str, trail: &mut Trail) -> anyhow::Result<()> {
+        let got = client.get_object().bucket(&self.name).key(key).send().await;
+        let mut body = got.map_err(|error| self.wrong(key, &DisplayErrorContext(error)))?.body;
+        trail.file(key);
+        let mut reader = FileReader::default();
+        loop {
+            let piece = tokio::time::timeout(PATIENCE, body.try_next()).await;
+            let piece = piece.map_err(|_| self.wrong(key, &"nothing came for 20 s"))?;
+            let Some(piece) = piece.map_err(|error| self.wrong(key, &error))? else { break };
+            reader.piece(&piece, trail).map_err(|error| self.wrong(key, &error))?;
+        }
+        reader.end(trail).map_err(|error| self.wrong(key, &error))
+    }
+
+    async fn client(&self) -> Client {
+        let region = Region::new(self.region.clone());
+        let credentials = match &self.profile {
+            Some(profile) => {
+                let provider = ProfileFileCredentialsProvider::builder().profile_name(profile);
+                SharedCredentialsProvider::new(provider.build())
+            }
+            None => {
+                let chain = DefaultCredentialsChain::builder().region(region.clone());
+                SharedCredentialsProvider::new(chain.build().await)
+            }
+        };
+        let timeouts = TimeoutConfig::builder()
+            .connect_timeout(PATIENCE)
+            .operation_attempt_timeout(PATIENCE)
+            .read_timeout(PATIENCE);
+        let mut config = aws_sdk_s3::Config::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .region(region)
+            .credentials_provider(credentials)
+            .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS))
+            .timeout_config(timeouts.build())
+            .force_path_style(self.endpoint.is_some());
+        config.set_endpoint_url(self.endpoint.clone());
+        Client::from_conf(config.build())
+    }
+
+    fn wrong(&self, key: &str, why: &dyn std::fmt::Display) -> anyhow::Error {
+        let key: String = key.chars().take(300).collect();
+        Exit::Usage.because(format!("cannot read s3://{}/{}: {why}", self.name, key.escape_default()))
+    }
+}

@@ -1,0 +1,145 @@
+//! What was found, into the ledger: the broker writes it in the name of whoever found it.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use crate::cli::person::{PersonClient, read};
+use crate::domain::digest::Digest;
+use crate::domain::id::LeaseId;
+use crate::reconcile::{LeaseReport, Report, Verdict};
+
+/// Leases and incidents of one request.
+const AT_ONCE: usize = 100;
+/// Longest id of a record that is sent as it is.
+const MAX_EVENT_CHARS: usize = 64;
+
+/// What the broker was told.
+#[derive(Default)]
+pub(super) struct Sent {
+    settle: i64,
+    leases: BTreeMap<LeaseId, LeaseReport>,
+    incidents: usize,
+    recorded: u64,
+    unchanged: u64,
+    frozen: Vec<String>,
+}
+
+/// What the broker answers.
+#[derive(serde::Deserialize)]
+struct Answer {
+    recorded: u64,
+    unchanged: u64,
+    frozen: Vec<String>,
+}
+
+impl Sent {
+    pub(super) fn new(settle: i64) -> Self {
+        Self { settle, ..Self::default() }
+    }
+
+    /// Seconds that CloudTrail has to deliver.
+    pub(super) fn settle(&self) -> i64 {
+        self.settle
+    }
+
+    /// Tells the broker of everything that is new since the last time. What is still settling is no verdict yet.
+    pub(super) async fn tell(&mut self, client: &PersonClient, report: &Report) -> anyhow::Result<()> {
+        let about = json!({
+            "report": digest(report)?.to_string(),
+            "records": report.records,
+            "first": report.first,
+            "last": report.last,
+        });
+        let is_new = |lease: &&LeaseReport| {
+            lease.verdict != Verdict::Settling && self.leases.get(&lease.lease) != Some(lease)
+        };
+        let leases: Vec<LeaseReport> = report.leases.iter().filter(is_new).cloned().collect();
+        for some in leases.chunks(AT_ONCE) {
+            self.send(client, &about, some.iter().map(lease).collect(), Vec::new()).await?;
+            self.leases.extend(some.iter().map(|lease| (lease.lease, lease.clone())));
+        }
+        // The report sorts its incidents, so that new ones may stand anywhere; the broker knows those it has.
+        if report.incidents.len() > self.incidents {
+            let all: Vec<Value> = report.incidents.iter().map(incident).collect();
+            for some in all.chunks(AT_ONCE) {
+                self.send(client, &about, Vec::new(), some.to_vec()).await?;
+            }
+            self.incidents = report.incidents.len();
+        }
+        Ok(())
+    }
+
+    /// In a sentence.
+    pub(super) fn said(&self) -> String {
+        let frozen = match self.frozen.is_empty() {
+            true => String::new(),
+            false => format!("; frozen by the guardrails: {}", self.frozen.join(", ")),
+        };
+        format!("written into the ledger: {} new, {} there already{frozen}", self.recorded, self.unchanged)
+    }
+
+    /// As JSON.
+    pub(super) fn told(&self) -> Value {
+        json!({ "recorded": self.recorded, "unchanged": self.unchanged, "frozen": self.frozen })
+    }
+
+    async fn send(
+        &mut self,
+        client: &PersonClient,
+        about: &Value,
+        leases: Vec<Value>,
+        incidents: Vec<Value>,
+    ) -> anyhow::Result<()> {
+        let mut body = about.clone();
+        if let Value::Object(members) = &mut body {
+            members.insert("leases".into(), leases.into());
+            members.insert("incidents".into(), incidents.into());
+        }
+        let answer: Answer = read(&client.post("/v1/reconciliations", &body).await?)?;
+        self.recorded = self.recorded.saturating_add(answer.recorded);
+        self.unchanged = self.unchanged.saturating_add(answer.unchanged);
+        for key in answer.frozen {
+            if !self.frozen.contains(&key) {
+                self.frozen.push(key);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// SHA-256 of the report's compact JSON with sorted members, as `--out` writes it.
+pub(super) fn digest(report: &Report) -> anyhow::Result<Digest> {
+    Ok(Digest::of(&bytes(report)?))
+}
+
+/// The report as it is kept.
+pub(super) fn bytes(report: &Report) -> anyhow::Result<Vec<u8>> {
+    Ok(serde_json::to_vec(&serde_json::to_value(report)?)?)
+}
+
+fn lease(one: &LeaseReport) -> Value {
+    json!({
+        "lease": one.lease,
+        "verdict": one.verdict,
+        "calls": one.calls,
+        "failed": one.failed,
+        "denied": one.denied,
+        "findings": one.findings.len(),
+        "mint_seen": one.mint_seen,
+        "hours_missing": one.hours_missing,
+    })
+}
+
+fn incident(one: &crate::reconcile::Incident) -> Value {
+    let plain = |event: &str| {
+        (1..=MAX_EVENT_CHARS).contains(&event.len())
+            && event.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+    };
+    // The id of a forged record may be any text.
+    let event = match plain(&one.event) {
+        true => one.event.clone(),
+        false => format!("sha256:{}", Digest::of(one.event.as_bytes())),
+    };
+    json!({ "kind": one.kind, "lease": one.lease, "at": one.at, "event": event })
+}
