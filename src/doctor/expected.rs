@@ -38,8 +38,8 @@ pub struct Expected {
 pub struct ExpectedRole {
     /// Environment and kind, `production-execute`.
     pub name: String,
-    /// `observe`, `execute` or `trust`.
-    pub kind: &'static str,
+    /// `observe`, `execute`, a shard of it as `execute-1`, or `trust`.
+    pub kind: String,
     /// The role.
     pub arn: String,
     /// The phase of its sessions.
@@ -98,12 +98,12 @@ impl Expected {
 }
 
 impl ExpectedRole {
-    fn of(environment: &EnvironmentCeilings, kind: &'static str) -> Result<Self, String> {
+    fn of(environment: &EnvironmentCeilings, kind: &str) -> Result<Self, String> {
         let role = environment.roles.get(kind).ok_or("a role is missing")?;
         let ceiling = role.ceiling.as_deref().map(Policy::parse).transpose();
         Ok(Self {
             name: format!("{}-{kind}", environment.environment),
-            kind,
+            kind: kind.to_owned(),
             arn: role.arn.clone(),
             phase: role.phase,
             ceiling: ceiling.map_err(|why| format!("the ceiling of `{}` {why}", role.arn))?,
