@@ -491,12 +491,15 @@ fn what_reads_for_probes_neither_mints_nor_revokes() {
 fn what_reads_for_doctor_is_an_identity_of_its_own() {
     let section = |more: &str| {
         let two = "mint_profile = \"a\"\nrevoke_profile = \"b\"\nprobe_profile = \"c\"\n";
-        Shipped::copy().top("[limits]", &format!("[aws]\nregion = \"eu-central-1\"\n{two}{more}\n[limits]"))
+        Shipped::copy()
+            .top("[limits]", &format!("[aws]\nregion = \"eu-central-1\"\n{two}{more}\n{STAGING}[limits]"))
     };
     for other in ["a", "b", "c"] {
         let text = section(&format!("doctor_profile = \"{other}\"")).mistakes();
         assert!(text.contains("aws.doctor_profile: must be a profile of its own"), "{text}");
     }
+    let text = section("doctor_profile = \"staging\"").mistakes();
+    assert!(text.contains("aws.doctor_profile: must neither mint nor revoke"), "{text}");
     let read = section("doctor_profile = \"d\"").read().unwrap();
     assert_eq!(read.aws.unwrap().doctor_profile.as_deref(), Some("d"));
     let endpoint = "cloudtrail_endpoint = \"http://127.0.0.1:5000\"\n";

@@ -13,8 +13,8 @@ use serde_json::json;
 
 use super::clock::SystemClock;
 use super::exit::Exit;
-use super::{providers, serve};
 use super::terminal::{Output, say_progress};
+use super::{providers, serve};
 use crate::catalog::ceilings;
 use crate::catalog::iam::ActionTable;
 use crate::config::{Aws, Config};

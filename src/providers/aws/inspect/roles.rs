@@ -134,7 +134,9 @@ impl Roles<'_> {
         }) {
             Read::Seen(Some(version)) => version,
             Read::Seen(None) => {
-                return Read::Unreadable(format!("{call}: the answer is about another policy, or incomplete"));
+                return Read::Unreadable(format!(
+                    "{call}: the answer is about another policy, or incomplete"
+                ));
             }
             Read::Absent => return Read::Absent,
             Read::Unreadable(why) => return Read::Unreadable(why),
