@@ -12,7 +12,7 @@ use crate::domain::event::{Event, EventKind};
 use crate::domain::jws::JwsError;
 use crate::domain::key::{Algorithm, KeyError, PublicKey, SigningKey};
 use crate::domain::key_certificate::{KeyCertificate, KeyUse};
-use crate::domain::key_ring::{JWKS_MAX_AGE_SECONDS, PublishedKey};
+use crate::domain::key_ring::{JWKS_MAX_AGE_SECONDS, PublishedKey, of_former_lives};
 use crate::domain::principal::Actor;
 use crate::domain::time::Timestamp;
 
@@ -54,10 +54,12 @@ impl WorkingKeys {
             }
             kept => kept?,
         };
-        for key in &kept {
-            if let KeptKey::Working(working) = key {
-                broker.signer.remember(working);
-            }
+        let working = kept.iter().filter_map(|key| match key {
+            KeptKey::Working(working) => Some(working.clone()),
+            KeptKey::Token(_) | KeptKey::Log(_) => None,
+        });
+        for former in of_former_lives(working.collect(), broker.gate.now()) {
+            broker.signer.remember(&former);
         }
         // What is not trusted is not written to either.
         if !broker.is_distrusted() {
@@ -77,6 +79,15 @@ impl WorkingKeys {
     pub async fn turn(&self) {
         let now = self.broker.gate.now();
         let until = self.broker.signer.ring().signs_until();
+        let mut lacking = Refusal::new(
+            Code::NoSigningKey,
+            "nothing can sign a token now; an operator must bring back the broker's own key (its log says why)",
+        )
+        .retry_after(10);
+        if until.is_some() {
+            // Making one may take as long as the device: meanwhile nothing is opened that could not be signed.
+            self.show(&lacking);
+        }
         if until.is_none_or(|until| until.plus(-self.ahead()).has_passed(now)) {
             // Where one still signs, the next one goes on from its end.
             let begins = until.map_or(now, |until| until.max(now));
@@ -87,18 +98,19 @@ impl WorkingKeys {
                 }
                 Err(error) => {
                     if let NotMade::Store(error) = &error {
-                        self.broker.gate.store_failed(error);
+                        lacking = self.broker.gate.store_failed(error);
                     }
                     tracing::error!(error = %error, "no working key; the next seconds try again");
                 }
             }
         }
-        let now = self.broker.gate.now();
-        let missing = self.broker.signer.ring().signing(now).is_none();
-        self.broker.gate.keys(missing.then(|| {
-            let why = "nothing can sign a token now; an operator must bring back the broker's own key (its log says why)";
-            Refusal::new(Code::NoSigningKey, why).retry_after(10)
-        }));
+        self.show(&lacking);
+    }
+
+    /// Closes the gate for `lacking` while no key signs, and opens it otherwise.
+    fn show(&self, lacking: &Refusal) {
+        let missing = self.broker.signer.ring().signing(self.broker.gate.now()).is_none();
+        self.broker.gate.keys(missing.then(|| lacking.clone()));
     }
 
     /// Seconds before the end of a key at which the next is made: enough for everybody to have read it, and for a device

@@ -36,6 +36,19 @@ impl PublishedKey {
     }
 }
 
+/// The keys of former lives of the broker, each up to when it signed at the latest: the beginning of the next one, or `now`.
+// SECURITY: a key dies with the process that held it; whoever read that memory signs nothing that says it is newer.
+pub fn of_former_lives(mut keys: Vec<PublishedKey>, now: Timestamp) -> Vec<PublishedKey> {
+    keys.sort_by_key(|key| std::cmp::Reverse(key.begins));
+    let mut next = now;
+    for key in &mut keys {
+        // One second more: both may have signed in the one in which they changed places.
+        key.ends = key.ends.min(next.plus(1));
+        next = next.min(key.begins);
+    }
+    keys
+}
+
 #[derive(Debug, Clone)]
 struct Entry {
     public: PublishedKey,
@@ -147,6 +160,23 @@ mod tests {
         assert!(ring.signing(at(50)).is_none() && ring.signs_until().is_none());
         assert!(ring.verifying(former.key.thumbprint(), at(10), at(50)).is_some());
         assert!(ring.verifying(key(0, 100).0.key.thumbprint(), at(10), at(50)).is_none());
+    }
+
+    #[test]
+    fn a_key_of_a_former_life_verifies_nothing_from_after_that_life() {
+        let kept = [key(0, 1_000).0, key(100, 1_100).0, key(1_100, 2_100).0];
+        let former = of_former_lives(kept.to_vec(), at(200));
+        let ends = |key: &PublishedKey| {
+            former.iter().find(|one| one.key == key.key).map(|one| one.ends.seconds()).unwrap()
+        };
+        // The third was published and never signed.
+        assert_eq!([ends(&kept[0]), ends(&kept[1]), ends(&kept[2])], [101, 201, 201]);
+        let ring = former.into_iter().fold(KeyRing::default(), KeyRing::with_former);
+        let verifies =
+            |key: &PublishedKey, iat| ring.verifying(key.key.thumbprint(), at(iat), at(300)).is_some();
+        assert!(verifies(&kept[0], 100) && !verifies(&kept[0], 101));
+        assert!(verifies(&kept[1], 200) && !verifies(&kept[1], 201));
+        assert!(!verifies(&kept[2], 1_100), "it never signed");
     }
 
     #[test]
