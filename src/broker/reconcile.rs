@@ -125,7 +125,7 @@ impl Broker {
         check(&told)?;
         // One after the other: two who tell the same at once write it once.
         let mut known = self.reconciling.lock().await;
-        let mut histories = BTreeMap::new();
+        let (mut histories, mut new) = (BTreeMap::new(), BTreeSet::new());
         let mut found = Found::default();
         for one in &told.leases {
             let lease = self.lease_told_of(one.lease).await?;
@@ -147,9 +147,10 @@ impl Broker {
                 Some(lease) => Some(self.lease_told_of(lease).await?),
                 None => None,
             };
-            let key = format!("{}\0{}", one.kind, one.event);
+            let of = lease.as_ref().map(|lease| lease.id.to_string()).unwrap_or_default();
+            let key = format!("{}\0{}\0{of}", one.kind, one.event);
             let key = Digest::tagged("phasebroker-incident-v1", key.as_bytes());
-            if self.is_known(&mut known, key).await? {
+            if new.contains(&key) || self.is_known(&mut known, key).await? {
                 found.unchanged = found.unchanged.saturating_add(1);
                 continue;
             }
@@ -158,7 +159,7 @@ impl Broker {
             }
             let event = incident_event(lease.as_ref(), one, &told, person, key, self.gate.now());
             found.incident(lease.as_ref(), one, event);
-            known.get_or_insert_default().insert(key);
+            new.insert(key);
         }
         let count = u64::try_from(found.events.len()).unwrap_or(u64::MAX);
         let mut taken = ReconciliationTaken { unchanged: found.unchanged, ..ReconciliationTaken::default() };
@@ -175,11 +176,9 @@ impl Broker {
                 taken.frozen.extend(self.freeze_by_rule(agent, concern.name()).await);
             }
         }
-        if let Err(refusal) = written {
-            // What was not written is not known.
-            *known = None;
-            return Err(refusal);
-        }
+        written?;
+        // What was not written is not known.
+        known.get_or_insert_default().extend(new);
         for (kind, id, path) in found.notices {
             self.tell(kind, id, path);
         }
