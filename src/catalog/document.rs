@@ -72,6 +72,21 @@ pub struct AwsTargetDocument {
     pub protected: Vec<String>,
 }
 
+impl AwsTargetDocument {
+    /// `execute_role`, and its shards.
+    pub fn execute_roles(&self) -> Vec<String> {
+        let count = self.shards.unwrap_or(1).min(super::resolved::MAX_SHARDS);
+        let further = (1..count).map(|at| format!("{}-{at}", self.execute_role));
+        std::iter::once(self.execute_role.clone()).chain(further).collect()
+    }
+
+    /// Every role that is assumed here.
+    pub fn roles(&self) -> Vec<String> {
+        let others = std::iter::once(self.observe_role.clone()).chain(self.trust_role.clone());
+        self.execute_roles().into_iter().chain(others).collect()
+    }
+}
+
 /// One resource server that takes our own tokens.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -122,12 +122,6 @@ impl Catalog {
     }
 }
 
-/// The role as written, and its shards.
-fn shards(role: &str, count: u32) -> Vec<String> {
-    let further = (1..count.min(MAX_SHARDS)).map(|at| format!("{role}-{at}"));
-    [role.to_owned()].into_iter().chain(further).collect()
-}
-
 impl AwsTarget {
     /// The account as written; the partition is that of its roles.
     pub(super) fn of(written: &AwsTargetDocument) -> Self {
@@ -135,7 +129,7 @@ impl AwsTarget {
             partition: written.execute_role.split(':').nth(1).unwrap_or_default().to_owned(),
             account: written.account.clone(),
             region: written.region.clone(),
-            execute_roles: shards(&written.execute_role, written.shards.unwrap_or(1)),
+            execute_roles: written.execute_roles(),
             trust_role: written.trust_role.clone(),
             observe_role: written.observe_role.clone(),
             external_id: written.external_id.clone(),

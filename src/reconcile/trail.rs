@@ -7,13 +7,14 @@ mod minted;
 use std::collections::{BTreeSet, HashMap};
 
 use super::coverage::Coverage;
-use super::expected::{Expected, Minted, Signed, as_kept};
+use super::expected::{Expected, HARD_END_SECONDS, Minted, Signed, as_kept};
 use super::judge::{Around, Seen};
 use super::record::{BadRecord, Glance, Record};
 use super::report::{Incident, Report};
 use super::split::TooLong;
 use crate::domain::digest::Digest;
 use crate::domain::id::{LeaseId, RunId};
+use crate::domain::sent::MAX_CLOCK_OFFSET_SECONDS;
 use crate::domain::time::Timestamp;
 
 /// Seconds after a lease's hard end within which CloudTrail may still deliver.
@@ -38,10 +39,22 @@ const FORGED: &str = "take neither at its word: compare with the account's own e
 /// What of a trail is judged.
 #[derive(Debug, Clone, Default)]
 pub struct Scope {
-    /// Records and leases from this on.
+    /// Leases that could live at this or later.
     pub since: Option<Timestamp>,
+    /// Records from this on: all of the life of the first lease that is judged.
+    pub records_from: Option<Timestamp>,
     /// The leases of this run, and what speaks of them, alone.
     pub run: Option<RunId>,
+}
+
+impl Scope {
+    /// What had not settled at `from`, whole: whoever looks again at the time of the last look misses no lease, and none
+    /// of its calls.
+    pub fn not_settled_at(from: Timestamp, settle: i64) -> Self {
+        let since = from.plus(-(settle.max(0) + MAX_CLOCK_OFFSET_SECONDS));
+        let records_from = since.plus(-(HARD_END_SECONDS + MAX_CLOCK_OFFSET_SECONDS));
+        Self { since: Some(since), records_from: Some(records_from), run: None }
+    }
 }
 
 /// A trail that is being read.
@@ -168,7 +181,7 @@ impl Trail {
         if !ours {
             return Ok(());
         }
-        if self.scope.since.is_some_and(|since| at < since) {
+        if self.scope.records_from.is_some_and(|from| at < from) {
             self.report.passed_over = self.report.passed_over.saturating_add(1);
             return Ok(());
         }

@@ -1,6 +1,6 @@
 //! The verdict of a lease.
 
-use phasebroker::reconcile::{Scope, Verdict};
+use phasebroker::reconcile::{SETTLE_SECONDS, Scope, Verdict};
 use serde_json::Value;
 
 use super::world::{World, at, changed, execute, fixture, kinds, observe, policy};
@@ -193,15 +193,25 @@ fn order_and_repetition_of_records_change_nothing() {
 
 #[test]
 fn what_lies_before_since_or_in_another_run_is_not_judged() {
-    let since = Scope { since: Some(at("01:10:00")), run: None };
+    let since = Scope { since: Some(at("01:10:00")), records_from: Some(at("01:10:00")), run: None };
     let report = World { scope: since, ..World::new() }.judge(&with("extra-action.json"));
     // The observe lease could be used until 01:05:30.
     assert_eq!((report.leases.len(), report.ours), (1, 0));
-    let other = Scope { since: None, run: Some("01KB00000000000000000000R2".parse().unwrap()) };
+    let other = Scope { run: Some("01KB00000000000000000000R2".parse().unwrap()), ..Scope::default() };
     let report = World { scope: other, ..World::new() }.judge(&with("extra-action.json"));
     assert_eq!(report.leases, []);
-    let mine = Scope { since: None, run: Some(super::world::RUN.parse().unwrap()) };
+    let mine = Scope { run: Some(super::world::RUN.parse().unwrap()), ..Scope::default() };
     assert_eq!(World { scope: mine, ..World::new() }.judge(&WHOLE).leases.len(), 2);
+}
+
+#[test]
+fn whoever_looks_again_at_the_time_of_the_last_look_misses_no_lease_and_no_call() {
+    // At 01:10 the observe lease, over since 01:05:30, had not settled; the calls of the other lie before and after.
+    let again = Scope::not_settled_at(at("01:10:00"), SETTLE_SECONDS);
+    let report = World { scope: again, ..World::new() }.judge(&WHOLE);
+    assert_eq!(report.leases, World::new().judge(&WHOLE).leases);
+    let settled = Scope::not_settled_at(at("03:00:00"), SETTLE_SECONDS);
+    assert_eq!(World { scope: settled, ..World::new() }.judge(&WHOLE).leases, []);
 }
 
 #[test]

@@ -43,8 +43,8 @@ impl Known {
             Some(first) if first.index > 0 => Some(first.read()?.at.plus(HARD_END_SECONDS)),
             _ => None,
         };
-        let since = scope.since.max(kept_from);
-        let scope = Scope { since, ..scope };
+        let (since, records_from) = (scope.since.max(kept_from), scope.records_from.max(kept_from));
+        let scope = Scope { since, records_from, ..scope };
         Ok(Self { ledger: Ledger::default(), next: 0, scope, signed: BTreeSet::new(), kept_from })
     }
 

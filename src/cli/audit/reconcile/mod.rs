@@ -52,7 +52,8 @@ pub struct Args {
     /// The broker's configuration, for its `[reconcile]` section and the roles of its catalog.
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Only records and leases from this on: `2026-11-26T01:00:00Z`, a date, or so long ago (`12h`, `7d`).
+    /// Only leases that had not settled by then, whole: the time of the last look (`2026-11-26T01:00:00Z`, a date, or so
+    /// long ago: `12h`, `7d`). Give the records of half an hour before it, too.
     #[arg(long, value_name = "TIME")]
     pub since: Option<When>,
     /// Only the leases of this run, and what names them; sessions that no lease explains are of no run and not shown.
@@ -101,11 +102,12 @@ pub async fn run(args: Args, output: Output) -> anyhow::Result<ExitCode> {
     let source = source(&args, config.and_then(|config| config.reconcile))?;
     let client = args.person.connect().await?;
     let since = args.since.map(|since| since.instant(client.now()));
-    let mut known = Known::begin(&client, Scope { since, run: args.run }).await?;
+    let scope = since.map_or_else(Scope::default, |since| Scope::not_settled_at(since, args.settle));
+    let mut known = Known::begin(&client, Scope { run: args.run, ..scope }).await?;
     let leases = known.refresh(&client).await?;
     let mut trail = Trail::new(leases, roles, known.scope().clone());
     let mut sent = args.record.then(|| Sent::new(args.settle));
-    let since = known.scope().since;
+    let since = known.scope().records_from;
     let (mut beside, mut earlier) = (0, 0);
     match source {
         Source::Files(files) => {
@@ -194,8 +196,5 @@ fn roles_of(path: &Path) -> anyhow::Result<BTreeSet<String>> {
     let text = std::fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
     let document = CatalogDocument::from_toml(&text).map_err(|error| wrong(error.to_string()))?;
     let targets = document.environments.into_values().filter_map(|one| one.aws);
-    Ok(targets
-        .flat_map(|aws| [Some(aws.execute_role), Some(aws.observe_role), aws.trust_role])
-        .flatten()
-        .collect())
+    Ok(targets.flat_map(|aws| aws.roles()).collect())
 }
