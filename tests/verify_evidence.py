@@ -43,8 +43,9 @@ def checkpoint(pack, trust):  # The size, root and epoch that the log signed; co
     need("witnesses", all(map(all, found)) and sum(map(bool, found)) >= trust["witnesses_needed"], "too few, or a wrong one")
     return size, base64.b64decode(root, validate=True), epoch
 def climb(node, index, size, path):  # The root over a leaf, by the hashes beside it, lowest first.
-    return node if size == 1 and not path else sha(b"\1" + (climb(node, index, at, path[:-1]) + path[-1]
-        if index < (at := 1 << (size - 1).bit_length() - 1) else path[-1] + climb(node, index - at, size - at, path[:-1])))
+    if size == 1 and not path: return node
+    at, (*rest, last) = 1 << (size - 1).bit_length() - 1, path
+    return sha(b"\1" + (climb(node, index, at, rest) + last if index < at else last + climb(node, index - at, size - at, rest)))
 def satisfied(rule, approvals, people):  # Distinct people fill every place of the rule.
     def fill(left, free): return not left or any(left[0] in people[p]["groups"] and fill(left[1:], free - {p}) for p in free)
     places = [group for group, count in rule["groups"].items() for _ in range(count)]
@@ -109,8 +110,9 @@ def gives(book, given, work, lease):  # What the template that people signed wit
     if not cloud: return action, dict(provider="jwt", audience=closed(half["jwt"], "audience introspects")["audience"],
         authorization_details=[dict(type="phasebroker_action", action=name, environment=place, parameters=given)],
         revocability="immediate" if half["jwt"]["introspects"] else "at_expiry")
-    def allow(actions, resources, conditions={}): return dict(Effect="Allow", Action=actions, Resource=fill(resources), **{
-        "Condition": {k: {key: fill(it) for key, it in v.items()} for k, v in one.items()} for one in [conditions] if one})
+    def allow(actions, resources, conditions={}):
+        asked = {kind: {key: fill(texts) for key, texts in keys.items()} for kind, keys in conditions.items()}
+        return dict(Effect="Allow", Action=actions, Resource=fill(resources), **({"Condition": asked} if asked else {}))
     shard = int.from_bytes(sha(lease.encode())[:4], "big") % {n: n for n in range(1, 9)}[aws.get("shards", 1)]
     role = aws["trust_role"] if entry["class"] == "trust" else aws["execute_role"] + f"-{shard}" * (shard > 0)
     return action, dict({it: aws.get(it) for it in ("account", "region", "external_id")}, provider="aws", revocability="seconds",

@@ -140,7 +140,7 @@ impl LogKey {
 
     /// What verifies the checkpoint of `size` entries in `epoch`.
     fn verifiers(&self, epoch: u64, size: u64) -> Result<Vec<VerifierKey>, BadVerifierKey> {
-        // SECURITY: a key that is stolen after its time signs no tree that is newer.
+        // SECURITY: a key that is stolen after its time signs no tree that is longer; another one, only witnesses tell.
         let in_its_time = self.former.iter().filter(|one| (epoch, size) <= (one.epoch, one.size));
         let former = in_its_time.map(|one| Self { key: one.key.clone(), former: vec![], ..self.clone() });
         std::iter::once(self.clone()).chain(former).map(|log| log.verifier(epoch)).collect()

@@ -133,10 +133,18 @@ impl TestBroker {
         std::fs::read(self.folder.path().join(name)).unwrap()
     }
 
-    /// A copy of the store as it is now.
+    /// A copy of the store as it is now. Both files are of one moment: neither changed while the other was read.
     pub fn backup(&self) -> Vec<(&'static str, Vec<u8>)> {
         let read = |name| std::fs::read(self.folder.path().join(name)).unwrap();
-        ["store.sqlite", "store.sqlite-wal"].map(|name| (name, read(name))).into()
+        let both = || ["store.sqlite", "store.sqlite-wal"].map(|name| (name, read(name)));
+        let mut copy = both();
+        loop {
+            let again = both();
+            if again == copy {
+                return copy.into();
+            }
+            copy = again;
+        }
     }
 
     /// Stops, puts a copy of the store in its place, and starts again.

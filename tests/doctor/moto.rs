@@ -163,7 +163,8 @@ fn configure(dir: &Path, moto: &str) {
     let aws = format!(
         "\n[aws]\nregion = \"{REGION}\"\nmint_profile = \"phasebroker-minter\"\nrevoke_profile = \"phasebroker-revoker\"\n\
          doctor_profile = \"phasebroker-doctor\"\nallow_endpoints = [\"sts\", \"iam\", \"cloudtrail\"]\n\
-         sts_endpoint = \"{moto}\"\niam_endpoint = \"{moto}\"\ncloudtrail_endpoint = \"{moto}\"\n"
+         sts_endpoint = \"{moto}\"\niam_endpoint = \"{moto}\"\ncloudtrail_endpoint = \"{moto}\"\n\
+         [[aws.accounts]]\naccount = \"444455556666\"\nrevoke_profile = \"phasebroker-revoker-staging\"\n"
     );
     std::fs::write(dir.join("config/phasebroker.toml"), read("phasebroker.toml") + &aws).unwrap();
 }
