@@ -196,7 +196,8 @@ def verify(pack, trust):
         (kind, _, step), lease = event["type"].partition("."), event.get("lease")
         if kind == "lease": need("life", lease and re.fullmatch(STEPS, f"{states.get(lease, 'new')}>{step}"), f"event {i}")
         if kind == "lease" and step != "recalled": states[lease] = step
-        if kind in ("reconciled", "incident"): need("life", states.get(lease, "intent") not in ("intent", "refused"), f"event {i}")
+        if kind in ("reconciled", "incident"):
+            need("life", states.get(lease, "intent") not in ("intent", "refused"), f"event {i}")
         if event["type"] == "lease.intent" and (event["facts"].get("phase") not in ("observe", "decide") or "grant" in event):
             stage("authority", use, trust, docs, events, tokens, era, i, event)
 pack, trust = (stage("form", lambda: strict(open(path, "rb").read().removesuffix(b"\n"), 2**24)) or {} for path in sys.argv[1:])
