@@ -7,6 +7,8 @@ use serde_json::json;
 
 use super::exit::Exit;
 use super::terminal::Output;
+use crate::broker::rules::Rules;
+use crate::catalog::Target;
 use crate::config::Config;
 
 /// `phasebroker config …`
@@ -45,6 +47,7 @@ pub fn run(command: Command, output: Output) -> anyhow::Result<ExitCode> {
                     "break_glass": break_glass,
                 },
                 "digests": digests,
+                "countersigned": countersigned(rules),
             });
             output.print(&answer, || {
                 format!(
@@ -61,7 +64,7 @@ pub fn run(command: Command, output: Output) -> anyhow::Result<ExitCode> {
                     digests.catalog,
                     digests.directory,
                     digests.guardrails
-                )
+                ) + &countersigned(rules).iter().map(|name| told(name)).collect::<String>()
             })?;
             Ok(Exit::Done.into())
         }
@@ -71,4 +74,18 @@ pub fn run(command: Command, output: Output) -> anyhow::Result<ExitCode> {
             Ok(Exit::Usage.into())
         }
     }
+}
+
+/// Environments in which the approvers' side signs the token of an execute session.
+fn countersigned(rules: &Rules) -> Vec<String> {
+    let by_token = |target: &Target| target.aws.as_ref().is_some_and(|aws| aws.web_identity.is_some());
+    let all = rules.catalog.environments().iter().filter(|(_, target)| by_token(target));
+    all.map(|(name, _)| name.to_string()).collect()
+}
+
+fn told(environment: &str) -> String {
+    format!(
+        "\nin `{environment}` the approvers' side signs the token of each AWS session for work: no playbook covers an action at \
+         AWS there, people sign every one"
+    )
 }

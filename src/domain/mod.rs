@@ -31,3 +31,4 @@ pub mod sent;
 pub mod stop;
 pub mod time;
 pub mod token;
+pub mod web_identity;
