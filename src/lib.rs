@@ -1,5 +1,6 @@
 //! phasebroker: a just-in-time credential broker for agent execution phases.
 //! Modules in arrow order: `domain <- catalog, policy, authn, ledger <- guardrails <- broker (+ ports) <- http <- cli`;
+//! `countersign` is the judgement of the approvers' side, and shares no process with a broker;
 //! `store`, `providers` and `exports` implement `broker::ports`; nothing else reaches sideways.
 
 pub mod authn;
@@ -7,6 +8,7 @@ pub mod broker;
 pub mod catalog;
 pub mod cli;
 pub mod config;
+pub mod countersign;
 pub mod domain;
 pub mod exports;
 pub mod guardrails;

@@ -6,6 +6,7 @@ pub mod audit;
 pub mod aws;
 pub mod clock;
 pub mod config;
+pub mod countersign;
 pub mod demo;
 pub mod dev;
 pub mod exec;
@@ -71,6 +72,9 @@ pub enum Command {
     /// Set up AWS for a catalog.
     #[command(subcommand)]
     Aws(aws::Command),
+    /// Sign on the approvers' side what AWS trusts instead of the broker.
+    #[command(subcommand)]
+    Countersign(countersign::Command),
     /// Look after the store.
     #[command(subcommand)]
     Store(store::Command),
@@ -134,6 +138,7 @@ async fn dispatch(command: Command, output: Output) -> anyhow::Result<ExitCode> 
         Command::Grant(command) => grant::run(command, output),
         Command::Policy(command) => policy::run(command, output).await,
         Command::Aws(command) => aws::run(command, output),
+        Command::Countersign(command) => countersign::run(command, output).await,
         Command::Store(command) => store::run(command, output).await,
         Command::Approvals(command) => approvals::run(command, output).await,
         Command::Leases(command) => leases::run(command, output).await,

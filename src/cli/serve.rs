@@ -331,7 +331,9 @@ async fn providers(
                 variables.join(", ")
             )));
         }
-        let provider = AwsProvider::new(aws_settings(aws), store.clone(), clock.clone()).await?;
+        let settings =
+            AwsSettings { countersigner: super::countersign::access(config)?, ..aws_settings(aws) };
+        let provider = AwsProvider::new(settings, store.clone(), clock.clone()).await?;
         providers.push(Arc::new(provider));
     }
     Ok(providers)

@@ -1,6 +1,7 @@
 //! The configuration: as written, then resolved once, whole or not at all. Unknown keys are refused, every mistake is
 //! named with file, path and key. Secrets stay where they are: a key here is a path. Reads files, no environment.
 
+mod countersigner;
 mod exports;
 mod issuers;
 mod ledger;
@@ -22,6 +23,7 @@ use crate::authn::resource::ResourceServer;
 use crate::broker::rules::Rules;
 use crate::ledger::verifier_key::VerifierKey;
 
+pub use countersigner::{CountersignerConfig, CountersignerRules};
 pub use exports::{CaepSettings, ExportSettings, ExportTo, SecretFile, SyslogAddress};
 pub use mistakes::{ConfigError, ConfigErrors};
 pub use rules::RuleFiles;
@@ -100,10 +102,23 @@ pub struct Aws {
     pub iam_endpoint: Option<String>,
     /// Another endpoint for the reads of probes, allowed by name.
     pub probe_endpoint: Option<String>,
+    /// Who signs the tokens of sessions for work, where an environment has a web identity.
+    pub countersigner: Option<CountersignerAccess>,
     /// STS calls a second in the long run.
     pub sts_calls_per_second: u32,
     /// STS calls at once.
     pub sts_burst: u32,
+}
+
+/// Where the countersigner is, and how the broker proves itself to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CountersignerAccess {
+    /// Its URL.
+    pub url: String,
+    /// File of the Ed25519 key with which the broker proves itself.
+    pub key: PathBuf,
+    /// File of the certificate authority, where it is not a public one.
+    pub ca: Option<PathBuf>,
 }
 
 /// How the log is named, witnessed and kept.
@@ -186,6 +201,7 @@ impl Config {
                 resources: &self.resources,
                 issuers: &self.issuers,
                 reads_aws: self.aws.as_ref().is_some_and(|aws| aws.probe_profile.is_some()),
+                countersigned: self.aws.as_ref().is_some_and(|aws| aws.countersigner.is_some()),
                 dev: self.dev,
             };
             self.rule_files.fit(rules, &around, &mut errors);

@@ -11,7 +11,7 @@ use toml::{Table, Value};
 use super::mistakes::{ConfigErrors, Source, in_words};
 use super::rules::{Around, RuleFiles, shared_keys, text};
 use super::serving::{Serving, is_loopback, url};
-use super::{Aws, Config, Limits, Log, OnEvent, TlsFiles, Tokens, written};
+use super::{Aws, Config, CountersignerAccess, Limits, Log, OnEvent, TlsFiles, Tokens, written};
 
 #[rustfmt::skip]
 const SECTIONS: [&str; 13] = [
@@ -79,7 +79,8 @@ impl Resolver<'_> {
         let rules = rule_files.as_ref().and_then(|files| files.read(&mut self.errors));
         if let (Some(files), Some(rules)) = (&rule_files, &rules) {
             let reads_aws = aws.as_ref().is_some_and(|aws| aws.probe_profile.is_some());
-            let around = Around { resources: &resources, issuers: &issuers, reads_aws, dev };
+            let countersigned = aws.as_ref().is_some_and(|aws| aws.countersigner.is_some());
+            let around = Around { resources: &resources, issuers: &issuers, reads_aws, countersigned, dev };
             files.fit(rules, &around, &mut self.errors);
             for (path, problem) in shared_keys(&resources, rules) {
                 self.errors.at(&self.source, &path, problem);
@@ -220,7 +221,8 @@ impl Resolver<'_> {
             self.errors.at(&self.source, "listen", problem);
             return None;
         };
-        let serving = Serving { issuer: &server.issuer, listen, tls, behind_proxy, dev: server.dev };
+        let dev = server.dev;
+        let serving = Serving { key: "issuer", issuer: &server.issuer, listen, tls, behind_proxy, dev };
         serving.check(&self.source, &mut self.errors);
         Some(listen)
     }
@@ -260,6 +262,11 @@ impl Resolver<'_> {
             }
             self.callable(&path, endpoint);
         }
+        let countersigner = aws.web_identity.map(|written| {
+            self.callable("aws.web_identity.countersigner", &written.countersigner);
+            let (key, ca) = (self.path(&written.key), written.ca.map(|ca| self.path(&ca)));
+            CountersignerAccess { url: written.countersigner, key, ca }
+        });
         for (path, number) in
             [("aws.sts_calls_per_second", aws.sts_calls_per_second), ("aws.sts_burst", aws.sts_burst)]
         {
@@ -273,6 +280,7 @@ impl Resolver<'_> {
             sts_endpoint: aws.sts_endpoint,
             iam_endpoint: aws.iam_endpoint,
             probe_endpoint: aws.probe_endpoint,
+            countersigner,
             sts_calls_per_second: aws.sts_calls_per_second,
             sts_burst: aws.sts_burst,
         }

@@ -108,10 +108,19 @@ pub(super) struct Aws {
     pub(super) sts_endpoint: Option<String>,
     pub(super) iam_endpoint: Option<String>,
     pub(super) probe_endpoint: Option<String>,
+    pub(super) web_identity: Option<WebIdentity>,
     #[serde(default = "twenty")]
     pub(super) sts_calls_per_second: u32,
     #[serde(default = "forty")]
     pub(super) sts_burst: u32,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct WebIdentity {
+    pub(super) countersigner: String,
+    pub(super) key: PathBuf,
+    pub(super) ca: Option<PathBuf>,
 }
 
 fn twenty() -> u32 {

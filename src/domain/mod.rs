@@ -6,6 +6,7 @@ pub mod alert;
 pub mod approval;
 pub mod authority;
 pub mod canonical;
+pub mod countersign;
 pub mod decision;
 pub mod digest;
 pub mod directory;

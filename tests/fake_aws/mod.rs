@@ -17,7 +17,7 @@ use futures_util::stream;
 use phasebroker::domain::time::Timestamp;
 use time::macros::format_description;
 
-/// What the fake does with an AssumeRole.
+/// What the fake does with an AssumeRole, by an identity or by a token.
 #[derive(Debug, Clone, Default)]
 pub enum Behaviour {
     /// Mints and answers.
@@ -153,7 +153,7 @@ async fn answer(State(fake): State<Arc<Fake>>, Form(request): Form<Request>) -> 
         let mut inner = fake.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         inner.requests.push(request.clone());
         let said = match request["Action"].as_str() {
-            "AssumeRole" => inner.assume_role(),
+            action @ ("AssumeRole" | "AssumeRoleWithWebIdentity") => inner.assume_role(action),
             "GetCallerIdentity" => inner.account.ok_or((403, "AccessDenied")).map(|account| {
                 let body =
                     format!("<Arn>arn:aws:iam::{account}:role/broker</Arn><Account>{account}</Account>");
@@ -161,7 +161,7 @@ async fn answer(State(fake): State<Arc<Fake>>, Form(request): Form<Request>) -> 
             }),
             action => inner.iam(action, &request),
         };
-        let is_mint = request["Action"] == "AssumeRole";
+        let is_mint = request["Action"].starts_with("AssumeRole");
         let hangs = inner.identity_hangs && request["Action"] == "GetCallerIdentity";
         let behaviour = match (is_mint, hangs) {
             (true, _) => inner.behaviour.clone(),
@@ -199,7 +199,7 @@ async fn answer(State(fake): State<Arc<Fake>>, Form(request): Form<Request>) -> 
 }
 
 impl Inner {
-    fn assume_role(&mut self) -> Result<String, (u16, &'static str)> {
+    fn assume_role(&mut self, action: &str) -> Result<String, (u16, &'static str)> {
         let off = match self.behaviour {
             Behaviour::Refuse(status, code) => return Err((status, code)),
             Behaviour::Hang => return Ok(String::new()),
@@ -210,7 +210,7 @@ impl Inner {
         let n = self.minted;
         let expiration = self.now.plus(900 + off).rfc3339();
         Ok(result(
-            "AssumeRole",
+            action,
             &format!(
                 "<Credentials><AccessKeyId>ASIA{n:016}</AccessKeyId><SecretAccessKey>secret-{n}</SecretAccessKey>\
                  <SessionToken>token-{n}</SessionToken><Expiration>{expiration}</Expiration></Credentials>\

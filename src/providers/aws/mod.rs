@@ -4,6 +4,7 @@
 
 mod aws_clock;
 mod bucket;
+mod by_token;
 mod deny;
 mod errors;
 mod request;
@@ -19,8 +20,7 @@ use async_trait::async_trait;
 use aws_sdk_sts::config::interceptors::BeforeTransmitInterceptorContextRef;
 use aws_sdk_sts::config::{ConfigBag, Intercept, RuntimeComponents};
 use aws_sdk_sts::error::BoxError;
-use aws_sdk_sts::operation::assume_role::AssumeRoleOutput;
-use aws_sdk_sts::types::Tag;
+use aws_sdk_sts::types::{Credentials, Tag};
 
 use crate::broker::ports::{
     Clock, CredentialProvider, CredentialSecret, MintOutcome, Minted, NotReady, PhaseCredential,
@@ -37,6 +37,7 @@ use crate::domain::time::Timestamp;
 
 use aws_clock::AwsClock;
 use bucket::Bucket;
+use by_token::Countersigner;
 pub use deny::{
     DenyDocument, DenyEntry, ISSUE_TIME_SLACK_SECONDS, Level, LiveEntry, MAX_DENY_CHARS, deny_document,
 };
@@ -61,6 +62,7 @@ pub struct AwsProvider {
     bucket: Bucket,
     clock: Arc<dyn Clock>,
     writers: Writers,
+    countersigner: Option<Countersigner>,
 }
 
 impl AwsProvider {
@@ -71,13 +73,22 @@ impl AwsProvider {
         clock: Arc<dyn Clock>,
     ) -> Result<Self, BadAwsSettings> {
         settings.check()?;
+        let countersigner = settings.countersigner.clone().map(Countersigner::new).transpose()?;
         let aws_clock = Arc::new(AwsClock::new(clock.clone()));
         let sts = settings.sts(aws_clock.clone()).await;
         let revoker = Revoker::new(settings.revoker().await);
         let writers =
             Writers::start(settings.iam().await, revoker, store, clock.clone(), settings.look_again);
         let bucket = Bucket::full(settings.sts_calls_per_second, settings.sts_burst, clock.since_boot());
-        Ok(Self { sts, aws_clock, asking: tokio::sync::Mutex::new(()), bucket, clock, writers })
+        Ok(Self {
+            sts,
+            aws_clock,
+            asking: tokio::sync::Mutex::new(()),
+            bucket,
+            clock,
+            writers,
+            countersigner,
+        })
     }
 
     /// AWS's clock, asked for when no recent answer told it.
@@ -102,17 +113,31 @@ impl AwsProvider {
         })
     }
 
-    async fn assume(&self, opened: &OpenedLease, credential: &AwsCredential) -> MintOutcome {
+    /// AWS's clock, when the opened lease may be minted as this credential now.
+    fn ready(&self, opened: &OpenedLease, credential: &AwsCredential) -> Result<Timestamp, MintOutcome> {
         let Some(asked_at) = self.aws_clock.now() else {
-            return refused("aws_clock_unknown", "AWS's clock is not known any more; claim again", Some(1));
+            let why = "AWS's clock is not known any more; claim again";
+            return Err(refused("aws_clock_unknown", why, Some(1)));
         };
         if let Err(why) = request::check(opened, credential, asked_at) {
-            return refused("not_this_lease", why, None);
+            return Err(refused("not_this_lease", why, None));
         }
-        if !self.bucket.take(self.clock.since_boot()) {
-            let why = "the broker's own limit of STS calls is used up";
-            return refused("too_many_mints", why, Some(1));
-        }
+        Ok(asked_at)
+    }
+
+    /// One call of STS, of those that the broker allows itself.
+    fn one_call(&self) -> Result<(), MintOutcome> {
+        let why = "the broker's own limit of STS calls is used up";
+        let taken = self.bucket.take(self.clock.since_boot());
+        taken.then_some(()).ok_or_else(|| refused("too_many_mints", why, Some(1)))
+    }
+
+    async fn assume(&self, opened: &OpenedLease, credential: &AwsCredential) -> MintOutcome {
+        let ready = self.ready(opened, credential);
+        let asked_at = match ready.and_then(|asked_at| self.one_call().map(|()| asked_at)) {
+            Ok(asked_at) => asked_at,
+            Err(outcome) => return outcome,
+        };
         let tags = credential.tags.iter().map(|(key, value)| Tag::builder().key(key).value(value).build());
         let Ok(tags) = tags.collect::<Result<Vec<Tag>, _>>() else {
             return refused("not_this_lease", "a tag of the session has no key or value", None);
@@ -135,7 +160,9 @@ impl AwsProvider {
             .await;
         let answered_at = asked_at.plus(self.clock.since_boot() - boot_at_start);
         match answer {
-            Ok(output) => minted(output, asked_at, answered_at),
+            // Its successor counts the session token, not the policy; this one is what the limit is on.
+            #[allow(deprecated)]
+            Ok(output) => minted(output.credentials, output.packed_policy_size, asked_at, answered_at),
             Err(error) => errors::outcome(&error, sent.load(Ordering::SeqCst)),
         }
     }
@@ -190,6 +217,9 @@ impl CredentialProvider for AwsProvider {
             return refused("not_this_lease", "the lease was opened for another grant", None);
         }
         match &grant.credential {
+            Credential::Aws(aws) if aws.web_identity.is_some() => {
+                self.assume_by_token(opened, aws, authority).await
+            }
             Credential::Aws(aws) => self.assume(opened, aws).await,
             Credential::Jwt(_) => refused("not_this_lease", "the grant is not for AWS", None),
         }
@@ -219,11 +249,14 @@ fn refused(code: &str, message: &str, retry_after: Option<u32>) -> MintOutcome {
 }
 
 /// Releases nothing whose life at AWS is not the one the deadline was computed for.
-fn minted(output: AssumeRoleOutput, asked_at: Timestamp, answered_at: Timestamp) -> MintOutcome {
-    // Its successor counts the session token, not the policy; this one is what the limit is on.
-    #[allow(deprecated)]
-    let packed_policy_percent = output.packed_policy_size.and_then(|percent| u32::try_from(percent).ok());
-    let Some(credentials) = output.credentials else {
+fn minted(
+    credentials: Option<Credentials>,
+    packed: Option<i32>,
+    asked_at: Timestamp,
+    answered_at: Timestamp,
+) -> MintOutcome {
+    let packed_policy_percent = packed.and_then(|percent| u32::try_from(percent).ok());
+    let Some(credentials) = credentials else {
         return unknown("STS answered without credentials".into());
     };
     let secret_access_key = Secret::new(credentials.secret_access_key);
