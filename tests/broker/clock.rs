@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::Instant;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use phasebroker::broker::ports::Clock;
 use phasebroker::domain::time::Timestamp;
@@ -14,20 +14,22 @@ pub struct TestClock(Arc<Hands>);
 struct Hands {
     wall: AtomicI64,
     boot: AtomicI64,
-    runs_since: Option<Instant>,
+    /// The second in which it began to run.
+    runs_since: Option<i64>,
 }
 
 impl Hands {
     fn run(&self) -> i64 {
-        self.runs_since.map_or(0, |since| i64::try_from(since.elapsed().as_secs()).unwrap())
+        self.runs_since.map_or(0, |since| present() - since)
     }
 }
 
 impl TestClock {
-    /// A clock that starts at `at` and runs, for peers that have clocks of their own.
-    pub fn running_from(at: Timestamp) -> Self {
-        let (wall, boot) = (AtomicI64::new(at.seconds()), AtomicI64::new(5_000));
-        Self(Arc::new(Hands { wall, boot, runs_since: Some(Instant::now()) }))
+    /// A clock that shows the present, second by second as the system's, for peers that have clocks of their own.
+    pub fn running() -> Self {
+        let started = present();
+        let (wall, boot) = (AtomicI64::new(started), AtomicI64::new(5_000));
+        Self(Arc::new(Hands { wall, boot, runs_since: Some(started) }))
     }
 
     /// Time passes, on both clocks.
@@ -72,4 +74,10 @@ impl Clock for TestClock {
     fn since_boot(&self) -> i64 {
         self.0.boot.load(Ordering::SeqCst) + self.0.run()
     }
+}
+
+/// The system's clock, in whole seconds.
+fn present() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    i64::try_from(now.as_secs()).unwrap()
 }

@@ -25,7 +25,6 @@ use phasebroker::cli::notify::Silent;
 use phasebroker::domain::event::{Event, EventKind};
 use phasebroker::domain::key::SigningKey;
 use phasebroker::domain::principal::Actor;
-use phasebroker::domain::time::Timestamp;
 use phasebroker::domain::token::TokenSigner;
 use phasebroker::http::listen::{self, Limits};
 use phasebroker::http::{App, router};
@@ -128,8 +127,7 @@ impl TestBroker {
         let mut written = Written::usual(&keys);
         change(&mut written);
         let folder = Arc::new(tempfile::tempdir().unwrap());
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
-        let clock = TestClock::running_from(Timestamp::from_seconds(i64::try_from(now.as_secs()).unwrap()));
+        let clock = TestClock::running();
         Self::over(setup, listener, clock, keys, Arc::new(Mutex::new(written)), folder).await
     }
 
