@@ -88,6 +88,9 @@ pub fn deny_document(
     let step = now.plus(-now.seconds().rem_euclid(STEP_SECONDS));
     let past = step.plus(-ISSUE_TIME_SLACK_SECONDS);
     let ahead = step.plus(STEP_SECONDS + ISSUE_TIME_SLACK_SECONDS);
+    // SECURITY: a clock that went back must not leave those alive that were opened before it did.
+    let opened_last = entries.iter().map(|entry| entry.issued_at).max();
+    let ahead = opened_last.map_or(ahead, |last| ahead.max(last.plus(ISSUE_TIME_SLACK_SECONDS + 1)));
     let young: BTreeSet<LeaseId> = entries
         .iter()
         .filter(|entry| entry.issued_at.plus(ISSUE_TIME_SLACK_SECONDS) >= past)
@@ -292,6 +295,18 @@ mod tests {
         assert_eq!(level(400, 100, 200), Level::Watermark);
         assert_eq!(level(0, 400, 300), Level::Ahead);
         assert_eq!(level(0, 400, 400), Level::Everything);
+    }
+
+    #[test]
+    fn a_clock_that_went_back_leaves_no_revoked_session_alive() {
+        // They were opened ten minutes ahead of what the clock says now, by an AWS that may be ahead of that, too.
+        let entries = revoked((0..1_000).map(|_| -600));
+        let document = deny_document(&entries, &[], NOW, true);
+        assert!(document.level > Level::Watermark, "they do not fit by name");
+        let denied = |issued| is_denied(&document, Session { lease: entries[0].lease, issued });
+        assert!(denied(NOW.plus(600)) && denied(NOW.plus(600 + ISSUE_TIME_SLACK_SECONDS)));
+        let few = deny_document(&entries[..3], &[], NOW, true);
+        assert_eq!((few.level, few.watermark), (Level::Listed, None), "names need no clock");
     }
 
     #[test]
