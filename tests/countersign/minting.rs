@@ -123,6 +123,7 @@ async fn aws_is_asked_with_the_token_the_deadline_and_the_shortest_life_and_with
             .keys()
             .any(|name| name.starts_with("Tags") || name == "ExternalId" || name == "SourceIdentity")
     );
+    assert!(!request.contains_key("SignedBy"), "the token is all that AWS believes");
     assert!(aws.requests("AssumeRole").is_empty());
 }
 
