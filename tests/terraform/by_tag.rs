@@ -21,8 +21,11 @@ const PROVIDER: &str = "arn:aws:iam::111122223333:oidc-provider/approvers.exampl
 const MINTER: &str = "arn:aws:iam::111122223333:role/phasebroker-minter";
 const GRANT: &str = "01BX5ZZKBKACTAV9WEVGEMMVRZ";
 
+/// The shipped catalog with a web identity and a second role for work in production.
 fn catalog() -> (CatalogDocument, Catalog) {
-    let text = std::fs::read_to_string(crate::repository("config/catalog.toml")).unwrap() + WEB;
+    let role = "execute_role = \"arn:aws:iam::111122223333:role/phasebroker-execute\"";
+    let shipped = std::fs::read_to_string(crate::repository("config/catalog.toml")).unwrap();
+    let text = shipped.replacen(role, &format!("{role}\nshards = 2"), 1) + WEB;
     let document = CatalogDocument::from_toml(&text).unwrap();
     let catalog = Catalog::check(&document, iam::ActionTable::embedded().unwrap()).unwrap();
     (document, catalog)
@@ -224,7 +227,7 @@ fn a_token_of_the_issuer_assumes_the_role_and_one_for_anything_else_does_not() {
 
 #[test]
 fn the_minter_assumes_no_role_that_trusts_the_approvers_side_and_is_not_even_allowed_to_ask() {
-    for role in ["execute", "trust"] {
+    for role in ["execute", "execute-1", "trust"] {
         let name = format!("production-{role}");
         let arn = documents("by_tag")["roles"][&name]["arn"].as_str().unwrap().to_owned();
         let trust = document("by_tag", "trust_policies", &name);
@@ -246,9 +249,19 @@ fn the_issuer_is_ours_and_its_documents_are_named_once() {
         }})
     );
     assert_eq!(documents("production")["identity_providers"], json!({}));
-    for role in ["execute", "trust"] {
+    for role in ["execute", "execute-1", "trust"] {
         let boundary = document("by_tag", "boundaries", &format!("production-{role}"));
         assert!(boundary.contains(PROVIDER), "no action touches it: {boundary}");
         assert!(boundary.len() <= 6_144, "{}", boundary.len());
     }
+}
+
+#[test]
+fn every_role_for_work_trusts_the_approvers_side_and_is_held_by_the_same_tags() {
+    for kind in ["trust_policies", "boundaries", "ceilings"] {
+        let of = |role: &str| document("by_tag", kind, &format!("production-{role}"));
+        assert_eq!(of("execute-1"), of("execute"), "{kind}");
+    }
+    let observe = document("by_tag", "trust_policies", "production-observe");
+    assert!(observe.contains(MINTER) && !observe.contains(PROVIDER), "the minter observes: {observe}");
 }
