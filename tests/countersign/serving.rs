@@ -10,7 +10,7 @@ use phasebroker::domain::key::SigningKey;
 use serde_json::{Value, json};
 
 use super::process::{Countersigner, present};
-use super::signed::{ISSUER, approved, broker, with_web};
+use super::signed::{ISSUER, approved, broker, pending_with_way_back, with_way_back, with_web};
 use crate::peers::{python, wait_until};
 
 /// Verifies a token with a library of somebody else, by the published documents alone, and prints its claims.
@@ -149,6 +149,23 @@ async fn a_refusal_says_why_and_uses_nothing_up_and_a_reload_puts_another_direct
     let own = b.written.lock().unwrap().directory.clone();
     reloads(&toml::to_string(&own).unwrap(), "are read again");
     assert_eq!(side.ask(&body, Some(&proof())).await.0, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_takes_an_action_back_gets_a_token_only_after_that_action_had_its_own() {
+    let b = broker(with_way_back).await;
+    let (forward, back) = pending_with_way_back(&b).await;
+    let mut side = Countersigner::planned();
+    side.configure(&b, |_| ());
+    side.start();
+    let signed_by_bob = |sealed| [b.approval("bob", sealed)];
+    let (status, answer) = side.ask_for(&b, back.bytes(), &signed_by_bob(&back)).await;
+    assert_eq!((status, &answer["code"]), (403, &json!("nothing_to_take_back")), "{answer}");
+    assert!(!side.file(&format!("data/grants/{}.json", back.grant().id)).exists(), "nothing was used up");
+    let (status, answer) = side.ask_for(&b, forward.sealed.bytes(), &signed_by_bob(&forward.sealed)).await;
+    assert_eq!(status, 200, "{answer}");
+    let (status, answer) = side.ask_for(&b, back.bytes(), &signed_by_bob(&back)).await;
+    assert_eq!(status, 200, "{answer}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

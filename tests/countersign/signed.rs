@@ -4,13 +4,16 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use phasebroker::broker::ports::*;
+use phasebroker::cli::agent::PhaseKey;
 use phasebroker::domain::authority::Authority;
+use phasebroker::domain::digest::decode;
+use phasebroker::domain::grant::SealedGrant;
 use phasebroker::domain::id::LeaseId;
 use phasebroker::domain::lease::{Lease, OpenedLease, Prepared};
 use phasebroker::domain::plan::{Credential, ProviderKind};
 use phasebroker::domain::time::Timestamp;
 
-use crate::broker::flow::{Approved, Pending};
+use crate::broker::flow::{Approved, Pending, proposal};
 use crate::broker::rules::Written;
 use crate::broker::{Setup, TestBroker};
 
@@ -39,6 +42,17 @@ pub fn of_data(written: &mut Written) {
     written.catalog = written.catalog.replace(before, "provider = \"aws\"\nclass = \"data\"");
 }
 
+/// The same, where a second reboot takes the first one back.
+pub fn with_way_back(written: &mut Written) {
+    with_web(written);
+    let settles = "provider = \"aws\"\nclass = \"availability\"\nsettles = \"None needed\"";
+    assert!(written.catalog.contains(settles));
+    written.catalog = written.catalog.replace(settles, "provider = \"aws\"\nclass = \"availability\"");
+    written.catalog.push_str(
+        "\n[actions.reboot-instance.inverse]\naction = \"reboot-instance\"\nparameters = { instance = \"{instance}\" }\n",
+    );
+}
+
 /// A broker with a provider for AWS that mints nothing: its grants are what is asked for.
 pub async fn broker(change: impl FnOnce(&mut Written)) -> TestBroker {
     TestBroker::at_present(Setup { providers: vec![Arc::new(Nowhere)], ..Setup::default() }, change).await
@@ -53,6 +67,23 @@ pub async fn pending(b: &TestBroker) -> Pending {
 /// The same, signed by these.
 pub async fn approved(b: &TestBroker, people: &[&str]) -> Approved {
     b.approve(pending(b).await, people).await
+}
+
+/// A reboot and the grant that takes it back.
+pub async fn pending_with_way_back(b: &TestBroker) -> (Pending, SealedGrant) {
+    let deciding = b.run_to_deciding("cloud").await;
+    let (claim_key, back_key) = (PhaseKey::generate().unwrap(), PhaseKey::generate().unwrap());
+    let mut asked = proposal(
+        "cloud",
+        "reboot-instance",
+        serde_json::json!({"instance": "i-0123456789abcdef0"}),
+        &claim_key,
+    );
+    asked.inverse_claim_key = Some(back_key.thumbprint());
+    let proposed = b.agent("fixer").propose(&deciding.token, &deciding.key, &asked).await.unwrap();
+    let back = b.disk.grant(proposed.inverse.unwrap()).await.unwrap().unwrap().sealed;
+    let sealed = SealedGrant::parse(&decode(&proposed.document).unwrap()).unwrap();
+    (Pending { deciding, grant: proposed.grant, sealed, proposed, claim_key }, back)
 }
 
 struct Nowhere;

@@ -49,6 +49,15 @@ impl Records {
         Ok(Self { folder, one_at_a_time: Mutex::new(()) })
     }
 
+    /// Whether a grant had a token.
+    pub(super) fn had(&self, grant: GrantId) -> bool {
+        self.path(grant).exists()
+    }
+
+    fn path(&self, grant: GrantId) -> PathBuf {
+        self.folder.join(format!("{grant}.json"))
+    }
+
     /// INVARIANT: one-use. The life of the grant's one token: as recorded now, or as it was for these bytes while it lasts.
     pub(super) fn spend(
         &self,
@@ -57,7 +66,7 @@ impl Records {
         exp: Timestamp,
     ) -> Result<Record, NotSpent> {
         let _turn = self.one_at_a_time.lock().unwrap_or_else(PoisonError::into_inner);
-        let path = self.folder.join(format!("{grant}.json"));
+        let path = self.path(grant);
         let record = Record { grant: digest, iat, exp };
         let bytes = canonical::to_bytes(&record).map_err(io::Error::other)?;
         match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path) {

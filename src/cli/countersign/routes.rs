@@ -21,6 +21,9 @@ use crate::domain::jws::{self, KeyHeader};
 use crate::domain::key::SigningKey;
 use crate::http::problem::Problem;
 
+const NOTHING_TO_TAKE_BACK: &str =
+    "this grant takes back another one, which had no token here: claim that one first";
+
 /// What a countersigner has.
 pub(super) struct Countersigner {
     pub(super) config: CountersignerConfig,
@@ -87,6 +90,15 @@ impl Countersigner {
         let judge = Judge { broker, issuer, environments, catalog, directory };
         let judged = judge.judge(&request, now).map_err(|refused| self.refuse(&refused))?;
         let grant = judged.sealed().grant();
+        // What is taken back was done only with a token from here.
+        if grant.time.inverse_of.is_some_and(|first| !self.records.had(first)) {
+            tracing::warn!(grant.id = %grant.id, "not countersigned: it takes back what had no token");
+            return Err(Problem::of_transport(
+                StatusCode::FORBIDDEN,
+                "nothing_to_take_back",
+                NOTHING_TO_TAKE_BACK,
+            ));
+        }
         let id = (grant.id, judged.sealed().digest());
         let record = self.records.spend(id, now, judged.token_ends(now)).map_err(|error| {
             tracing::warn!(grant.id = %grant.id, why = %error, "not countersigned");
