@@ -261,10 +261,9 @@ impl Expected {
         }
         let deadline = deadline_in(self.sent, self.lease, &grant.credential, self.not_after)
             .ok_or("what its intent says was sent is not what was signed")?;
-        let values = grant.action.parameters.values().map(ToString::to_string);
         let allowed = Allowed::read(&credential.session_policy)
             .ok_or("its signed policy allows nothing by name")?
-            .with_values(values);
+            .signed(&grant.action);
         let offset = deadline.since(self.not_after);
         Ok(Signed::Credential { credential: Box::new(credential.clone()), allowed, offset })
     }

@@ -15,6 +15,7 @@ mod mint;
 mod places;
 mod record;
 mod report;
+mod rows;
 mod split;
 mod trail;
 
