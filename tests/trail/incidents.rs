@@ -230,3 +230,46 @@ fn a_session_that_tries_everything_hides_nothing_and_fills_no_memory() {
     let report = World::new().judge_bytes(&all);
     assert_eq!((execute(&report).denied, execute(&report).findings.len()), (300, 1));
 }
+
+#[test]
+fn an_incident_is_about_the_lease_only_where_the_record_is_of_its_own_key() {
+    for (file, own) in [("forged-source.json", true), ("forged-name.json", true), ("forged-key.json", false)]
+    {
+        let report = World::new().judge(&["mint.json", "reboot.json", "later.json", file]);
+        let key = own.then(|| "ASIAEXECUTEEXAMPLE01".to_owned());
+        assert!(report.incidents.iter().all(|one| one.lease.is_some() && one.key == key), "{file}");
+        let lease = execute(&report);
+        assert_eq!((lease.verdict, lease.named_only), (Verdict::NeedsReview, !own), "{file}");
+    }
+}
+
+#[test]
+fn sessions_without_number_hide_no_incident_about_a_key_of_ours() {
+    let unrecorded = |number: usize| {
+        changed("unrecorded-session.json", move |record| record["eventID"] = json!(format!("n{number}")))
+    };
+    let mut all: Vec<Vec<u8>> = (0..300).map(unrecorded).collect();
+    all.extend(files(&["mint.json", "reboot.json", "later.json", "forged-source.json"]));
+    let report = World::new().judge_bytes(&all);
+    assert_eq!((report.incidents.len(), report.more_incidents), (201, 100));
+    assert!(kinds(&report).contains(&"other_source_identity") && !report.is_good());
+}
+
+#[test]
+fn an_event_that_anybody_may_put_on_a_bus_is_held_against_nobody() {
+    let record: Value = serde_json::from_slice(&changed("late.json", |_| {})).unwrap();
+    let around = |source: &str| {
+        json!({"detail-type": "AWS API Call via CloudTrail", "source": source, "account": "111122223333",
+            "region": "eu-central-1", "detail": record["Records"][0]})
+        .to_string()
+        .into_bytes()
+    };
+    let judge = |more: Vec<u8>| {
+        let mut all = files(&["mint.json", "reboot.json", "later.json"]);
+        all.push(more);
+        let report = World::new().judge_bytes(&all);
+        (execute(&report).verdict, report.unreadable)
+    };
+    assert_eq!(judge(around("custom.ec2")), (Verdict::Matched, 1));
+    assert_eq!(judge(around("aws.ec2")), (Verdict::LateUse, 0));
+}

@@ -58,6 +58,8 @@ pub struct World {
     pub deadline: &'static str,
     /// Whether the grant that is shown is another one than INTENT names.
     pub other_grant: bool,
+    /// Parameters that AWS does not enforce.
+    pub unenforced: Vec<String>,
     pub now: Timestamp,
     pub scope: Scope,
 }
@@ -70,6 +72,7 @@ impl World {
             outcome: E::LeaseMinted,
             deadline: AWS_DEADLINE,
             other_grant: false,
+            unenforced: Vec::new(),
             now: at("05:00:00"),
             scope: Scope::default(),
         }
@@ -196,6 +199,7 @@ impl World {
         let Credential::Aws(aws) = &mut grant.credential else { panic!("an AWS credential was expected") };
         assert_eq!((aws.role_arn.as_str(), aws.external_id.as_deref()), (EXECUTE_ROLE, None));
         aws.session_policy = self.policy.clone();
+        grant.action.unenforced = self.unenforced.clone();
         SealedGrant::parse(&canonical::to_bytes(&grant).unwrap()).unwrap()
     }
 }
@@ -210,6 +214,12 @@ pub fn observe(report: &Report) -> &LeaseReport {
 
 pub fn kinds(report: &Report) -> Vec<&'static str> {
     report.incidents.iter().map(|one: &Incident| one.kind).collect()
+}
+
+/// The record of the mint, with this policy as it was sent.
+pub fn mint_of(policy: &str) -> Vec<u8> {
+    let sent = policy.replace("{{not_after}}", AWS_DEADLINE);
+    changed("mint.json", |record| record["requestParameters"]["policy"] = Value::from(sent.clone()))
 }
 
 /// The records of a file, each changed.
