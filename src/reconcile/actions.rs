@@ -31,6 +31,7 @@ const SAME: &[(&str, &str, Told, &[&str])] = &[
             "DescribeInstanceStatus",
             "DescribeNetworkInterfaces",
             "DescribeSecurityGroups",
+            "DescribeRegions",
         ],
     ),
     (

@@ -15,6 +15,8 @@ use crate::domain::sent::statements;
 
 /// Resources of a call that are kept until what was allowed is known; what touched more is for a person.
 const MAX_KEPT: usize = 16;
+/// Bytes of their names.
+const MAX_KEPT_BYTES: usize = 4_096;
 /// Longest text that a finding quotes, in characters.
 const MAX_SHOWN_CHARS: usize = 200;
 
@@ -97,7 +99,11 @@ impl Touches {
         if beside.iter().any(|text| text.len() > MAX_NAME_BYTES) || beside.len() > MAX_NAMED {
             return Self::Unsaid("its request names more, or by longer names, than is looked at");
         }
-        match !whole && named.len().saturating_add(beside.len()) > MAX_KEPT {
+        let values = said.iter().filter_map(|one| one.value.as_ref());
+        let texts = named.iter().map(|one| &one.value).chain(&beside).chain(values);
+        let bytes = texts.fold(0_usize, |sum, text| sum.saturating_add(text.len()));
+        let is_much = named.len().saturating_add(beside.len()) > MAX_KEPT || bytes > MAX_KEPT_BYTES;
+        match !whole && is_much {
             true => Self::Unsaid(MANY),
             false => Self::All { named, beside, said, unknown: unknown(row, &record.request) },
         }

@@ -66,6 +66,10 @@ struct Identity {
     access_key_id: Option<String>,
     #[serde(default)]
     invoked_by: Option<String>,
+    #[serde(rename = "type", default)]
+    kind: Option<String>,
+    #[serde(default)]
+    identity_provider: Option<String>,
     #[serde(default)]
     session_context: Option<Context>,
 }
@@ -79,6 +83,15 @@ struct Context {
     source_identity: Option<String>,
     #[serde(default)]
     attributes: Option<Attributes>,
+    #[serde(default)]
+    web_id_federation_data: Option<Federation>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Federation {
+    #[serde(default)]
+    federated_provider: Option<String>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -170,6 +183,10 @@ pub struct Caller {
     pub began: Option<Timestamp>,
     /// The AWS service that made the call in the session's name.
     pub invoked_by: Option<String>,
+    /// What kind of identity, such as `AssumedRole` or `WebIdentityUser`.
+    pub kind: Option<String>,
+    /// Whose token was shown: of a session that is asked for, and of one that was made so.
+    pub provider: Option<String>,
 }
 
 impl Glance {
@@ -229,6 +246,7 @@ impl Record {
         let session = identity.principal_id.as_deref().and_then(|text| text.split_once(':'));
         let in_arn = identity.arn.as_deref().filter(|arn| arn.contains(":assumed-role/"));
         let arns = written.resources.unwrap_or_default().into_iter().filter_map(|one| one.arn);
+        let federated = context.web_id_federation_data.and_then(|data| data.federated_provider);
         let began = context.attributes.and_then(|attributes| attributes.creation_date);
         let began = began.map(|at| Timestamp::parse_rfc3339(&at).ok_or(BadRecord::Time)).transpose()?;
         let record = Self {
@@ -248,6 +266,8 @@ impl Record {
                 source_identity: context.source_identity,
                 began,
                 invoked_by: identity.invoked_by,
+                kind: identity.kind,
+                provider: identity.identity_provider.or(federated),
             },
             request: written.request_parameters.unwrap_or(Value::Null),
             response: written.response_elements.unwrap_or(Value::Null),
@@ -270,6 +290,8 @@ impl Record {
             ("sessionIssuer", &caller.role),
             ("sourceIdentity", &caller.source_identity),
             ("invokedBy", &caller.invoked_by),
+            ("type", &caller.kind),
+            ("identityProvider", &caller.provider),
         ];
         let certain = [("eventID", &self.id), ("eventSource", &self.source), ("eventName", &self.name)];
         let arns = self.arns.iter().map(|arn| ("resources", arn));

@@ -73,8 +73,8 @@ pub struct LeaseReport {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Incident {
     /// `unrecorded_session`, `unrecorded_use`, `chained_session`, `other_request`, `other_access_key`,
-    /// `other_session_name`, `other_source_identity`, `other_account`, `other_role`, `other_session_time`, `before_intent`,
-    /// `unreleased_session` or `two_of_one_id`.
+    /// `other_session_name`, `other_source_identity`, `other_account`, `other_role`, `other_session_time`, `other_federation`,
+    /// `before_intent`, `unreleased_session` or `two_of_one_id`.
     pub kind: &'static str,
     /// The lease it speaks of.
     pub lease: Option<LeaseId>,

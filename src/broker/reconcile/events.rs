@@ -108,6 +108,8 @@ pub(super) fn counted_event(
     Event::new(EventKind::IncidentFound, Actor::Person(person.clone()), now)
         .fact("kind", "more_incidents")
         .fact("count", told.more_incidents)
+        .fact("event", format!("sha256:{}", told.report))
+        .fact("at", told.last.unwrap_or(now).seconds())
         .fact("incident", key.to_string())
         .fact("report", told.report.to_string())
 }

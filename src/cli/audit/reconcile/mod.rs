@@ -110,7 +110,7 @@ pub async fn run(args: Args, output: Output) -> anyhow::Result<ExitCode> {
     let leases = broker.refresh().await?;
     let mut trail = Trail::new(leases, roles, broker.known.scope().clone());
     let since = broker.known.scope().records_from;
-    let mut passed = shown::PassedOver::default();
+    let (mut passed, mut followed) = (shown::PassedOver::default(), Ok(()));
     match source {
         Source::Files(files) => {
             let files = files.from(since);
@@ -130,7 +130,8 @@ pub async fn run(args: Args, output: Output) -> anyhow::Result<ExitCode> {
             }
         }
         Source::Stream => {
-            stream::follow(stream::standard_input(), &mut broker, &mut trail, Waits::default()).await?;
+            followed =
+                stream::follow(stream::standard_input(), &mut broker, &mut trail, Waits::default()).await;
         }
     }
     if trail.records() == 0 && passed.earlier == 0 {
@@ -141,8 +142,11 @@ pub async fn run(args: Args, output: Output) -> anyhow::Result<ExitCode> {
         std::fs::write(path, send::bytes(&report)?)
             .map_err(|error| Exit::Refused.because(format!("cannot write {}: {error}", path.display())))?;
     }
-    // Shown before it is sent: a broker that cannot take it keeps nobody from reading it.
-    let telling = broker.take(&report).await;
+    // Shown whatever comes of it: a broker that is away, or cannot take it, keeps nobody from reading it.
+    let telling = match followed {
+        Ok(()) => broker.take(&report).await,
+        away => away,
+    };
     let (sent, kept_from) = (&broker.sent, broker.known.kept_from());
     let mut told = serde_json::to_value(&report)?;
     if let Value::Object(members) = &mut told {
