@@ -62,17 +62,19 @@ impl Broker {
         Ok(self.put_freeze(key, actor, now, event).await)
     }
 
-    /// The guardrails freeze an agent; its key, unless it is frozen already.
+    /// The guardrails freeze an agent, with what led to it; its key, unless it is frozen already.
     pub(super) async fn freeze_by_rule(
         self: &Arc<Self>,
         agent: &AgentSlug,
         why: &'static str,
+        facts: [(&'static str, String); 3],
     ) -> Option<String> {
         let (key, now) = (FreezeKey::Agent(agent.clone()), self.gate.now());
         if self.frozen.keys().contains(&key) {
             return None;
         }
         let event = frozen_event(&key, Actor::Broker, now).fact("why", why);
+        let event = facts.into_iter().fold(event, |event, (name, value)| event.fact(name, value));
         tracing::warn!(agent = %agent, why, "the guardrails freeze an agent after a reconciliation");
         Some(self.put_freeze(key, Actor::Broker, now, event).await.key.to_string())
     }

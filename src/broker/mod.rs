@@ -72,7 +72,6 @@ use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwap;
 
-use crate::domain::digest::Digest;
 use crate::domain::id::{GrantId, ReviewId};
 use crate::domain::plan::ProviderKind;
 use crate::domain::time::Timestamp;
@@ -173,8 +172,8 @@ pub struct Broker {
     polls: Polls,
     signalled: Signalled,
     reloading: tokio::sync::Mutex<()>,
-    /// Incidents that are written down, as far as is remembered.
-    reconciling: tokio::sync::Mutex<Option<BTreeSet<Digest>>>,
+    /// What was told of provider's records, as far as is remembered.
+    reconciling: tokio::sync::Mutex<reconcile::Remembered>,
     /// The store is behind, or damaged: nothing is issued on it, and its head is never called the newest.
     distrusted: AtomicBool,
     ledger: Ledger,

@@ -2,6 +2,7 @@
 //! its agent.
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 /// What became of a lease at AWS; the last that fits counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -96,6 +97,21 @@ impl Concern {
             Self::Incident => "incident",
         }
     }
+}
+
+/// What an event about a lease says that keeps its verdict from covering all the credential did, in words; each begins
+/// with a comma. A fact that is not there is not taken for a good one.
+pub fn open<'f>(fact: impl Fn(&str) -> Option<&'f Value>) -> String {
+    let says = |name: &str, answer: bool| fact(name).and_then(Value::as_bool) != Some(answer);
+    [
+        (says("mint_seen", true), ", no record of its mint"),
+        (says("reach_covered", true), ", the records end before it did"),
+        (says("hours_missing", false), ", hours are missing"),
+        (says("untold", false), ", records of its actions need not be there"),
+    ]
+    .into_iter()
+    .filter_map(|(is_so, why)| is_so.then_some(why))
+    .collect()
 }
 
 #[cfg(test)]

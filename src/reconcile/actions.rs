@@ -31,6 +31,7 @@ const SAME: &[(&str, &str, Told, &[&str])] = &[
             "DescribeInstanceStatus",
             "DescribeNetworkInterfaces",
             "DescribeSecurityGroups",
+            "DescribeRegions",
         ],
     ),
     (
@@ -140,6 +141,14 @@ const OTHER: &[(&str, &str, &str, Told)] = &[
     ),
 ];
 
+/// Services with one endpoint for all Regions (CloudTrail User Guide, "Global service events"): their records lie where
+/// their partition has its home.
+const GLOBAL: &[&str] = &["iam", "route53", "cloudfront", "organizations"];
+
+/// Where a partition keeps the records of its global services.
+const HOMES: &[(&str, &str)] =
+    &[("aws", "us-east-1"), ("aws-us-gov", "us-gov-west-1"), ("aws-cn", "cn-north-1")];
+
 /// Calls that need no permission and that no Deny stops: they say nothing about what was allowed or has ended.
 const FREE: &[(&str, &str)] = &[("sts.amazonaws.com", "GetCallerIdentity")];
 
@@ -174,6 +183,17 @@ pub fn told(action: &str) -> Option<Told> {
 /// Whether a call needs no permission.
 pub fn is_free(source: &str, name: &str) -> bool {
     FREE.contains(&(source, name))
+}
+
+/// Whether the uses of an action are told in the home of its partition, wherever it is used.
+pub fn is_global(action: &str) -> bool {
+    let service = action.split_once(':').map_or(action, |(service, _)| service);
+    GLOBAL.iter().any(|global| global.eq_ignore_ascii_case(service))
+}
+
+/// The Region in which a partition keeps the records of its global services; `None` when that is not known.
+pub fn home_region(partition: &str) -> Option<&'static str> {
+    HOMES.iter().find(|(of, _)| *of == partition).map(|(_, region)| *region)
 }
 
 #[cfg(test)]

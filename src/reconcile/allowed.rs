@@ -1,18 +1,22 @@
 //! What a session policy allows, as far as a record of CloudTrail can be held against it: actions and resources of its
 //! Allow statements. Conditions are AWS's to enforce; a record does not say how they were answered.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
 use super::actions::{Told, told};
 use super::arn::{Arn, Piece, ends_with_id, fits, is_name, is_resource, literal, meets, pattern, same_kind};
-use super::places::{Named, named, values};
+use super::places::{MAX_NAME_BYTES, MAX_NAMED, Named, Said, named, said, unknown};
 use super::record::Record;
+use super::rows::{self, Must};
+use crate::domain::action::Action;
 use crate::domain::sent::statements;
 
 /// Resources of a call that are kept until what was allowed is known; what touched more is for a person.
 const MAX_KEPT: usize = 16;
+/// Bytes of their names.
+const MAX_KEPT_BYTES: usize = 4_096;
 /// Longest text that a finding quotes, in characters.
 const MAX_SHOWN_CHARS: usize = 200;
 
@@ -20,16 +24,31 @@ const MAX_SHOWN_CHARS: usize = 200;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Allowed {
     statements: Vec<Statement>,
-    /// Values of the parameters that were approved.
-    values: Option<BTreeSet<String>>,
+    /// What people signed, where they sign.
+    signed: Option<Parameters>,
+}
+
+/// The parameters that people signed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Parameters {
+    values: BTreeMap<String, String>,
+    /// Those that AWS does not enforce.
+    unenforced: BTreeSet<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Statement {
     actions: Vec<String>,
     resources: Vec<String>,
-    /// Texts of its conditions.
-    conditions: Vec<String>,
+    conditions: Vec<Condition>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Condition {
+    operator: String,
+    /// In lower case.
+    key: String,
+    value: String,
 }
 
 /// What a call touched, as far as its record says.
@@ -41,8 +60,10 @@ pub(super) enum Touches {
         named: Vec<Named>,
         /// What looks like the name of a resource and stands elsewhere in the request, or in `resources`.
         beside: Vec<String>,
-        /// Members that a parameter must have said, with their values.
-        values: Vec<(&'static str, String)>,
+        /// What further members say that are known.
+        said: Vec<Said>,
+        /// A member that is not known.
+        unknown: Option<String>,
     },
     /// Not all of it.
     Unsaid(&'static str),
@@ -63,17 +84,28 @@ impl Touches {
     /// Reads a record; `whole` keeps however much there is.
     pub(super) fn of(record: &Record, whole: bool) -> Self {
         const MANY: &str = "it touched more resources than are kept until what was allowed is known";
-        let (named, leaves) = match (named(record), record.leaves()) {
-            (Err(why), _) => return Self::Unsaid(why),
-            (_, None) => return Self::Unsaid("its request is too large to be looked at"),
-            (Ok(named), Some(leaves)) => (named, leaves),
+        let Some(row) = rows::of_record(record) else {
+            return Self::Unsaid("it is not known where such a record says what it touched");
+        };
+        let (named, said, leaves) = match (named(row, record), said(row, record), record.leaves()) {
+            (Err(why), ..) | (_, Err(why), _) => return Self::Unsaid(why),
+            (_, _, None) => return Self::Unsaid("its request is too large to be looked at"),
+            (Ok(named), Ok(said), Some(leaves)) => (named, said, leaves),
         };
         let is_taken = |text: &str| named.iter().any(|one| one.value == text);
         let texts = record.arns.iter().chain(&leaves).filter(|text| is_name(text) && !is_taken(text));
         let beside: Vec<String> = texts.cloned().collect::<BTreeSet<_>>().into_iter().collect();
-        match !whole && named.len().saturating_add(beside.len()) > MAX_KEPT {
+        // SECURITY: a request of a megabyte must not be kept, nor held against each resource.
+        if beside.iter().any(|text| text.len() > MAX_NAME_BYTES) || beside.len() > MAX_NAMED {
+            return Self::Unsaid("its request names more, or by longer names, than is looked at");
+        }
+        let values = said.iter().filter_map(|one| one.value.as_ref());
+        let texts = named.iter().map(|one| &one.value).chain(&beside).chain(values);
+        let bytes = texts.fold(0_usize, |sum, text| sum.saturating_add(text.len()));
+        let is_much = named.len().saturating_add(beside.len()) > MAX_KEPT || bytes > MAX_KEPT_BYTES;
+        match !whole && is_much {
             true => Self::Unsaid(MANY),
-            false => Self::All { named, beside, values: values(record) },
+            false => Self::All { named, beside, said, unknown: unknown(row, &record.request) },
         }
     }
 }
@@ -84,16 +116,18 @@ impl Allowed {
         let allows = statements(policy).into_iter().filter(|one| one.get("Effect") == Some(&"Allow".into()));
         let read = |one: Value| {
             let (actions, resources) = (texts(one.get("Action")?)?, texts(one.get("Resource")?)?);
-            let conditions = one.get("Condition").map(all_texts).unwrap_or_default();
+            let conditions = one.get("Condition").map(conditions).unwrap_or_default();
             Some(Statement { actions, resources, conditions })
         };
         let statements: Vec<Statement> = allows.map(read).collect::<Option<_>>()?;
-        (!statements.is_empty()).then_some(Self { statements, values: None })
+        (!statements.is_empty()).then_some(Self { statements, signed: None })
     }
 
-    /// With the values of the parameters that people signed.
-    pub fn with_values(self, values: impl IntoIterator<Item = String>) -> Self {
-        Self { values: Some(values.into_iter().collect()), ..self }
+    /// With the parameters that people signed.
+    pub fn signed(self, action: &Action) -> Self {
+        let values = action.parameters.iter().map(|(name, value)| (name.clone(), value.to_string()));
+        let unenforced = action.unenforced.iter().cloned().collect();
+        Self { signed: Some(Parameters { values: values.collect(), unenforced }), ..self }
     }
 
     /// Every action.
@@ -106,9 +140,17 @@ impl Allowed {
         self.statements.iter().any(|one| one.allows(action))
     }
 
-    /// Whether it allows one of the actions on everything.
+    /// Whether it allows one of the actions on everything, whatever else a call says: reading that nobody signs.
     pub fn everywhere(&self, actions: &[String]) -> bool {
-        self.of(actions).any(|one| one.resources.iter().any(|resource| resource == "*"))
+        let mut of = self.of(actions).filter(|one| one.conditions.is_empty());
+        self.signed.is_none() && of.any(|one| one.resources.iter().any(|resource| resource == "*"))
+    }
+
+    /// Parameters that AWS does not enforce and that no record of these events, by source and name, shows.
+    pub(super) fn unshown<'e>(&self, events: impl Iterator<Item = (&'e str, &'e str)>) -> Vec<&str> {
+        let shown: BTreeSet<&str> = events.flat_map(|(source, name)| rows::shows(source, name)).collect();
+        let all = self.signed.iter().flat_map(|signed| &signed.unenforced).map(String::as_str);
+        all.filter(|name| !shown.contains(name)).collect()
     }
 
     /// Whether the uses of each of its actions are known by the events they leave.
@@ -124,8 +166,8 @@ impl Allowed {
     /// INVARIANT: exact-scope. Whether everything that a call of one of `actions` touched was approved. One resource that
     /// was not outweighs every one that was; one that cannot be told is never taken for approved.
     pub(super) fn touched(&self, actions: &[String], touches: &Touches) -> Touched {
-        let (named, beside, values) = match touches {
-            Touches::All { named, beside, values } => (named, beside, values),
+        let (named, beside, said, unknown) = match touches {
+            Touches::All { named, beside, said, unknown } => (named, beside, said, unknown),
             Touches::Unsaid(why) => return Touched::Unsaid((*why).to_owned()),
         };
         let resources: Vec<&str> =
@@ -144,7 +186,7 @@ impl Allowed {
         for text in beside {
             let known =
                 resources.iter().any(|of| fits(&pattern(of), &literal(text)) || ends_with_id(of, text))
-                    || self.of(actions).any(|one| one.conditions.contains(text));
+                    || self.of(actions).flat_map(|one| &one.conditions).any(|one| one.value == *text);
             if known || holds(&resources, text) {
                 continue;
             }
@@ -153,14 +195,42 @@ impl Allowed {
             }
             unsaid = Some(format!("its request also names `{}`", cut(text)));
         }
-        // What AWS cannot bind must be what people signed, where a parameter says it at all.
-        let other = values
-            .iter()
-            .find(|(_, value)| self.values.as_ref().is_some_and(|approved| !approved.contains(value)));
-        if let Some((member, value)) = other {
-            unsaid = Some(format!("`{member}` is `{}`, which no approved parameter says", cut(value)));
+        unsaid = said.iter().find_map(|one| self.unapproved(actions, one)).or(unsaid);
+        // INVARIANT: exact-scope. Whatever is not known to be said by such a call may do something more.
+        if let Some(member) = unknown {
+            unsaid = Some(format!("its request says `{member}`, which is not known of such a call"));
         }
         unsaid.map_or(Touched::Approved, Touched::Unsaid)
+    }
+
+    /// Why what a member says is not what was approved.
+    fn unapproved(&self, actions: &[String], said: &Said) -> Option<String> {
+        let (member, value) = (said.member, said.value.as_deref());
+        let shown = cut(value.unwrap_or_default());
+        match (said.must, value) {
+            (Must::Anything, _) => None,
+            (Must::Parameter(name), None) => {
+                let is_open = self.signed.as_ref().is_some_and(|signed| signed.unenforced.contains(name));
+                is_open.then(|| {
+                    format!("the record does not show `{member}`, and AWS does not enforce `{name}`")
+                })
+            }
+            (_, None) => None,
+            (Must::Be(texts), Some(value)) => {
+                (!texts.contains(&value)).then(|| format!("`{member}` is `{shown}`, which nobody approved"))
+            }
+            (Must::Parameter(name), Some(value)) => {
+                let approved = self.signed.as_ref().and_then(|signed| signed.values.get(name));
+                let is_it = approved.is_some_and(|approved| approved == value);
+                (!is_it)
+                    .then(|| format!("`{member}` is `{shown}`, which no approved parameter `{name}` says"))
+            }
+            (Must::Condition(key) | Must::ConditionArn(key, ..), Some(value)) => {
+                let mut conditions = self.of(actions).flat_map(|one| &one.conditions);
+                let is_it = conditions.any(|one| one.key == key && one.says(value));
+                (!is_it).then(|| format!("`{member}` is `{shown}`, which no condition on `{key}` says"))
+            }
+        }
     }
 
     /// Whether a name of which a part is unknown could be that of an approved resource.
@@ -178,6 +248,18 @@ impl Statement {
     fn allows(&self, action: &str) -> bool {
         let action = literal(&action.to_ascii_lowercase());
         self.actions.iter().any(|written| fits(&pattern(&written.to_ascii_lowercase()), &action))
+    }
+}
+
+impl Condition {
+    /// Whether it demands this value; a condition that demands no value says none.
+    fn says(&self, value: &str) -> bool {
+        match self.operator.as_str() {
+            "StringEquals" => self.value == value,
+            "Bool" => self.value.eq_ignore_ascii_case(value),
+            "ArnEquals" => fits(&pattern(&self.value), &literal(value)),
+            _ => false,
+        }
     }
 }
 
@@ -207,14 +289,23 @@ fn texts(value: &Value) -> Option<Vec<String>> {
     }
 }
 
-/// Every text at whatever depth.
-fn all_texts(value: &Value) -> Vec<String> {
-    match value {
-        Value::String(text) => vec![text.clone()],
-        Value::Array(items) => items.iter().flat_map(all_texts).collect(),
-        Value::Object(members) => members.values().flat_map(all_texts).collect(),
-        _ => Vec::new(),
+/// What a statement demands beside its resources.
+fn conditions(value: &Value) -> Vec<Condition> {
+    let members = |value: &Value| value.as_object().cloned().unwrap_or_default();
+    let mut found = Vec::new();
+    for (operator, keys) in members(value) {
+        for (key, values) in members(&keys) {
+            // A condition that cannot be read is still one.
+            let values = texts(&values).unwrap_or_else(|| vec![String::new()]);
+            let key = key.to_ascii_lowercase();
+            found.extend(values.into_iter().map(|value| Condition {
+                operator: operator.clone(),
+                key: key.clone(),
+                value,
+            }));
+        }
     }
+    found
 }
 
 fn cut(text: &str) -> String {

@@ -10,6 +10,7 @@ use crate::domain::id::{GrantId, LeaseId, RunId};
 use crate::domain::plan::{ASSUME_ROLE_SECONDS, AwsCredential, Credential};
 use crate::domain::sent::{MAX_CLOCK_OFFSET_SECONDS, deadline_in};
 use crate::domain::time::Timestamp;
+use crate::domain::web_identity::WebIdentity;
 use crate::ledger::events::ReadEvent;
 
 /// Seconds after its intent within which AWS could still take a session: its 900, and what the `aws` provider adds.
@@ -207,6 +208,24 @@ impl Expected {
         }
     }
 
+    /// Whose token it was minted with, where people sign that it is.
+    pub fn web_identity(&self) -> Option<&WebIdentity> {
+        match &self.signed {
+            Signed::Credential { credential, .. } => credential.web_identity.as_ref(),
+            _ => None,
+        }
+    }
+
+    /// Whether its token is of this provider, as a record names it: by its ARN in the role's account, or by its host and
+    /// path.
+    pub fn is_provider(&self, provider: &str) -> bool {
+        let Some(web) = self.web_identity() else { return false };
+        let place = web.issuer.strip_prefix("https://").unwrap_or(&web.issuer);
+        let partition = self.role.split(':').nth(1).unwrap_or_default();
+        let arn = format!("arn:{partition}:iam::{}:oidc-provider/{place}", self.account());
+        provider == arn || provider == place
+    }
+
     /// Whether `role` is its role; the ledger holds the first 200 characters.
     pub fn is_role(&self, role: &str) -> bool {
         as_kept(role) == self.role
@@ -261,10 +280,9 @@ impl Expected {
         }
         let deadline = deadline_in(self.sent, self.lease, &grant.credential, self.not_after)
             .ok_or("what its intent says was sent is not what was signed")?;
-        let values = grant.action.parameters.values().map(ToString::to_string);
         let allowed = Allowed::read(&credential.session_policy)
             .ok_or("its signed policy allows nothing by name")?
-            .with_values(values);
+            .signed(&grant.action);
         let offset = deadline.since(self.not_after);
         Ok(Signed::Credential { credential: Box::new(credential.clone()), allowed, offset })
     }

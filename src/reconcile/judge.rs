@@ -1,12 +1,19 @@
 //! One lease's calls against what its policy allows, and the verdict.
 
-use super::actions::{is_free, of_event};
-use super::allowed::{Allowed, Touched};
-use super::calls::{Call, Calls, Class, Counts, Kept, MAX_CALLS, Outcome, Tally, When};
+use std::collections::BTreeSet;
+
+use super::actions::{Told, home_region, is_free, is_global, of_event, told};
+use super::allowed::Allowed;
+use super::arn::Arn;
+use super::calls::{Call, Calls, Class, Counts, Kept, MAX_CALLS, Outcome, When};
 use super::expected::{Expected, Signed};
+use super::finding::{finding, judged};
 use super::record::Record;
 use super::report::{Finding, LeaseReport, Verdict};
 use crate::domain::time::Timestamp;
+
+/// Regions of a lease that are remembered.
+const MAX_REGIONS: usize = 64;
 
 /// What the records say of one lease so far.
 #[derive(Debug, Clone, Default)]
@@ -22,16 +29,22 @@ pub(super) struct Seen {
     pub(super) policy_unsaid: bool,
     /// What the policy in that record allows, when it is the one that was sent.
     pub(super) allowed: Option<Allowed>,
-    /// Incidents that name it.
+    /// Incidents about its own access key.
     pub(super) incidents: u64,
+    /// Incidents of others that name it.
+    pub(super) named_by: u64,
+    /// Records that cannot be read and seem to be of it.
+    pub(super) unreadable: u64,
+    /// Regions in which it was minted and used.
+    regions: BTreeSet<String>,
 }
 
 /// What is known around a lease when it is judged.
 pub(super) struct Around {
     /// Whether the settle window after its hard end has passed.
     pub(super) settled: bool,
-    /// The last instant of any record of its account and Region.
-    pub(super) reaches: Option<Timestamp>,
+    /// Whether the records of its account go on beyond its end in each Region in which it could be used.
+    pub(super) reaches: bool,
     /// Whether no file came of some hour of its life.
     pub(super) hours_missing: bool,
 }
@@ -40,6 +53,7 @@ impl Seen {
     /// Takes a call of the lease.
     pub(super) fn call(&mut self, expected: &Expected, record: &Record) {
         let (call, tally) = Call::of(expected, record);
+        self.was_in(record);
         self.counts.add(&call.outcome, record.at);
         if let Some(known) = self.calls.get_mut(&call) {
             known.add(tally);
@@ -56,27 +70,66 @@ impl Seen {
 
     /// Whether nothing at all is known of it.
     pub(super) fn is_empty(&self) -> bool {
-        self.calls.is_empty() && self.mint.is_none() && self.incidents == 0
+        let told = [self.incidents, self.named_by, self.unreadable, self.beyond];
+        self.calls.is_empty() && self.mint.is_none() && told.iter().all(|count| *count == 0)
+    }
+
+    /// A record of it lies in that Region.
+    pub(super) fn was_in(&mut self, record: &Record) {
+        if let Some(region) = record.region.as_ref().filter(|_| self.regions.len() < MAX_REGIONS) {
+            self.regions.insert(region.clone());
+        }
+    }
+
+    /// The Regions whose records tell of its use: the one it was signed for, otherwise those in which records of it were
+    /// seen; and the one where a partition keeps the records of its global services, where its policy speaks of one.
+    /// `None` when that is not known.
+    pub(super) fn told_in(&self, expected: &Expected) -> Option<BTreeSet<String>> {
+        let mut regions = match expected.region() {
+            Some(region) => BTreeSet::from([region.to_owned()]),
+            None => self.mint.as_ref().map(|_| self.regions.clone())?,
+        };
+        let actions = self.allowed_of(expected).map(Allowed::actions).unwrap_or_default();
+        if actions.iter().any(|action| is_global(action)) {
+            let partition = Arn::parse(&expected.role).map(|arn| arn.partition)?;
+            regions.insert(home_region(partition)?.to_owned());
+            // Nothing of a global service is told elsewhere.
+            if let Some(own) = expected.region().filter(|_| actions.iter().all(|action| is_global(action))) {
+                regions.retain(|region| region != own || home_region(partition) == Some(own));
+            }
+        }
+        (!regions.is_empty()).then_some(regions)
+    }
+
+    /// What it was allowed. The policy in the trail counts where nobody signs; elsewhere it is a copy of what was sent,
+    /// and approves nothing.
+    fn allowed_of<'a>(&'a self, expected: &'a Expected) -> Option<&'a Allowed> {
+        let from_trail = self.allowed.as_ref().filter(|_| matches!(expected.signed, Signed::Nobody));
+        expected.allowed().or(from_trail)
     }
 
     /// The verdict, with everything that led to it.
     pub(super) fn judge(&self, expected: &Expected, around: &Around) -> LeaseReport {
-        // The policy in the trail counts where nobody signs; elsewhere it is a copy of what was sent, and approves nothing.
-        let from_trail = self.allowed.as_ref().filter(|_| matches!(expected.signed, Signed::Nobody));
-        let allowed = expected.allowed().or(from_trail);
+        let allowed = self.allowed_of(expected);
         let mut findings: Vec<Finding> = Vec::new();
         for (call, tally) in &self.calls {
             findings.extend(finding(expected, allowed, call, tally));
         }
         findings.extend(self.beside(expected, allowed));
+        let is_clean = !findings.iter().any(|finding| finding.verdict.is_bad());
+        findings.extend(self.named());
         findings.sort_by_key(|finding| std::cmp::Reverse(finding.verdict));
         let worst = findings.first().map(|finding| finding.verdict);
+        let untold = self.untold(allowed);
+        let unsure = self.unsure(around, allowed, &untold);
         let verdict = match worst {
             Some(worst) if worst.is_bad() => worst,
             _ if !around.settled => Verdict::Settling,
             Some(worst) => worst,
-            None if self.counts.done > 0 || self.counts.failed > 0 => Verdict::Matched,
-            None => self.absent(expected, allowed, around),
+            // What the trail need not have told, nobody has seen.
+            None if !unsure.is_empty() => Verdict::Unobservable,
+            None if self.used() => Verdict::Matched,
+            None => Verdict::NoUse,
         };
         LeaseReport {
             lease: expected.lease,
@@ -90,9 +143,13 @@ impl Seen {
             denied: self.counts.denied,
             mint_seen: self.mint.is_some(),
             hours_missing: around.hours_missing,
+            reach_covered: around.reaches,
+            untold,
+            unsure,
+            named_only: is_clean && verdict == Verdict::NeedsReview,
             first: self.counts.first,
             last: self.counts.last,
-            refused_after_end_seconds: self.died(expected),
+            refused_after_end_seconds: self.died(expected, allowed),
             findings,
         }
     }
@@ -129,28 +186,81 @@ impl Seen {
             say(1, "what it was allowed is not known: no record shows the policy that was sent".into(), todo);
         }
         if self.incidents > 0 {
-            say(self.incidents, "incidents name this lease".into(), "see the incidents");
+            say(self.incidents, "incidents are about its access key".into(), "see the incidents");
+        }
+        let done = self
+            .calls
+            .keys()
+            .filter(|call| call.outcome == Outcome::Done && call.touched == Kept::Judged(Class::Approved));
+        let unshown = match allowed.filter(|_| self.used()) {
+            Some(allowed) => allowed.unshown(done.map(|call| (call.source.as_str(), call.name.as_str()))),
+            None => Vec::new(),
+        };
+        for name in unshown {
+            let what = format!("no record shows `{name}`, which was approved and which AWS does not enforce");
+            say(1, what, "compare what the call wrote with the grant yourself");
         }
         found
     }
 
-    /// The verdict on a lease of which no call is told.
-    fn absent(&self, expected: &Expected, allowed: Option<&Allowed>, around: &Around) -> Verdict {
-        // A trail without the mint of a session, or that ends before the session did, says nothing by its silence.
-        let reaches = around.reaches.is_some_and(|last| last >= expected.here_latest());
-        let told = allowed.is_some_and(|allowed| !allowed.is_untold());
-        match self.mint.is_some() && reaches && told && !around.hours_missing {
-            true => Verdict::NoUse,
-            false => Verdict::Unobservable,
-        }
+    /// What others say in its name: a person should know, but it is nothing that its own credential did.
+    fn named(&self) -> Vec<Finding> {
+        let mut found = Vec::new();
+        let mut say = |count: u64, what: &str, todo: &str| {
+            let (what, todo) = (what.to_owned(), todo.to_owned());
+            if count > 0 {
+                let verdict = Verdict::NeedsReview;
+                found.push(Finding { verdict, count, at: None, event: None, what, todo });
+            }
+        };
+        say(self.named_by, "incidents of other sessions name this lease", "see the incidents");
+        let todo = "read them yourself: they name its session or its access key";
+        say(self.unreadable, "records that seem to be of it cannot be read", todo);
+        found
     }
 
-    fn died(&self, expected: &Expected) -> Option<i64> {
-        let ended = expected.ended?;
-        let after = self
+    /// Whether anything but what needs no permission was called, and AWS looked at it.
+    fn used(&self) -> bool {
+        let is_use = |call: &Call| !is_free(&call.source, &call.name);
+        self.calls.keys().any(|call| is_use(call) && !matches!(call.outcome, Outcome::Denied(_)))
+    }
+
+    /// Approved actions that a trail tells of only when asked to, if at all, and of which no record is there.
+    fn untold(&self, allowed: Option<&Allowed>) -> Vec<String> {
+        let seen: BTreeSet<String> = self
             .calls
-            .iter()
-            .filter(|(call, _)| call.when != When::Alive && matches!(call.outcome, Outcome::Denied(_)));
+            .keys()
+            .flat_map(|call| of_event(&call.source, &call.name))
+            .map(|action| action.to_ascii_lowercase())
+            .collect();
+        let actions = allowed.map(Allowed::actions).unwrap_or_default();
+        let is_untold = |action: &&str| {
+            told(action) != Some(Told::Always) && !seen.contains(&action.to_ascii_lowercase())
+        };
+        actions.into_iter().filter(is_untold).map(str::to_owned).collect()
+    }
+
+    /// What keeps one from saying that everything it did was told.
+    fn unsure(&self, around: &Around, allowed: Option<&Allowed>, untold: &[String]) -> Vec<&'static str> {
+        [
+            (self.mint.is_none(), "no record of its mint"),
+            (!around.reaches, "the records end before it did"),
+            (around.hours_missing, "hours are missing"),
+            (allowed.is_none(), "what it was allowed is not known"),
+            (!untold.is_empty(), "records of its actions need not be there"),
+        ]
+        .into_iter()
+        .filter_map(|(is_so, why)| is_so.then_some(why))
+        .collect()
+    }
+
+    /// How soon it was refused what it had been allowed.
+    fn died(&self, expected: &Expected, allowed: Option<&Allowed>) -> Option<i64> {
+        let (ended, allowed) = (expected.ended?, allowed?);
+        let after = self.calls.iter().filter(|(call, tally)| {
+            let refused = call.when != When::Alive && matches!(call.outcome, Outcome::Denied(_));
+            refused && !is_free(&call.source, &call.name) && judged(allowed, call, tally).is_ok()
+        });
         after.map(|(_, tally)| expected.here(tally.first).0.since(ended)).min()
     }
 }
@@ -162,115 +272,4 @@ impl Expected {
         // The inverse of `here`, on the safe side.
         self.not_after.plus(self.not_after.since(there)).plus(slack)
     }
-}
-
-fn finding(expected: &Expected, allowed: Option<&Allowed>, call: &Call, tally: &Tally) -> Option<Finding> {
-    let named = format!("`{}` of {}", call.name, call.source);
-    if is_free(&call.source, &call.name) {
-        return None;
-    }
-    let say = |verdict, what: String, todo: &str| {
-        let (count, at, event) = (tally.count, Some(tally.first), Some(tally.event.clone()));
-        Some(Finding { verdict, count, at, event, what, todo: todo.to_owned() })
-    };
-    let late = expected.ended.map_or(expected.not_after, |ended| ended.min(expected.not_after));
-    let late = expected.here(tally.last).0.since(late);
-    match (&call.outcome, call.when) {
-        (Outcome::Done, When::Dead) => {
-            return say(
-                Verdict::LateUse,
-                format!("{named} went through {late} s after the end, when it had to be dead"),
-                "stop the agent, look at what the call did, and find out why AWS still took the credential: role policy, boundary, clocks",
-            );
-        }
-        (Outcome::Done, When::Ended) => {
-            return say(
-                Verdict::LateUse,
-                format!("{named} went through {late} s after the end, before that was in force at AWS"),
-                "ask why the agent went on after it had said that it was done",
-            );
-        }
-        // That is what an end is for.
-        (Outcome::Denied(_), When::Ended | When::Dead) => return None,
-        (Outcome::Failed(code), When::Dead) => {
-            return say(
-                Verdict::NeedsReview,
-                format!(
-                    "{named} failed {late} s after the end, but not for want of a living credential ({code})"
-                ),
-                "find out whether AWS still took the credential: it may refuse the request before it looks at who asks",
-            );
-        }
-        _ => {}
-    }
-    let judged = judged(allowed?, call, tally);
-    match (&call.outcome, judged) {
-        (Outcome::Denied(code), Ok(())) => say(
-            Verdict::DeniedAttempt,
-            format!("{named}, which was approved, was refused ({code})"),
-            "see whether the role's ceiling and boundary allow what the catalog needs",
-        ),
-        (Outcome::Failed(code), Err((Verdict::ExtraCall, why))) if may_have_worked(code) => say(
-            Verdict::NeedsReview,
-            format!("{named} failed at AWS, perhaps after it took effect ({code}): {why}"),
-            "look at what it was called on",
-        ),
-        (Outcome::Denied(code) | Outcome::Failed(code), Err((Verdict::ExtraCall, why))) => say(
-            Verdict::DeniedAttempt,
-            format!("{named} was tried and did not go through ({code}): {why}"),
-            "ask why the agent tried what nobody had approved",
-        ),
-        (Outcome::Denied(code), Err((_, why))) => say(
-            Verdict::DeniedAttempt,
-            format!("{named} was refused ({code}): {why}"),
-            "ask why the agent tried it",
-        ),
-        (_, Err((Verdict::ExtraCall, why))) => say(
-            Verdict::ExtraCall,
-            format!("{named} went through: {why}"),
-            "stop the agent, look at what the call did, and find out what allowed it: a resource policy, the role, or a hand",
-        ),
-        (_, Err((verdict, why))) => {
-            say(verdict, format!("{named}: {why}"), "compare the record with the grant yourself")
-        }
-        (_, Ok(())) => None,
-    }
-}
-
-/// Whether AWS itself failed: then nobody knows how far the call had come.
-fn may_have_worked(code: &str) -> bool {
-    ["Internal", "Unavailable", "Timeout", "ServerException"].iter().any(|part| code.contains(part))
-}
-
-/// Whether a call is one of those that were allowed.
-fn judged(allowed: &Allowed, call: &Call, tally: &Tally) -> Result<(), (Verdict, String)> {
-    let actions = of_event(&call.source, &call.name);
-    let approved: Vec<String> = actions.iter().filter(|action| allowed.allows(action)).cloned().collect();
-    if !approved.is_empty() {
-        if allowed.everywhere(&approved) {
-            return Ok(());
-        }
-        let said = || tally.touched.clone().unwrap_or_default();
-        return match &call.touched {
-            Kept::Judged(Class::Approved) => Ok(()),
-            Kept::Judged(Class::Other) => Err(not_approved(&said())),
-            Kept::Judged(Class::Unsaid) => Err((Verdict::NeedsReview, said())),
-            Kept::Raw(touches) => match allowed.touched(&approved, touches) {
-                Touched::Approved => Ok(()),
-                Touched::Other(other) => Err(not_approved(&other)),
-                Touched::Unsaid(why) => Err((Verdict::NeedsReview, why)),
-            },
-        };
-    }
-    if let Some(service) = &call.by_service {
-        return Err((Verdict::NeedsReview, format!("`{service}` made it in the session's name")));
-    }
-    if actions.is_empty() && !allowed.is_known() {
-        return Err((Verdict::NeedsReview, "it is not known which action leaves such a record".into()));
-    }
-    Err((Verdict::ExtraCall, "no approved action leaves such a record".into()))
-}
-
-fn not_approved(other: &str) -> (Verdict, String) {
-    (Verdict::ExtraCall, format!("`{other}` was not approved"))
 }

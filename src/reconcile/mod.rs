@@ -9,12 +9,15 @@ mod allowed;
 mod arn;
 mod calls;
 mod coverage;
+mod envelope;
 mod expected;
+mod finding;
 mod judge;
 mod mint;
 mod places;
 mod record;
 mod report;
+mod rows;
 mod split;
 mod trail;
 

@@ -4,6 +4,7 @@
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::envelope::{Inside, opened};
 use crate::domain::digest::Digest;
 use crate::domain::time::Timestamp;
 
@@ -29,19 +30,12 @@ pub enum BadRecord {
     /// An event of EventBridge that is about something else.
     #[error("an event of EventBridge that is not `… via CloudTrail`")]
     OtherEvent,
+    /// An event of EventBridge that anybody may have put there.
+    #[error("an event of EventBridge whose `source` is none of AWS's")]
+    OtherSource,
     /// What is around a record and the record itself disagree.
     #[error("the event of EventBridge and the record in it name different accounts or Regions")]
     Envelope,
-}
-
-/// What EventBridge puts around a record (EventBridge User Guide, "AWS service events delivered via CloudTrail").
-#[derive(Debug, Deserialize)]
-struct Envelope<T> {
-    #[serde(rename = "detail-type")]
-    kind: String,
-    account: String,
-    region: String,
-    detail: T,
 }
 
 /// Who did what, and when: enough to know whether a record is about us.
@@ -72,6 +66,10 @@ struct Identity {
     access_key_id: Option<String>,
     #[serde(default)]
     invoked_by: Option<String>,
+    #[serde(rename = "type", default)]
+    kind: Option<String>,
+    #[serde(default)]
+    identity_provider: Option<String>,
     #[serde(default)]
     session_context: Option<Context>,
 }
@@ -85,6 +83,15 @@ struct Context {
     source_identity: Option<String>,
     #[serde(default)]
     attributes: Option<Attributes>,
+    #[serde(default)]
+    web_id_federation_data: Option<Federation>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Federation {
+    #[serde(default)]
+    federated_provider: Option<String>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -176,6 +183,10 @@ pub struct Caller {
     pub began: Option<Timestamp>,
     /// The AWS service that made the call in the session's name.
     pub invoked_by: Option<String>,
+    /// What kind of identity, such as `AssumedRole` or `WebIdentityUser`.
+    pub kind: Option<String>,
+    /// Whose token was shown: of a session that is asked for, and of one that was made so.
+    pub provider: Option<String>,
 }
 
 impl Glance {
@@ -235,6 +246,7 @@ impl Record {
         let session = identity.principal_id.as_deref().and_then(|text| text.split_once(':'));
         let in_arn = identity.arn.as_deref().filter(|arn| arn.contains(":assumed-role/"));
         let arns = written.resources.unwrap_or_default().into_iter().filter_map(|one| one.arn);
+        let federated = context.web_id_federation_data.and_then(|data| data.federated_provider);
         let began = context.attributes.and_then(|attributes| attributes.creation_date);
         let began = began.map(|at| Timestamp::parse_rfc3339(&at).ok_or(BadRecord::Time)).transpose()?;
         let record = Self {
@@ -254,6 +266,8 @@ impl Record {
                 source_identity: context.source_identity,
                 began,
                 invoked_by: identity.invoked_by,
+                kind: identity.kind,
+                provider: identity.identity_provider.or(federated),
             },
             request: written.request_parameters.unwrap_or(Value::Null),
             response: written.response_elements.unwrap_or(Value::Null),
@@ -276,6 +290,8 @@ impl Record {
             ("sessionIssuer", &caller.role),
             ("sourceIdentity", &caller.source_identity),
             ("invokedBy", &caller.invoked_by),
+            ("type", &caller.kind),
+            ("identityProvider", &caller.provider),
         ];
         let certain = [("eventID", &self.id), ("eventSource", &self.source), ("eventName", &self.name)];
         let arns = self.arns.iter().map(|arn| ("resources", arn));
@@ -339,14 +355,13 @@ impl Record {
     }
 }
 
-/// What both readings of a record have in common with what EventBridge puts around it.
-trait Inside: serde::de::DeserializeOwned {
-    fn place(&self) -> (Option<&str>, Option<&str>);
-}
-
 impl Inside for Glance {
     fn place(&self) -> (Option<&str>, Option<&str>) {
         (self.recipient_account_id.as_deref(), self.aws_region.as_deref())
+    }
+
+    fn delivered_to(&mut self, account: String) {
+        self.recipient_account_id.get_or_insert(account);
     }
 }
 
@@ -354,46 +369,10 @@ impl Inside for Written {
     fn place(&self) -> (Option<&str>, Option<&str>) {
         (self.recipient_account_id.as_deref(), self.aws_region.as_deref())
     }
-}
 
-fn opened<T: Inside>(bytes: &[u8]) -> Result<T, BadRecord> {
-    const MARK: &[u8] = b"\"detail-type\"";
-    let error = match serde_json::from_slice::<T>(bytes) {
-        Ok(bare) => return Ok(bare),
-        Err(error) => error,
-    };
-    if !bytes.windows(MARK.len()).any(|part| part == MARK) {
-        return Err(schema(error));
+    fn delivered_to(&mut self, account: String) {
+        self.recipient_account_id.get_or_insert(account);
     }
-    // A record that merely speaks of one is told by its own mistake.
-    let Ok(envelope) = serde_json::from_slice::<Envelope<T>>(bytes) else {
-        let kind: Option<Kind> = serde_json::from_slice(bytes).ok();
-        let is_other = kind.is_some_and(|one| !one.kind.ends_with(VIA));
-        return Err(if is_other { BadRecord::OtherEvent } else { schema(error) });
-    };
-    if !envelope.kind.ends_with(VIA) {
-        return Err(BadRecord::OtherEvent);
-    }
-    let (account, region) = envelope.detail.place();
-    let same = |inside: Option<&str>, around: &str| inside.is_none_or(|inside| inside == around);
-    match same(account, &envelope.account) && same(region, &envelope.region) {
-        true => Ok(envelope.detail),
-        false => Err(BadRecord::Envelope),
-    }
-}
-
-/// How the kinds of event end that hold a record.
-const VIA: &str = " via CloudTrail";
-
-#[derive(Debug, Deserialize)]
-struct Kind {
-    #[serde(rename = "detail-type")]
-    kind: String,
-}
-
-fn schema(error: serde_json::Error) -> BadRecord {
-    // SECURITY: what serde quotes of a hostile record is cut short; whoever shows it makes it visible.
-    BadRecord::Schema(error.to_string().chars().take(200).collect())
 }
 
 #[cfg(test)]
@@ -455,7 +434,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_in_an_event_of_eventbridge_is_the_same_record() {
+    fn a_record_in_an_event_of_eventbridge_is_the_same_record_and_in_anybody_elses_event_none() {
         let around = |kind: &str, account: &str| {
             json!({"version": "0", "detail-type": kind, "source": "aws.ec2", "account": account,
                 "region": "eu-central-1", "resources": [], "detail": whole()})
@@ -468,8 +447,16 @@ mod tests {
         assert_eq!(read(&around("EC2 Instance State-change Notification", "1")), Err(BadRecord::OtherEvent));
         let other = json!({"detail-type": "Scheduled Event", "detail": {}});
         assert_eq!(read(&other), Err(BadRecord::OtherEvent));
-        let forged = json!({"detail-type": call, "account": "1", "region": "r", "detail": {"eventID": 7}});
-        assert!(matches!(read(&forged), Err(BadRecord::Schema(_))));
+        for source in ["custom.ec2", "", "awsx"] {
+            let mut other = around(call, "111122223333");
+            other["source"] = json!(source);
+            assert_eq!(read(&other), Err(BadRecord::OtherSource), "{source}");
+        }
+        let mut bad = around(call, "111122223333");
+        bad["detail"] = json!({"eventID": 7});
+        assert!(matches!(read(&bad), Err(BadRecord::Schema(_))));
+        bad["source"] = json!("custom.ec2");
+        assert_eq!(read(&bad), Err(BadRecord::OtherSource));
     }
 
     #[test]

@@ -51,6 +51,14 @@ pub struct LeaseReport {
     pub mint_seen: bool,
     /// Whether no file came of some hour in which it could be used.
     pub hours_missing: bool,
+    /// Whether the records go on beyond its end, in each Region in which it could be used.
+    pub reach_covered: bool,
+    /// Approved actions of whose use a trail tells only when asked to, and of which there is no record.
+    pub untold: Vec<String>,
+    /// What keeps one from saying that all it did was told; nothing of it is matched meanwhile.
+    pub unsure: Vec<&'static str>,
+    /// Whether it needs review only because others name it: incidents of other sessions, records that cannot be read.
+    pub named_only: bool,
     /// First and last call.
     pub first: Option<Timestamp>,
     /// First and last call.
@@ -65,11 +73,13 @@ pub struct LeaseReport {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Incident {
     /// `unrecorded_session`, `unrecorded_use`, `chained_session`, `other_request`, `other_access_key`,
-    /// `other_session_name`, `other_source_identity`, `other_account`, `other_role`, `other_session_time`, `before_intent`,
-    /// `unreleased_session` or `two_of_one_id`.
+    /// `other_session_name`, `other_source_identity`, `other_account`, `other_role`, `other_session_time`, `other_federation`,
+    /// `before_intent`, `unreleased_session` or `two_of_one_id`.
     pub kind: &'static str,
     /// The lease it speaks of.
     pub lease: Option<LeaseId>,
+    /// The access key id of that lease, where the record is of it and not merely of whoever spells its name.
+    pub key: Option<String>,
     /// When, by AWS's clock.
     pub at: Timestamp,
     /// `eventID`.
@@ -105,7 +115,7 @@ pub struct Report {
     pub leases: Vec<LeaseReport>,
     /// What no lease explains.
     pub incidents: Vec<Incident>,
-    /// Incidents beyond those listed.
+    /// Incidents beyond those listed, of which whoever makes many could otherwise fill everything.
     pub more_incidents: u64,
     /// Hours between the first and the last file of an account and Region of which no file came.
     pub gaps: Vec<Gap>,

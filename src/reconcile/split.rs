@@ -26,10 +26,10 @@ pub enum BadFile {
     CutOff,
 }
 
-/// A record that is longer than [`MAX_RECORD_BYTES`].
+/// A record that is longer than [`MAX_RECORD_BYTES`], as far as it was kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("longer than {MAX_RECORD_BYTES} bytes")]
-pub struct TooLong;
+pub struct TooLong<'a>(pub &'a [u8]);
 
 /// Cuts one file; its pieces come in any size.
 #[derive(Debug, Default)]
@@ -66,7 +66,7 @@ impl Splitter {
     pub fn feed(
         &mut self,
         piece: &[u8],
-        each: &mut impl FnMut(Result<&[u8], TooLong>),
+        each: &mut impl FnMut(Result<&[u8], TooLong<'_>>),
     ) -> Result<(), BadFile> {
         for byte in piece {
             self.read = self.read.saturating_add(1);
@@ -87,7 +87,21 @@ impl Splitter {
         }
     }
 
-    fn outside(&mut self, byte: u8, each: &mut impl FnMut(Result<&[u8], TooLong>)) -> Result<(), BadFile> {
+    /// Whether something is open that has not ended.
+    pub fn is_open(&self) -> bool {
+        self.state != State::Between
+    }
+
+    /// Gives up what is open, and makes ready for the next; what there was of a record.
+    pub fn give_up(&mut self) -> Vec<u8> {
+        std::mem::take(self).record
+    }
+
+    fn outside(
+        &mut self,
+        byte: u8,
+        each: &mut impl FnMut(Result<&[u8], TooLong<'_>>),
+    ) -> Result<(), BadFile> {
         let space = byte.is_ascii_whitespace();
         match (self.state, byte) {
             (State::Between, GZIP) if self.read == 1 => Err(BadFile::Compressed),
@@ -124,7 +138,7 @@ impl Splitter {
         &mut self,
         byte: u8,
         space: bool,
-        each: &mut impl FnMut(Result<&[u8], TooLong>),
+        each: &mut impl FnMut(Result<&[u8], TooLong<'_>>),
     ) -> Result<(), BadFile> {
         if self.record.len() >= MAX_OPENING_BYTES {
             return Err(BadFile::NotRecords(self.read));
@@ -153,7 +167,7 @@ impl Splitter {
     }
 
     /// One byte of a record; after its last, the state is `then`.
-    fn scan(&mut self, byte: u8, then: State, each: &mut impl FnMut(Result<&[u8], TooLong>)) {
+    fn scan(&mut self, byte: u8, then: State, each: &mut impl FnMut(Result<&[u8], TooLong<'_>>)) {
         // SECURITY: a record without an end is walked over, not kept.
         if self.record.len() < MAX_RECORD_BYTES {
             self.record.push(byte);
@@ -176,7 +190,7 @@ impl Splitter {
                 self.depth = self.depth.saturating_sub(1);
                 if self.depth == 0 {
                     self.state = then;
-                    each(if self.too_long { Err(TooLong) } else { Ok(&self.record) });
+                    each(if self.too_long { Err(TooLong(&self.record)) } else { Ok(&self.record) });
                 }
             }
             _ => {}
@@ -191,7 +205,7 @@ mod tests {
     /// What `text` is cut into when it comes in pieces of `size` bytes.
     fn cut(text: &str, size: usize) -> Result<Vec<String>, BadFile> {
         let (mut splitter, mut found) = (Splitter::default(), Vec::new());
-        let mut each = |record: Result<&[u8], TooLong>| {
+        let mut each = |record: Result<&[u8], TooLong<'_>>| {
             found.push(record.map_or("too long".into(), |bytes| String::from_utf8_lossy(bytes).into_owned()));
         };
         for piece in text.as_bytes().chunks(size) {

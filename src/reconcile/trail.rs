@@ -2,7 +2,9 @@
 //! is about our leases and roles; a record that is about neither costs no memory.
 
 mod called;
+mod incident;
 mod minted;
+mod unread;
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -19,8 +21,6 @@ use crate::domain::time::Timestamp;
 
 /// Seconds after a lease's hard end within which CloudTrail may still deliver.
 pub const SETTLE_SECONDS: i64 = 900;
-/// Incidents that are listed; more are counted.
-const MAX_INCIDENTS: usize = 1_000;
 /// Unreadable records whose reasons are listed.
 const MAX_REASONS: usize = 10;
 /// Accounts whose last record is remembered, and Regions of each.
@@ -73,6 +73,8 @@ pub struct Trail {
     /// Last record by account and Region.
     reaches: HashMap<String, HashMap<String, Timestamp>>,
     coverage: Coverage,
+    /// Incidents that are listed, of each list.
+    listed: [usize; 3],
     report: Report,
 }
 
@@ -90,6 +92,7 @@ impl Trail {
             ids: HashMap::new(),
             reaches: HashMap::new(),
             coverage: Coverage::default(),
+            listed: [0; 3],
             report: Report::default(),
         };
         trail.learn(expected);
@@ -130,22 +133,22 @@ impl Trail {
     }
 
     /// Takes the next record, as [`super::Splitter`] cut it.
-    pub fn take(&mut self, bytes: Result<&[u8], TooLong>) {
+    pub fn take(&mut self, bytes: Result<&[u8], TooLong<'_>>) {
         self.report.records = self.report.records.saturating_add(1);
         match bytes {
             Ok(bytes) => {
                 if let Err(error) = self.read(bytes) {
-                    self.unreadable(error.to_string());
+                    self.bad(&error, bytes);
                 }
             }
-            Err(error) => self.unreadable(error.to_string()),
+            Err(error) => self.unread(error.to_string(), error.0),
         }
     }
 
-    /// Something came that is no record, and was passed over.
-    pub fn spoilt(&mut self, why: &str) {
+    /// Something came that is no record, or a part of one, and was passed over.
+    pub fn spoilt(&mut self, why: &str, bytes: &[u8]) {
         self.report.records = self.report.records.saturating_add(1);
-        self.unreadable(cut(why));
+        self.unread(cut(why), bytes);
     }
 
     /// Records so far.
@@ -153,16 +156,14 @@ impl Trail {
         self.report.records
     }
 
+    /// Incidents so far beyond those that are listed.
+    pub fn more_incidents(&self) -> u64 {
+        self.report.more_incidents
+    }
+
     /// Incidents so far that are listed.
     pub fn incidents(&self) -> &[Incident] {
         &self.report.incidents
-    }
-
-    fn unreadable(&mut self, why: String) {
-        self.report.unreadable = self.report.unreadable.saturating_add(1);
-        if self.report.unreadable_because.len() < MAX_REASONS {
-            self.report.unreadable_because.push(format!("record {}: {why}", self.report.records));
-        }
     }
 
     fn read(&mut self, bytes: &[u8]) -> Result<(), BadRecord> {
@@ -256,30 +257,6 @@ impl Trail {
             || record.new_access_key().is_some_and(|key| self.by_key.contains_key(key))
     }
 
-    fn incident(
-        &mut self,
-        kind: &'static str,
-        lease: Option<usize>,
-        record: &Record,
-        what: String,
-        todo: &'static str,
-    ) {
-        let lease = lease.and_then(|at| self.leases.get_mut(at));
-        if self.scope.run.is_some_and(|run| lease.as_ref().is_none_or(|(expected, _)| expected.run != run)) {
-            return;
-        }
-        let lease = lease.map(|(expected, seen)| {
-            seen.incidents = seen.incidents.saturating_add(1);
-            expected.lease
-        });
-        if self.report.incidents.len() >= MAX_INCIDENTS {
-            self.report.more_incidents = self.report.more_incidents.saturating_add(1);
-            return;
-        }
-        let (at, event) = (record.at, cut(&record.id));
-        self.report.incidents.push(Incident { kind, lease, at, event, what, todo });
-    }
-
     /// What the records mean, at `now` of the broker's clock, with `settle` seconds for CloudTrail to deliver.
     pub fn finish(&self, now: Timestamp, settle: i64) -> Report {
         let Self { leases, scope, reaches, coverage, .. } = self;
@@ -294,12 +271,17 @@ impl Trail {
                 continue;
             }
             let settled = expected.hard_end().plus(settle.max(0)).has_passed(now);
-            let own = |region: &str| expected.region().is_none_or(|own| own == region);
-            let regions = reaches.get(expected.account()).into_iter().flatten();
-            let reaches = regions.filter(|(region, _)| own(region)).map(|(_, at)| *at).max();
-            let until = expected.here_latest();
-            let hours_missing =
-                coverage.misses(expected.account(), expected.region(), expected.opened_at, until);
+            let (account, until) = (expected.account(), expected.here_latest());
+            let regions = seen.told_in(expected);
+            let reach = |region: &String| reaches.get(account).and_then(|regions| regions.get(region));
+            let reaches = regions.as_ref().is_some_and(|regions| {
+                regions.iter().all(|region| reach(region).is_some_and(|last| *last >= until))
+            });
+            let misses = |region| coverage.misses(account, region, expected.opened_at, until);
+            let hours_missing = match &regions {
+                Some(regions) => regions.iter().any(|region| misses(Some(region))),
+                None => misses(None),
+            };
             let around = Around { settled, reaches, hours_missing };
             report.leases.push(seen.judge(expected, &around));
         }

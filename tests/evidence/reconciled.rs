@@ -11,10 +11,11 @@ async fn reconciled() -> Packed {
     let run = restart_of(&b).await;
     let lease = executed(&Packed::of(&b, run).await);
     let told = |verdict: &str, report: &str| {
-        json!({"report": report, "records": 5, "first": 1, "last": 2, "incidents": [
-            {"kind": "other_access_key", "lease": lease, "at": 1, "event": format!("record-{verdict}")}],
+        json!({"report": report, "records": 5, "first": 1, "last": 2, "more_incidents": 0, "incidents": [
+            {"kind": "other_access_key", "lease": lease, "key": null, "at": 1, "event": format!("record-{verdict}")}],
             "leases": [{"lease": lease, "verdict": verdict, "calls": 1, "failed": 0, "denied": 0, "findings": 0,
-                "mint_seen": true, "hours_missing": false}]})
+                "mint_seen": true, "hours_missing": verdict != "matched", "reach_covered": true, "untold": false,
+                "named_only": false}]})
     };
     let digest = "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k";
     for verdict in ["matched", "extra_call"] {
@@ -34,7 +35,8 @@ async fn a_pack_with_a_reconciliation_holds_and_tells_every_verdict() {
     let text = it.holds().to_string();
     for said in [
         "person:audrey held the provider's records against the credential: matched (1 calls, 0 failed, 0 refused",
-        "held the provider's records against the credential: extra_call",
+        "matched (1 calls, 0 failed, 0 refused; report",
+        "held the provider's records against the credential: extra_call (1 calls, 0 failed, 0 refused, hours are missing; report",
         "person:audrey found an INCIDENT in the provider's records: other_access_key (record-matched)",
         "the verdict is the word of who is named beside it",
     ] {

@@ -71,7 +71,7 @@ s3.put_object(Bucket="trail", Key="broken/1.json.gz", Body=gzip.compress(open(qu
     assert_eq!((&good["records"], &good["ok"]), (&json!(1), &json!(true)));
     let bad: Value = serde_json::from_str(&of("AWSLogs/loud/", &[]).out_of(5)).unwrap();
     assert_eq!((&bad["records"], &bad["incidents"][0]["kind"]), (&json!(2), &json!("unrecorded_session")));
-    assert_eq!(bad["files_passed_over"], json!({"beside": 1, "earlier": 0}));
+    assert_eq!(bad["files_passed_over"], json!({"beside": 1, "earlier": 0, "links": [], "all_links": 0}));
     // From 02:00 to 04:00 no file came.
     assert_eq!(bad["gaps"][0]["until"].as_i64().unwrap() - bad["gaps"][0]["from"].as_i64().unwrap(), 7_200);
     let late: Value =
@@ -90,7 +90,7 @@ fn a_stream_is_followed_to_its_end_and_what_is_no_record_in_it_is_told() {
     };
     let (later, loud) = (record("later.json"), record("unrecorded-session.json"));
     let around = json!({
-        "version": "0", "detail-type": "AWS API Call via CloudTrail", "account": "111122223333",
+        "version": "0", "detail-type": "AWS API Call via CloudTrail", "source": "aws.sts", "account": "111122223333",
         "region": loud["awsRegion"], "detail": loud,
     });
     let of = |lines: &[String]| {
@@ -128,9 +128,9 @@ fn what_was_found_is_written_into_the_ledger_once() {
         &loud,
     ];
     let first: Value = serde_json::from_str(&world.person("olga", &words).out_of(5)).unwrap();
-    assert_eq!(first["ledger"], json!({"recorded": 1, "unchanged": 0, "frozen": []}));
+    assert_eq!(first["ledger"], json!({"recorded": 1, "unchanged": 0, "frozen": [], "not_written": {}}));
     let again: Value = serde_json::from_str(&world.person("olga", &words).out_of(5)).unwrap();
-    assert_eq!(again["ledger"], json!({"recorded": 0, "unchanged": 1, "frozen": []}));
+    assert_eq!(again["ledger"], json!({"recorded": 0, "unchanged": 1, "frozen": [], "not_written": {}}));
     // The file is what the ledger names.
     let digest = phasebroker::domain::digest::Digest::of(&std::fs::read(&out).unwrap()).to_string();
     assert_eq!(first["report"], digest.as_str());
@@ -141,4 +141,23 @@ fn what_was_found_is_written_into_the_ledger_once() {
     assert_eq!((&facts["kind"], &facts["report"]), (&json!("unrecorded_session"), &json!(digest)));
     let report = world.json("erin", &["audit", "report"]);
     assert_eq!(report["reconciled"]["incidents"], json!({"unrecorded_session": 1}));
+}
+
+#[test]
+fn a_session_on_a_shard_that_no_lease_ever_used_is_an_incident() {
+    let world = DevWorld::start();
+    let shipped = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("config/catalog.toml");
+    let shipped = std::fs::read_to_string(shipped).unwrap();
+    let role = format!("execute_role = \"{EXECUTE_ROLE}\"\n");
+    let sharded = world.file("catalog.toml", &shipped.replacen(&role, &format!("{role}shards = 4\n"), 1));
+    let text = std::fs::read_to_string(fixture("unrecorded-session.json")).unwrap();
+    let on = |shard: &str| {
+        let file = text.replace(EXECUTE_ROLE, &format!("{EXECUTE_ROLE}{shard}"));
+        let file = world.file(&format!("trail{shard}.json"), &file);
+        world.person("erin", &["audit", "reconcile", "--catalog", &sharded, "--records", &file])
+    };
+    for shard in ["", "-1", "-3"] {
+        assert!(on(shard).ends(5).contains("INCIDENT unrecorded_session"), "{shard}");
+    }
+    on("-4").ends(0);
 }

@@ -230,3 +230,132 @@ fn a_session_that_tries_everything_hides_nothing_and_fills_no_memory() {
     let report = World::new().judge_bytes(&all);
     assert_eq!((execute(&report).denied, execute(&report).findings.len()), (300, 1));
 }
+
+#[test]
+fn an_incident_is_about_the_lease_only_where_the_record_is_of_its_own_key() {
+    for (file, own) in [("forged-source.json", true), ("forged-name.json", true), ("forged-key.json", false)]
+    {
+        let report = World::new().judge(&["mint.json", "reboot.json", "later.json", file]);
+        let key = own.then(|| "ASIAEXECUTEEXAMPLE01".to_owned());
+        assert!(report.incidents.iter().all(|one| one.lease.is_some() && one.key == key), "{file}");
+        let lease = execute(&report);
+        assert_eq!((lease.verdict, lease.named_only), (Verdict::NeedsReview, !own), "{file}");
+    }
+}
+
+#[test]
+fn sessions_without_number_hide_no_incident_about_a_key_of_ours() {
+    let unrecorded = |number: usize| {
+        changed("unrecorded-session.json", move |record| record["eventID"] = json!(format!("n{number}")))
+    };
+    let mut all: Vec<Vec<u8>> = (0..300).map(unrecorded).collect();
+    all.extend(files(&["mint.json", "reboot.json", "later.json", "forged-source.json"]));
+    let report = World::new().judge_bytes(&all);
+    assert_eq!((report.incidents.len(), report.more_incidents), (201, 100));
+    assert!(kinds(&report).contains(&"other_source_identity") && !report.is_good());
+}
+
+#[test]
+fn an_event_that_anybody_may_put_on_a_bus_is_held_against_nobody() {
+    let record: Value = serde_json::from_slice(&changed("late.json", |_| {})).unwrap();
+    let around = |source: &str| {
+        json!({"detail-type": "AWS API Call via CloudTrail", "source": source, "account": "111122223333",
+            "region": "eu-central-1", "detail": record["Records"][0]})
+        .to_string()
+        .into_bytes()
+    };
+    let judge = |more: Vec<u8>| {
+        let mut all = files(&["mint.json", "reboot.json", "later.json"]);
+        all.push(more);
+        let report = World::new().judge_bytes(&all);
+        (execute(&report).verdict, report.unreadable)
+    };
+    assert_eq!(judge(around("custom.ec2")), (Verdict::Matched, 1));
+    assert_eq!(judge(around("aws.ec2")), (Verdict::LateUse, 0));
+}
+
+/// A world in which the approvers' side signs, or not; and the records of a mint, with the use that followed.
+fn minted(web: bool, mint: Vec<u8>, provider: Option<&'static str>) -> phasebroker::reconcile::Report {
+    let used = changed("reboot.json", move |record| {
+        if record["userIdentity"]["type"] == "AssumedRole" {
+            let data = provider
+                .map_or(json!({}), |provider| json!({"federatedProvider": provider, "attributes": {}}));
+            record["userIdentity"]["sessionContext"]["webIdFederationData"] = data;
+        }
+    });
+    let later = std::fs::read(fixture("later.json")).unwrap();
+    World { web, ..World::new() }.judge_bytes(&[mint, used, later])
+}
+
+const PROVIDER: &str = "arn:aws:iam::111122223333:oidc-provider/approvers.example.com/oidc";
+
+#[test]
+fn a_session_is_minted_with_a_token_where_the_approvers_side_signs_and_nowhere_else() {
+    let by_token = || std::fs::read(fixture("mint-web-identity.json")).unwrap();
+    let by_role = || std::fs::read(fixture("mint.json")).unwrap();
+    let report = minted(true, by_token(), Some(PROVIDER));
+    assert_eq!((kinds(&report), execute(&report).verdict), (vec![], Verdict::Matched), "{report:?}");
+    assert_eq!(kinds(&minted(false, by_role(), None)), Vec::<&str>::new());
+    for (web, mint, provider, says) in [
+        (true, by_role(), None, "asked for by `AssumeRole`"),
+        (false, by_token(), None, "asked for by `AssumeRoleWithWebIdentity`"),
+    ] {
+        let report = minted(web, mint, provider);
+        assert_eq!((kinds(&report), execute(&report).verdict), (vec!["other_request"], Verdict::NeedsReview));
+        assert!(report.incidents[0].what.contains(says), "{}", report.incidents[0].what);
+    }
+}
+
+#[test]
+fn a_mint_with_a_token_is_the_one_that_was_signed_whatever_of_it_is_told() {
+    type Change = fn(&mut Value);
+    let of = |change: Change| {
+        let report = minted(true, changed("mint-web-identity.json", change), Some(PROVIDER));
+        (kinds(&report), report.incidents.first().map_or(String::new(), |one| one.what.clone()))
+    };
+    let bad: [(&str, Change); 9] = [
+        ("policy is another text", |r| r["requestParameters"]["policy"] = json!("{\"Statement\":[]}")),
+        ("seconds are `3600`", |r| r["requestParameters"]["durationSeconds"] = json!(3600)),
+        ("seconds are not there", |r| r["requestParameters"]["durationSeconds"] = Value::Null),
+        ("the token is of `arn:aws:iam::111122223333:oidc-provider/other.example`", |r| {
+            r["userIdentity"]["identityProvider"] =
+                json!("arn:aws:iam::111122223333:oidc-provider/other.example");
+        }),
+        ("of type `AWSAccount`", |r| r["userIdentity"]["type"] = json!("AWSAccount")),
+        ("source identity", |r| r["responseElements"]["sourceIdentity"] = json!("somebody")),
+        ("tags are not", |r| r["requestParameters"]["principalTags"] = json!({"lease": "another"})),
+        ("providerId", |r| r["requestParameters"]["providerId"] = json!("www.amazon.com")),
+        ("external id", |r| r["requestParameters"]["externalId"] = json!("x")),
+    ];
+    for (says, change) in bad {
+        let (kinds, what) = of(change);
+        assert_eq!(kinds, ["other_request"], "{says}");
+        assert!(what.contains(says), "{says}: {what}");
+    }
+    let good: [Change; 4] = [
+        |_| {},
+        |r| r["responseElements"]["sourceIdentity"] = Value::Null,
+        |r| r["userIdentity"]["identityProvider"] = Value::Null,
+        |r| {
+            r["requestParameters"]["principalTags"] = json!({"agent": "fixer", "grant": super::world::GRANT,
+                "lease": super::world::EXECUTE, "phase": "execute", "action": "reboot-instance",
+                "p_instance": "i-0a1b2c3d4e5f60718"});
+        },
+    ];
+    for change in good {
+        assert_eq!(of(change), (vec![], String::new()));
+    }
+}
+
+#[test]
+fn a_session_that_was_made_with_another_token_than_its_lease_says_is_no_honest_record() {
+    let by_token = || std::fs::read(fixture("mint-web-identity.json")).unwrap();
+    let by_role = || std::fs::read(fixture("mint.json")).unwrap();
+    let other = Some("arn:aws:iam::111122223333:oidc-provider/other.example");
+    for (web, mint, provider) in [(true, by_token(), other), (false, by_role(), Some(PROVIDER))] {
+        let report = minted(web, mint, provider);
+        assert!(!kinds(&report).is_empty() && kinds(&report).iter().all(|kind| *kind == "other_federation"));
+    }
+    // Old records say nothing of it.
+    assert_eq!(kinds(&minted(true, by_token(), None)), Vec::<&str>::new());
+}

@@ -3,7 +3,7 @@
 use phasebroker::reconcile::{SETTLE_SECONDS, Scope, Verdict};
 use serde_json::Value;
 
-use super::world::{World, at, changed, execute, fixture, kinds, observe, policy};
+use super::world::{World, at, changed, execute, fixture, kinds, mint_of, observe, policy};
 
 const WHOLE: [&str; 3] = ["mint.json", "reboot.json", "later.json"];
 
@@ -70,7 +70,8 @@ fn a_use_after_the_end_is_late_and_the_same_use_before_it_is_not() {
     for (time, verdict) in
         [("2026-11-26T01:02:03Z", Verdict::Matched), ("2026-11-26T01:02:04Z", Verdict::LateUse)]
     {
-        let files = [std::fs::read(fixture("mint.json")).unwrap(), moved(time)];
+        let read = |name| std::fs::read(fixture(name)).unwrap();
+        let files = [read("mint.json"), moved(time), read("later.json")];
         assert_eq!(execute(&alive.judge_bytes(&files)).verdict, verdict, "{time}");
     }
 }
@@ -260,14 +261,14 @@ fn clocks_that_are_minutes_apart_make_nobody_late() {
     let of = |time| execute(&ahead.judge_bytes(&[call("late.json", time)])).verdict;
     assert_eq!(
         (of("2026-11-26T01:03:42Z"), of("2026-11-26T01:03:43Z")),
-        (Verdict::Matched, Verdict::LateUse)
+        (Verdict::Unobservable, Verdict::LateUse)
     );
     // Behind by as much: what is late there was long late here.
     let behind = World { deadline: "2026-11-26T01:00:20Z", completed: false, ..World::new() };
     let of = |time| execute(&behind.judge_bytes(&[call("late.json", time)])).verdict;
     assert_eq!(
         (of("2026-11-26T01:00:22Z"), of("2026-11-26T01:00:23Z")),
-        (Verdict::Matched, Verdict::LateUse)
+        (Verdict::Unobservable, Verdict::LateUse)
     );
     // Of a session that nobody signed, the clock is not known; what may be either is not called late.
     let mint = std::fs::read(fixture("observe-mint.json")).unwrap();
@@ -277,7 +278,8 @@ fn clocks_that_are_minutes_apart_make_nobody_late() {
         let mut late = first;
         late["eventTime"] = Value::from(time);
         lines = late.to_string();
-        observe(&World::new().judge_bytes(&[mint.clone(), lines.into_bytes()])).verdict
+        let later = std::fs::read(fixture("later.json")).unwrap();
+        observe(&World::new().judge_bytes(&[mint.clone(), lines.into_bytes(), later])).verdict
     };
     assert_eq!(
         (of("2026-11-26T01:07:02Z"), of("2026-11-26T01:07:03Z")),
@@ -301,4 +303,157 @@ fn a_failure_that_may_hide_an_effect_is_for_a_person_and_a_mistaken_call_is_not(
     // After its end, a failure that is no refusal leaves open whether AWS still took the credential.
     assert_eq!(failing("late.json", "Client.InvalidInstanceID.NotFound"), Verdict::NeedsReview);
     assert_eq!(failing("late.json", "Client.UnauthorizedOperation"), Verdict::Unobservable);
+}
+
+/// What kept it from being matched.
+fn unsure(world: &World, files: &[Vec<u8>]) -> (Verdict, Vec<&'static str>) {
+    let report = world.judge_bytes(files);
+    let lease = execute(&report);
+    (lease.verdict, lease.unsure.clone())
+}
+
+fn read(name: &str) -> Vec<u8> {
+    std::fs::read(fixture(name)).unwrap()
+}
+
+#[test]
+fn matched_is_said_only_where_the_trail_would_have_told_more() {
+    let of = |names: &[&str]| unsure(&World::new(), &names.iter().map(|name| read(name)).collect::<Vec<_>>());
+    assert_eq!(of(&WHOLE), (Verdict::Matched, vec![]));
+    assert_eq!(of(&["reboot.json", "later.json"]), (Verdict::Unobservable, vec!["no record of its mint"]));
+    assert_eq!(
+        of(&["mint.json", "reboot.json"]),
+        (Verdict::Unobservable, vec!["the records end before it did"])
+    );
+    let file = |time: &str| format!("111122223333_CloudTrail_eu-central-1_20261126T{time}Z_aBcD.json.gz");
+    let names = |time| World::new().judge_as(&WHOLE, &[file(time), file("0405")]);
+    assert_eq!(execute(&names("0105")).verdict, Verdict::Matched);
+    assert_eq!(execute(&names("0305")).unsure, ["hours are missing"]);
+    assert_eq!(execute(&names("0305")).verdict, Verdict::Unobservable);
+}
+
+#[test]
+fn an_action_that_no_trail_need_tell_keeps_a_lease_from_matched_until_one_of_its_records_is_there() {
+    let both =
+        policy("ec2:RebootInstances", "arn:aws:ec2:eu-central-1:111122223333:instance/i-0a1b2c3d4e5f60718");
+    let read_too =
+        r#"{"Effect":"Allow","Action":["s3:GetObject"],"Resource":["arn:aws:s3:::shop/prices.json"]},"#;
+    let both = both.replacen(r#"{"Effect":"Deny""#, &format!(r#"{read_too}{{"Effect":"Deny""#), 1);
+    let world = World { policy: both.clone(), ..World::new() };
+    let mut all = vec![mint_of(&both), read("reboot.json"), read("later.json")];
+    let found = unsure(&world, &all);
+    assert_eq!(found, (Verdict::Unobservable, vec!["records of its actions need not be there"]));
+    all.push(changed("late.json", |record| {
+        record["eventTime"] = Value::from("2026-11-26T01:00:31Z");
+        record["eventSource"] = Value::from("s3.amazonaws.com");
+        record["eventName"] = Value::from("GetObject");
+        record["requestParameters"] = serde_json::json!({"bucketName": "shop", "key": "prices.json"});
+        record["responseElements"] = Value::Null;
+    }));
+    assert_eq!(unsure(&world, &all), (Verdict::Matched, vec![]));
+}
+
+#[test]
+fn a_call_that_needs_no_permission_is_no_use() {
+    let free = changed("reboot.json", |record| {
+        record["eventSource"] = Value::from("sts.amazonaws.com");
+        record["eventName"] = Value::from("GetCallerIdentity");
+        record["requestParameters"] = Value::Null;
+    });
+    let report = World::new().judge_bytes(&[read("mint.json"), free, read("later.json")]);
+    assert_eq!((execute(&report).verdict, execute(&report).calls), (Verdict::NoUse, 2));
+    assert_eq!(execute(&World::new().judge(&WHOLE)).verdict, Verdict::Matched);
+}
+
+#[test]
+fn what_a_global_service_does_is_told_in_the_home_of_its_partition() {
+    let detach = r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":["iam:DetachRolePolicy"],"Resource":["arn:aws:iam::111122223333:role/app"],"Condition":{"ArnEquals":{"iam:PolicyARN":["arn:aws:iam::111122223333:policy/wide"]}}},{"Effect":"Deny","Action":"*","Resource":"*","Condition":{"DateGreaterThanEquals":{"aws:CurrentTime":"{{not_after}}"}}}]}"#;
+    let world = World { policy: detach.into(), ..World::new() };
+    let call = changed("late.json", |record| {
+        record["eventTime"] = Value::from("2026-11-26T01:00:30Z");
+        record["eventSource"] = Value::from("iam.amazonaws.com");
+        record["eventName"] = Value::from("DetachRolePolicy");
+        record["awsRegion"] = Value::from("us-east-1");
+        record["requestParameters"] =
+            serde_json::json!({"roleName": "app", "policyArn": "arn:aws:iam::111122223333:policy/wide"});
+        record["responseElements"] = Value::Null;
+    });
+    let home = changed("later.json", |record| record["awsRegion"] = Value::from("us-east-1"));
+    let here = read("later.json");
+    let of = |last: &Vec<u8>| unsure(&world, &[mint_of(detach), call.clone(), last.clone()]);
+    assert_eq!(of(&home), (Verdict::Matched, vec![]));
+    assert_eq!(of(&here), (Verdict::Unobservable, vec!["the records end before it did"]));
+    // And silence is silence there alone.
+    assert_eq!(unsure(&world, &[mint_of(detach), home]).0, Verdict::NoUse);
+    assert_eq!(unsure(&world, &[mint_of(detach), here]).0, Verdict::Unobservable);
+}
+
+#[test]
+fn a_record_that_cannot_be_read_and_names_a_session_of_ours_is_for_a_person() {
+    let bad = |name: &str| changed(name, |record| record["eventTime"] = Value::from(7));
+    let judge = |more: Vec<u8>| {
+        let mut all: Vec<Vec<u8>> = WHOLE.iter().map(|name| read(name)).collect();
+        all.push(more);
+        World::new().judge_bytes(&all)
+    };
+    let report = judge(bad("late.json"));
+    let lease = execute(&report);
+    assert_eq!((lease.verdict, lease.named_only, report.unreadable), (Verdict::NeedsReview, true, 1));
+    // Of somebody else, even one who writes our names into a request, it is counted and held against nobody.
+    let report = judge(bad("later.json"));
+    assert_eq!((execute(&report).verdict, report.unreadable), (Verdict::Matched, 1));
+    let named = changed("later.json", |record| {
+        record["eventTime"] = Value::from(7);
+        record["requestParameters"] = serde_json::json!({"note": "execute-01KB0000000000000000000001"});
+    });
+    assert_eq!(execute(&judge(named)).verdict, Verdict::Matched);
+    // One without measure is looked at as far as it is kept, and one that is no JSON by its words.
+    let long = changed("late.json", |record| record["z"] = Value::from("x".repeat(1_100_000)));
+    assert_eq!(execute(&judge(long)).verdict, Verdict::NeedsReview);
+    let broken = String::from_utf8(read("late.json")).unwrap().replace("\"eventTime\": ", "\"eventTime\" ");
+    assert_eq!(execute(&judge(broken.into_bytes())).verdict, Verdict::NeedsReview);
+}
+
+#[test]
+fn what_is_refused_after_the_end_and_had_never_been_approved_is_an_attempt_and_proves_no_end() {
+    let refused = |file: &str| {
+        changed(file, |record| {
+            record["eventTime"] = Value::from("2026-11-26T01:01:20Z");
+            record["eventID"] = Value::from("after the end");
+        })
+    };
+    let judge = |more: Vec<u8>| {
+        let mut all: Vec<Vec<u8>> = WHOLE.iter().map(|name| read(name)).collect();
+        all.push(more);
+        let report = World::new().judge_bytes(&all);
+        (execute(&report).verdict, execute(&report).refused_after_end_seconds)
+    };
+    assert_eq!(judge(refused("denied.json")), (Verdict::DeniedAttempt, None));
+    assert_eq!(judge(refused("denied-approved.json")), (Verdict::Matched, Some(19)));
+    let other = refused("denied-approved.json");
+    let other = String::from_utf8(other).unwrap().replace("i-0a1b2c3d4e5f60718", "i-00000000000000bad");
+    assert_eq!(judge(other.into_bytes()), (Verdict::DeniedAttempt, None));
+}
+
+#[test]
+fn what_was_approved_and_nothing_enforces_must_be_shown_by_a_record() {
+    let world = World { unenforced: vec!["instance".into()], ..World::new() };
+    let report = world.judge(&WHOLE);
+    let lease = execute(&report);
+    assert_eq!((lease.verdict, lease.named_only), (Verdict::NeedsReview, false));
+    assert!(lease.findings[0].what.contains("no record shows `instance`"), "{:?}", lease.findings);
+    assert_eq!(execute(&world.judge(&["mint.json", "later.json"])).verdict, Verdict::NoUse);
+}
+
+#[test]
+fn a_call_that_says_more_than_is_known_of_such_calls_is_for_a_person() {
+    let more = changed("reboot.json", |record| {
+        if record["eventName"] == "RebootInstances" {
+            record["requestParameters"]["enableSomething"] = Value::from(true);
+        }
+    });
+    let report = World::new().judge_bytes(&[read("mint.json"), more, read("later.json")]);
+    let lease = execute(&report);
+    assert_eq!(lease.verdict, Verdict::NeedsReview);
+    assert!(lease.findings[0].what.contains("enableSomething"), "{:?}", lease.findings);
 }

@@ -16,6 +16,7 @@ use phasebroker::domain::principal::{Actor, Attestation};
 use phasebroker::domain::proposal::Proposal;
 use phasebroker::domain::rule::Rule;
 use phasebroker::domain::time::Timestamp;
+use phasebroker::domain::web_identity::WebIdentity;
 use phasebroker::ledger::events::ReadEvent;
 use phasebroker::reconcile::{
     Expected, Incident, LeaseReport, Ledger, Report, SETTLE_SECONDS, Scope, Splitter, Trail,
@@ -58,6 +59,10 @@ pub struct World {
     pub deadline: &'static str,
     /// Whether the grant that is shown is another one than INTENT names.
     pub other_grant: bool,
+    /// Whether the approvers' side signs the token that it is minted with.
+    pub web: bool,
+    /// Parameters that AWS does not enforce.
+    pub unenforced: Vec<String>,
     pub now: Timestamp,
     pub scope: Scope,
 }
@@ -70,6 +75,8 @@ impl World {
             outcome: E::LeaseMinted,
             deadline: AWS_DEADLINE,
             other_grant: false,
+            web: false,
+            unenforced: Vec::new(),
             now: at("05:00:00"),
             scope: Scope::default(),
         }
@@ -196,6 +203,14 @@ impl World {
         let Credential::Aws(aws) = &mut grant.credential else { panic!("an AWS credential was expected") };
         assert_eq!((aws.role_arn.as_str(), aws.external_id.as_deref()), (EXECUTE_ROLE, None));
         aws.session_policy = self.policy.clone();
+        if self.web {
+            let (issuer, audience) =
+                ("https://approvers.example.com/oidc".into(), "sts.amazonaws.com".into());
+            aws.web_identity = Some(WebIdentity { issuer, audience });
+            aws.tags.insert("action".into(), "reboot-instance".into());
+            aws.tags.insert("p_instance".into(), "i-0a1b2c3d4e5f60718".into());
+        }
+        grant.action.unenforced = self.unenforced.clone();
         SealedGrant::parse(&canonical::to_bytes(&grant).unwrap()).unwrap()
     }
 }
@@ -210,6 +225,12 @@ pub fn observe(report: &Report) -> &LeaseReport {
 
 pub fn kinds(report: &Report) -> Vec<&'static str> {
     report.incidents.iter().map(|one: &Incident| one.kind).collect()
+}
+
+/// The record of the mint, with this policy as it was sent.
+pub fn mint_of(policy: &str) -> Vec<u8> {
+    let sent = policy.replace("{{not_after}}", AWS_DEADLINE);
+    changed("mint.json", |record| record["requestParameters"]["policy"] = Value::from(sent.clone()))
 }
 
 /// The records of a file, each changed.

@@ -14,6 +14,7 @@ use crate::cli::terminal::{Output, table};
 use crate::domain::event::EventKind as E;
 use crate::domain::id::RunId;
 use crate::domain::proposal::visible;
+use crate::domain::reconciliation;
 use crate::domain::time::Timestamp;
 use crate::ledger::events::ReadEvent;
 
@@ -127,12 +128,13 @@ fn summary(entries: &[Entry], events: &[ReadEvent], begin: Timestamp) -> String 
                 let count = |name| event.fact_number(name).unwrap_or_default();
                 let before = event.fact_text("before").map(|before| format!(", before: {before}"));
                 lines.push(format!(
-                    "  credential {lease}, held against the provider's records by {}: {} ({} calls, {} failed, {} refused{}) {}",
+                    "  credential {lease}, held against the provider's records by {}: {} ({} calls, {} failed, {} refused{}{}) {}",
                     event.actor,
                     fact("verdict"),
                     count("calls"),
                     count("failed"),
                     count("denied"),
+                    reconciliation::open(|name| event.facts.get(name)),
                     before.unwrap_or_default(),
                     after()
                 ));

@@ -7,6 +7,7 @@ use super::log::{Seen, erased};
 use crate::domain::event::EventKind as E;
 use crate::domain::plan::Credential;
 use crate::domain::proposal::visible;
+use crate::domain::reconciliation;
 use crate::domain::time::Timestamp;
 
 /// Longest quotation of a text, in characters.
@@ -91,11 +92,12 @@ fn what(case: &Case<'_>, at: &At) -> Option<String> {
         E::RevocationFailed => format!("ending it early failed ({})", text("why")),
         E::RevocationOutlived => "its own end came before the provider took the early one".into(),
         E::Reconciled => format!(
-            "{actor} held the provider's records against the credential: {} ({} calls, {} failed, {} refused; report {})",
+            "{actor} held the provider's records against the credential: {} ({} calls, {} failed, {} refused{}; report {})",
             text("verdict"),
             event.fact_number("calls").unwrap_or_default(),
             event.fact_number("failed").unwrap_or_default(),
             event.fact_number("denied").unwrap_or_default(),
+            reconciliation::open(|name| event.facts.get(name)),
             text("report")
         ),
         E::IncidentFound => format!(

@@ -41,7 +41,9 @@ impl Reader {
             (E::IncidentFound, _) => {
                 let count =
                     self.incidents.entry(event.fact_text("kind").unwrap_or("?").to_owned()).or_default();
-                *count = count.saturating_add(1);
+                // Of many, only the number was told.
+                let more = event.fact_number("count").and_then(|count| u64::try_from(count).ok());
+                *count = count.saturating_add(more.unwrap_or(1));
             }
             _ => {}
         }

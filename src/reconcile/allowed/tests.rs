@@ -26,6 +26,15 @@ fn policy(action: &str, resources: &[&str]) -> Allowed {
     Allowed::read(&json!({"Version": "2012-10-17", "Statement": [allow, deny]}).to_string()).unwrap()
 }
 
+/// Signed with these parameters, of which AWS does not enforce those that are named.
+fn signed(allowed: Allowed, parameters: Value, unenforced: &[&str]) -> Allowed {
+    let action = json!({
+        "type": "scale-it", "service": "s", "summary": "s", "parameters": parameters, "unenforced": unenforced,
+        "class": "availability", "reversible": true, "changes": 1, "exceptions": [], "preconditions": [],
+    });
+    allowed.signed(&serde_json::from_value(action).unwrap())
+}
+
 fn judged(allowed: &Allowed, action: &str, record: &Record) -> Touched {
     allowed.touched(&[action.to_owned()], &Touches::of(record, true))
 }
@@ -102,7 +111,7 @@ fn an_approved_name_elsewhere_in_the_request_approves_nothing() {
     };
     assert!(is_other(&reboot(&["i-00000000000000001"], hidden)));
     assert!(is_unsaid(&reboot(&[], hidden)));
-    assert_eq!(reboot(&[mine], hidden), Touched::Approved);
+    assert!(is_unsaid(&reboot(&[mine], hidden)));
     // And one that was not approved is seen wherever it stands.
     assert!(is_other(&reboot(&[mine], |one| one["requestParameters"]["x"] = json!("i-00000000000000001"))));
     assert!(is_other(&reboot(&[mine], |one| {
@@ -112,7 +121,12 @@ fn an_approved_name_elsewhere_in_the_request_approves_nothing() {
 }
 
 fn update(request: Value, change: impl FnOnce(&mut Value)) -> Touched {
-    let allowed = policy("ecs:UpdateService", &[SERVICE]).with_values(["checkout".into(), "4".into()]);
+    let revision = "arn:aws:ecs:eu-central-1:111122223333:task-definition/checkout:41";
+    let conditions = json!({"ArnEquals": {"ecs:Task-Definition": [revision]}});
+    let allow = json!({"Effect": "Allow", "Action": ["ecs:UpdateService"], "Resource": [SERVICE],
+        "Condition": conditions});
+    let allowed = Allowed::read(&json!({"Statement": [allow]}).to_string()).unwrap();
+    let allowed = signed(allowed, json!({"service": "checkout", "desired": 4, "current": 6}), &[]);
     judged(&allowed, "ecs:UpdateService", &record("ecs.amazonaws.com", "UpdateService", request, change))
 }
 
@@ -127,7 +141,7 @@ fn a_service_is_one_of_its_cluster() {
         ("prod", "check"),
         ("prod", "arn:aws:ecs:eu-west-1:111122223333:service/prod/checkout"),
         ("prod", "arn:aws:ecs:eu-central-1:444455556666:service/prod/checkout"),
-        ("prod", "arn:aws:ecs:eu-central-1:111122223333:service/staging/checkout"),
+        ("staging", "arn:aws:ecs:eu-central-1:111122223333:service/staging/checkout"),
     ] {
         assert!(is_other(&of(cluster, service)), "{cluster} {service}: {:?}", of(cluster, service));
     }
@@ -140,6 +154,9 @@ fn a_service_is_one_of_its_cluster() {
         ("prod", "arn:aws:ecs:eu-central-1:111122223333:service/checkout"),
         ("prod", "arn:aws:ecs:eu-central-1:111122223333:cluster/prod"),
         ("prod", "arn:nonsense"),
+        // Which of two clusters AWS takes is not known.
+        ("staging", SERVICE),
+        ("prod", "arn:aws:ecs:eu-central-1:111122223333:service/staging/checkout"),
     ] {
         assert!(is_unsaid(&of(cluster, service)), "{cluster} {service}: {:?}", of(cluster, service));
     }
@@ -156,11 +173,96 @@ fn a_service_is_one_of_its_cluster() {
 }
 
 #[test]
-fn what_no_condition_binds_must_be_what_a_parameter_says() {
+fn a_member_that_is_not_known_makes_a_call_one_for_a_person() {
+    let of = |member: &str, value: Value| {
+        let mut request = json!({"cluster": "prod", "service": "checkout"});
+        request[member] = value;
+        update(request, |_| {})
+    };
+    for (member, value) in [
+        ("enableExecuteCommand", json!(true)),
+        ("enableExecuteCommand", json!(false)),
+        ("loadBalancers", json!([])),
+        ("networkConfiguration", json!({})),
+        ("forceNewDeployment", json!(true)),
+        ("forceNewDeployment", json!({"a": false})),
+        ("deploymentConfiguration", json!({"deploymentCircuitBreaker": {"enable": false}})),
+        ("cluster.service", json!("checkout")),
+        ("*", json!("checkout")),
+    ] {
+        assert!(is_unsaid(&of(member, value.clone())), "{member} {value}: {:?}", of(member, value.clone()));
+    }
+    for (member, value) in [
+        ("enableExecuteCommand", Value::Null),
+        ("forceNewDeployment", json!(false)),
+        ("taskDefinition", json!("checkout:41")),
+        ("taskDefinition", json!("arn:aws:ecs:eu-central-1:111122223333:task-definition/checkout:41")),
+    ] {
+        assert_eq!(of(member, value.clone()), Touched::Approved, "{member} {value}");
+    }
+    // And so inside of what is known.
+    let mine = "i-0a1b2c3d4e5f60718";
+    let inside = |change: fn(&mut Value)| reboot(&[mine], |one| change(&mut one["requestParameters"]));
+    assert!(is_unsaid(&inside(|one| one["instancesSet"]["items"][0]["userData"] = json!("run"))));
+    assert!(is_unsaid(&inside(|one| one["instancesSet"]["all"] = json!(true))));
+    assert_eq!(inside(|one| one["dryRun"] = json!(false)), Touched::Approved);
+}
+
+#[test]
+fn what_a_condition_binds_is_what_the_condition_says() {
+    let of = |value: &str| {
+        update(json!({"cluster": "prod", "service": "checkout", "taskDefinition": value}), |_| {})
+    };
+    assert_eq!(of("checkout:41"), Touched::Approved);
+    for other in ["checkout:42", "checkout", "arn:aws:ecs:eu-west-1:111122223333:task-definition/checkout:41"]
+    {
+        assert!(matches!(of(other), Touched::Unsaid(why) if why.contains("taskDefinition")), "{other}");
+    }
+    // Where no condition binds it, nothing says which.
+    let open = policy("iam:DetachRolePolicy", &["arn:aws:iam::111122223333:role/app"]);
+    let request = json!({"roleName": "app", "policyArn": "arn:aws:iam::111122223333:policy/x"});
+    let made = record("iam.amazonaws.com", "DetachRolePolicy", request, |_| {});
+    assert!(is_unsaid(&judged(&open, "iam:DetachRolePolicy", &made)));
+}
+
+#[test]
+fn a_number_is_compared_with_the_parameter_of_its_name_and_with_no_other() {
     let of =
         |count: u64| update(json!({"cluster": "prod", "service": "checkout", "desiredCount": count}), |_| {});
     assert_eq!(of(4), Touched::Approved);
-    assert!(matches!(of(0), Touched::Unsaid(why) if why.contains("desiredCount")));
+    for other in [0, 6] {
+        assert!(matches!(of(other), Touched::Unsaid(why) if why.contains("desiredCount")), "{other}");
+    }
+    let group = "arn:aws:autoscaling:eu-central-1:111122223333:autoScalingGroup:u-u:autoScalingGroupName/web";
+    let scale = |name: &str, request: Value| {
+        let action = format!("autoscaling:{name}");
+        let allowed = policy(&action, &[group]);
+        let allowed = signed(allowed, json!({"desired": 12, "current": 8, "max_size": 12}), &["desired"]);
+        let mut whole = json!({"autoScalingGroupName": "web"});
+        request.as_object().unwrap().iter().for_each(|(name, value)| whole[name] = value.clone());
+        judged(&allowed, &action, &record("autoscaling.amazonaws.com", name, whole, |_| {}))
+    };
+    assert_eq!(scale("SetDesiredCapacity", json!({"desiredCapacity": 12})), Touched::Approved);
+    let others = [json!({"desiredCapacity": 8}), json!({"desiredCapacity": 12, "honorCooldown": true})];
+    for other in others {
+        assert!(is_unsaid(&scale("SetDesiredCapacity", other.clone())), "{other}");
+    }
+    // What AWS does not enforce must be shown.
+    assert!(is_unsaid(&scale("SetDesiredCapacity", json!({}))));
+    let all = json!({"desiredCapacity": 12, "maxSize": 12});
+    assert_eq!(scale("UpdateAutoScalingGroup", all), Touched::Approved);
+    let least = json!({"desiredCapacity": 12, "minSize": 12});
+    assert!(is_unsaid(&scale("UpdateAutoScalingGroup", least)), "no parameter of that name was approved");
+}
+
+#[test]
+fn everything_is_allowed_by_a_star_alone_only_where_nobody_signs_and_nothing_is_demanded() {
+    let action = ["ec2:DescribeInstances".to_owned()];
+    let open = policy(&action[0], &["*"]);
+    assert!(open.everywhere(&action) && !signed(open, json!({}), &[]).everywhere(&action));
+    let narrow = json!({"Effect": "Allow", "Action": action, "Resource": "*",
+        "Condition": {"StringEquals": {"ec2:Region": "eu-central-1"}}});
+    assert!(!Allowed::read(&json!({"Statement": narrow}).to_string()).unwrap().everywhere(&action));
 }
 
 #[test]
@@ -212,6 +314,15 @@ fn an_object_is_one_of_its_bucket_and_a_network_interface_goes_with_its_groups()
     };
     assert_eq!(read("shop", "prices.json"), Touched::Approved);
     assert!(is_other(&read("shop2", "prices.json")) && is_other(&read("shop", "prices.json.bak")));
+    // A key may be spelled like the name of what was approved, in a bucket that was not.
+    let spelled = |bucket: &str, key: &str| {
+        let made = record("s3.amazonaws.com", "GetObject", json!({"bucketName": bucket, "key": key}), |_| {});
+        judged(&policy("s3:GetObject", &[object]), "s3:GetObject", &made)
+    };
+    assert!(is_other(&spelled("other", object)) && is_other(&spelled("shop", object)));
+    let own = policy("s3:GetObject", &["arn:aws:s3:::shop/arn:aws:s3:::shop/prices.json"]);
+    let made = record("s3.amazonaws.com", "GetObject", json!({"bucketName": "shop", "key": object}), |_| {});
+    assert_eq!(judged(&own, "s3:GetObject", &made), Touched::Approved);
 
     let at = |path: &str| format!("arn:aws:ec2:eu-central-1:111122223333:{path}");
     let resources = [at("network-interface/eni-0a1b2c3d"), at("security-group/sg-0a1b2c3d")];
@@ -247,7 +358,24 @@ fn a_restore_is_of_all_that_it_names_and_of_nothing_that_it_keeps_quiet() {
     assert!(is_other(&restore(&|one| one["dBSnapshotIdentifier"] = json!("other"))));
     assert!(is_unsaid(&restore(&|one| one["optionGroupName"] = Value::Null)));
     let open = restore(&|one| one["vpcSecurityGroupIds"] = json!(["sg-0a1b2c3d"]));
-    assert!(matches!(open, Touched::Unsaid(why) if why.contains("sg-0a1b2c3d")));
+    assert!(matches!(open, Touched::Unsaid(why) if why.contains("vpcSecurityGroupIds")));
+}
+
+#[test]
+fn a_request_without_measure_is_not_kept() {
+    let mine = "i-0a1b2c3d4e5f60718";
+    let with = |note: Value| {
+        let request = json!({"instancesSet": {"items": [{"instanceId": mine}]}, "note": note});
+        Touches::of(&record("ec2.amazonaws.com", "RebootInstances", request, |_| {}), true)
+    };
+    assert!(matches!(with(json!(format!("arn:{}", "x".repeat(2_000)))), Touches::Unsaid(_)));
+    let many: Vec<String> = (0..200).map(|number| format!("arn:aws:s3:::bucket{number}")).collect();
+    assert!(matches!(with(json!(many)), Touches::Unsaid(_)));
+    assert!(matches!(with(json!("arn:aws:s3:::bucket")), Touches::All { .. }));
+    let long = "n".repeat(5_000);
+    let request = json!({"instancesSet": {"items": [{"instanceId": mine}]}, long: [[1, 2], [3]]});
+    let touches = Touches::of(&record("ec2.amazonaws.com", "RebootInstances", request, |_| {}), true);
+    assert!(matches!(touches, Touches::All { unknown: Some(name), .. } if name.len() <= 200));
 }
 
 #[test]

@@ -50,6 +50,11 @@ impl Trail {
             let role = cut(caller.role.as_deref().unwrap_or("none"));
             wrong.push(("other_role", format!("its role is `{role}`"), FORGED));
         }
+        if let Some(provider) = caller.provider.as_deref().filter(|provider| !expected.is_provider(provider))
+        {
+            let what = format!("its session was made with a token of `{}`", cut(provider));
+            wrong.push(("other_federation", what, FORGED));
+        }
         if record.at < expected.opened_at.plus(-AROUND_MINT_SECONDS) {
             let what = format!("`{}` from before its intent", cut(&record.name));
             wrong.push(("before_intent", what, FORGED));

@@ -38,6 +38,7 @@ impl Trail {
         if let Some(what) = unrecorded {
             return self.incident("unrecorded_session", at, record, what.to_owned(), STOP);
         }
+        seen.was_in(record);
         seen.mint = Some(cut(record.new_access_key().unwrap_or_default()));
         match mint::policy(expected, record) {
             Policy::Sent => seen.allowed = record.asked("policy").and_then(Allowed::read),

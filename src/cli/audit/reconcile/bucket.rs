@@ -12,7 +12,9 @@ use aws_sdk_s3::Client;
 use aws_sdk_s3::config::{Region, SharedCredentialsProvider};
 use aws_sdk_s3::error::DisplayErrorContext;
 
+use super::asked::Asked;
 use super::reader::{FileReader, Progress};
+use super::shown::PassedOver;
 use crate::cli::exit::Exit;
 use crate::domain::time::Timestamp;
 use crate::reconcile::{Kind, Trail, written_at};
@@ -32,26 +34,17 @@ pub(super) struct Bucket {
     pub(super) endpoint: Option<String>,
 }
 
-/// What of a bucket was passed over.
-#[derive(Debug, Default)]
-pub(super) struct PassedOver {
-    /// Digest and insight files.
-    pub(super) beside: u64,
-    /// Files that were written before what is judged.
-    pub(super) earlier: u64,
-    /// Objects that were read.
-    pub(super) read: u64,
-}
-
 impl Bucket {
-    /// Feeds every record under the prefix to the trail.
+    /// Feeds every record under the prefix to the trail; how many objects were read, and what was passed over.
     pub(super) async fn feed(
         &self,
         since: Option<Timestamp>,
         trail: &mut Trail,
-    ) -> anyhow::Result<PassedOver> {
+        asked: &mut impl Asked,
+    ) -> anyhow::Result<(u64, PassedOver)> {
         let client = self.client().await;
         let (mut passed, mut progress, mut next) = (PassedOver::default(), Progress::new(), None);
+        let mut read: u64 = 0;
         loop {
             let page = client.list_objects_v2().bucket(&self.name).prefix(&self.prefix);
             let page = page.set_continuation_token(next).send().await;
@@ -65,23 +58,32 @@ impl Bucket {
                 } else if since.zip(written_at(key)).is_some_and(|(since, at)| at.plus(60) < since) {
                     passed.earlier = passed.earlier.saturating_add(1);
                 } else {
-                    self.object(&client, key, trail).await?;
-                    passed.read = passed.read.saturating_add(1);
-                    progress.say(|| format!("read {} records of {} objects", trail.records(), passed.read));
+                    self.object(&client, key, trail, asked).await?;
+                    read = read.saturating_add(1);
+                    progress.say(|| format!("read {} records of {} objects", trail.records(), read));
                 }
             }
             next = page.next_continuation_token().map(str::to_owned);
             match (page.is_truncated(), &next) {
                 (Some(true), Some(_)) => {}
                 (Some(true), None) => return Err(self.wrong(&self.prefix, &"the list breaks off")),
-                _ => return Ok(passed),
+                _ => return Ok((read, passed)),
             }
         }
     }
 
-    async fn object(&self, client: &Client, key: &str, trail: &mut Trail) -> anyhow::Result<()> {
+    async fn object(
+        &self,
+        client: &Client,
+        key: &str,
+        trail: &mut Trail,
+        asked: &mut impl Asked,
+    ) -> anyhow::Result<()> {
         let got = client.get_object().bucket(&self.name).key(key).send().await;
-        let mut body = got.map_err(|error| self.wrong(key, &DisplayErrorContext(error)))?.body;
+        let got = got.map_err(|error| self.wrong(key, &DisplayErrorContext(error)))?;
+        let written = got.last_modified().map(|at| Timestamp::from_seconds(at.secs()));
+        asked.before_judging(written, trail).await?;
+        let mut body = got.body;
         trail.file(key);
         let mut reader = FileReader::default();
         loop {

@@ -1,5 +1,6 @@
 //! `phasebroker audit reconcile`: what CloudTrail says was done with AWS credentials, against what was approved.
 
+mod asked;
 mod bucket;
 mod folder;
 mod known;
@@ -22,6 +23,7 @@ use crate::cli::terminal::Output;
 use crate::config::{Config, Reconcile};
 use crate::domain::id::RunId;
 use crate::reconcile::{SETTLE_SECONDS, Scope, Trail};
+use asked::{Asked as _, Broker, Waits};
 use bucket::Bucket;
 use known::Known;
 use send::Sent;
@@ -30,8 +32,8 @@ use send::Sent;
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// CloudTrail log files (`{"Records": […]}`), files with one record a line, or folders of them, compressed or not;
-    /// `-` follows standard input: records, one after the other, bare or in events of EventBridge, until it ends or is
-    /// interrupted.
+    /// `-` follows standard input, one record, log file or event of EventBridge a line, until it ends or is interrupted;
+    /// a line that breaks off is counted and passed over, and a broker that does not answer is asked again.
     #[arg(long, required_unless_present_any = ["bucket", "config"], conflicts_with = "bucket", num_args = 1.., value_name = "PATH")]
     pub records: Vec<PathBuf>,
     /// The S3 bucket of the trail.
@@ -103,28 +105,36 @@ pub async fn run(args: Args, output: Output) -> anyhow::Result<ExitCode> {
     let client = args.person.connect().await?;
     let since = args.since.map(|since| since.instant(client.now()));
     let scope = since.map_or_else(Scope::default, |since| Scope::not_settled_at(since, args.settle));
-    let mut known = Known::begin(&client, Scope { run: args.run, ..scope }).await?;
-    let leases = known.refresh(&client).await?;
-    let mut trail = Trail::new(leases, roles, known.scope().clone());
-    let mut sent = args.record.then(|| Sent::new(args.settle));
-    let since = known.scope().records_from;
-    let (mut beside, mut earlier) = (0, 0);
+    let known = Known::begin(&client, Scope { run: args.run, ..scope }).await?;
+    let mut broker = Broker::new(&client, known, args.record.then(|| Sent::new(args.settle)));
+    let leases = broker.refresh().await?;
+    let mut trail = Trail::new(leases, roles, broker.known.scope().clone());
+    let since = broker.known.scope().records_from;
+    let (mut passed, mut followed) = (shown::PassedOver::default(), Ok(()));
     match source {
         Source::Files(files) => {
             let files = files.from(since);
-            files.feed(&mut trail)?;
-            (beside, earlier) = (files.beside, files.earlier);
+            files.feed(&mut trail, &mut broker).await?;
+            passed = shown::PassedOver {
+                beside: files.beside,
+                earlier: files.earlier,
+                links: files.links,
+                all_links: files.all_links,
+            };
         }
         Source::Bucket(bucket) => {
-            let passed = bucket.feed(since, &mut trail).await?;
-            if passed.read == 0 && passed.earlier == 0 {
+            let (read, over) = bucket.feed(since, &mut trail, &mut broker).await?;
+            passed = over;
+            if read == 0 && passed.earlier == 0 {
                 return Err(Exit::Usage.because("there is no file of records under that prefix"));
             }
-            (beside, earlier) = (passed.beside, passed.earlier);
         }
-        Source::Stream => stream::follow(&client, &mut known, &mut trail, sent.as_mut()).await?,
+        Source::Stream => {
+            followed =
+                stream::follow(stream::standard_input(), &mut broker, &mut trail, Waits::default()).await;
+        }
     }
-    if trail.records() == 0 && earlier == 0 {
+    if trail.records() == 0 && passed.earlier == 0 {
         return Err(Exit::Usage.because("there is no record in what was given"));
     }
     let report = trail.finish(client.now(), args.settle);
@@ -132,29 +142,31 @@ pub async fn run(args: Args, output: Output) -> anyhow::Result<ExitCode> {
         std::fs::write(path, send::bytes(&report)?)
             .map_err(|error| Exit::Refused.because(format!("cannot write {}: {error}", path.display())))?;
     }
-    // Shown before it is sent: a broker that cannot take it keeps nobody from reading it.
-    let telling = match &mut sent {
-        Some(sent) => sent.tell(&client, &report).await,
-        None => Ok(()),
+    // Shown whatever comes of it: a broker that is away, or cannot take it, keeps nobody from reading it.
+    let telling = match followed {
+        Ok(()) => broker.take(&report).await,
+        away => away,
     };
+    let (sent, kept_from) = (&broker.sent, broker.known.kept_from());
     let mut told = serde_json::to_value(&report)?;
     if let Value::Object(members) = &mut told {
         members.insert("ok".into(), json!(report.is_good()));
         members.insert("verdicts".into(), json!(report.counts()));
-        members.insert("kept_from".into(), json!(known.kept_from()));
+        members.insert("kept_from".into(), json!(kept_from));
         members.insert("report".into(), json!(send::digest(&report)?));
-        members.insert("files_passed_over".into(), json!({ "beside": beside, "earlier": earlier }));
+        members.insert("files_passed_over".into(), json!(passed));
         members.insert("ledger".into(), json!(sent.as_ref().map(Sent::told)));
     }
     output.print(&told, || {
-        let mut text = shown::report(&report, known.kept_from(), (beside, earlier));
-        if let (Some(sent), Ok(())) = (&sent, &telling) {
+        let mut text = shown::report(&report, kept_from, &passed);
+        if let (Some(sent), Ok(())) = (sent, &telling) {
             text += &format!("\n{}", sent.said());
         }
         text
     })?;
     telling?;
-    Ok(if report.is_good() { Exit::Done } else { Exit::Findings }.into())
+    let is_written = sent.as_ref().is_none_or(Sent::is_whole);
+    Ok(if report.is_good() && is_written { Exit::Done } else { Exit::Findings }.into())
 }
 
 /// What was typed, and where it says nothing what the configuration says.

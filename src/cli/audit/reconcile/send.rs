@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use crate::cli::person::{PersonClient, read};
 use crate::domain::digest::Digest;
 use crate::domain::id::LeaseId;
+use crate::domain::proposal::visible;
 use crate::reconcile::{LeaseReport, Report, Verdict};
 
 /// Leases and incidents of one request.
@@ -19,10 +20,13 @@ const MAX_EVENT_CHARS: usize = 64;
 pub(super) struct Sent {
     settle: i64,
     leases: BTreeMap<LeaseId, LeaseReport>,
-    incidents: usize,
+    /// Incidents that were taken, listed and counted.
+    incidents: (usize, u64),
     recorded: u64,
     unchanged: u64,
     frozen: Vec<String>,
+    /// What of the last telling was not written, by what it is about.
+    not_written: BTreeMap<String, String>,
 }
 
 /// What the broker answers.
@@ -31,6 +35,15 @@ struct Answer {
     recorded: u64,
     unchanged: u64,
     frozen: Vec<String>,
+    not_written: Vec<NotWritten>,
+}
+
+/// What the broker did not write.
+#[derive(serde::Deserialize)]
+struct NotWritten {
+    lease: Option<LeaseId>,
+    event: Option<String>,
+    why: String,
 }
 
 impl Sent {
@@ -45,7 +58,8 @@ impl Sent {
 
     /// Tells the broker of everything that is new since the last time. What is still settling is no verdict yet.
     pub(super) async fn tell(&mut self, client: &PersonClient, report: &Report) -> anyhow::Result<()> {
-        let about = json!({
+        let mut about = json!({
+            "more_incidents": 0,
             "report": digest(report)?.to_string(),
             "records": report.records,
             "first": report.first,
@@ -55,19 +69,35 @@ impl Sent {
             lease.verdict != Verdict::Settling && self.leases.get(&lease.lease) != Some(lease)
         };
         let leases: Vec<LeaseReport> = report.leases.iter().filter(is_new).cloned().collect();
+        self.not_written.clear();
         for some in leases.chunks(AT_ONCE) {
-            self.send(client, &about, some.iter().map(lease).collect(), Vec::new()).await?;
-            self.leases.extend(some.iter().map(|lease| (lease.lease, lease.clone())));
+            let refused = self.send(client, &about, some.iter().map(lease).collect(), Vec::new()).await?;
+            // What was not written is sent again the next time.
+            let taken = some.iter().filter(|one| !refused.iter().any(|no| no.lease == Some(one.lease)));
+            self.leases.extend(taken.map(|one| (one.lease, one.clone())));
         }
         // The report sorts its incidents, so that new ones may stand anywhere; the broker knows those it has.
-        if report.incidents.len() > self.incidents {
-            let all: Vec<Value> = report.incidents.iter().map(incident).collect();
-            for some in all.chunks(AT_ONCE) {
-                self.send(client, &about, Vec::new(), some.to_vec()).await?;
+        let incidents = (report.incidents.len(), report.more_incidents);
+        if incidents != self.incidents {
+            let mut all = true;
+            for some in report.incidents.chunks(AT_ONCE) {
+                let some = some.iter().map(incident).collect();
+                all &= self.send(client, &about, Vec::new(), some).await?.is_empty();
             }
-            self.incidents = report.incidents.len();
+            if report.more_incidents > 0 {
+                about["more_incidents"] = report.more_incidents.into();
+                all &= self.send(client, &about, Vec::new(), Vec::new()).await?.is_empty();
+            }
+            if all {
+                self.incidents = incidents;
+            }
         }
         Ok(())
+    }
+
+    /// Whether all of the last telling was written, or was there already.
+    pub(super) fn is_whole(&self) -> bool {
+        self.not_written.is_empty()
     }
 
     /// In a sentence.
@@ -76,12 +106,24 @@ impl Sent {
             true => String::new(),
             false => format!("; frozen by the guardrails: {}", self.frozen.join(", ")),
         };
-        format!("written into the ledger: {} new, {} there already{frozen}", self.recorded, self.unchanged)
+        let mut said = format!(
+            "written into the ledger: {} new, {} there already{frozen}",
+            self.recorded, self.unchanged
+        );
+        for (about, why) in &self.not_written {
+            said += &format!("\nNOT written: {}: {}", visible(about), visible(why));
+        }
+        said
     }
 
     /// As JSON.
     pub(super) fn told(&self) -> Value {
-        json!({ "recorded": self.recorded, "unchanged": self.unchanged, "frozen": self.frozen })
+        json!({
+            "recorded": self.recorded,
+            "unchanged": self.unchanged,
+            "frozen": self.frozen,
+            "not_written": self.not_written,
+        })
     }
 
     async fn send(
@@ -90,7 +132,7 @@ impl Sent {
         about: &Value,
         leases: Vec<Value>,
         incidents: Vec<Value>,
-    ) -> anyhow::Result<()> {
+    ) -> anyhow::Result<Vec<NotWritten>> {
         let mut body = about.clone();
         if let Value::Object(members) = &mut body {
             members.insert("leases".into(), leases.into());
@@ -104,7 +146,13 @@ impl Sent {
                 self.frozen.push(key);
             }
         }
-        Ok(())
+        for no in &answer.not_written {
+            let lease = no.lease.map(|lease| format!("lease {lease}"));
+            let event = no.event.as_ref().map(|event| format!("incident {event}"));
+            let about: Vec<String> = lease.into_iter().chain(event).collect();
+            self.not_written.insert(about.join(", "), no.why.clone());
+        }
+        Ok(answer.not_written)
     }
 }
 
@@ -128,6 +176,9 @@ fn lease(one: &LeaseReport) -> Value {
         "findings": one.findings.len(),
         "mint_seen": one.mint_seen,
         "hours_missing": one.hours_missing,
+        "reach_covered": one.reach_covered,
+        "untold": !one.untold.is_empty(),
+        "named_only": one.named_only,
     })
 }
 
@@ -141,5 +192,5 @@ fn incident(one: &crate::reconcile::Incident) -> Value {
         true => one.event.clone(),
         false => format!("sha256:{}", Digest::of(one.event.as_bytes())),
     };
-    json!({ "kind": one.kind, "lease": one.lease, "at": one.at, "event": event })
+    json!({ "kind": one.kind, "lease": one.lease, "key": one.key, "at": one.at, "event": event })
 }

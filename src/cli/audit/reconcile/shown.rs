@@ -11,8 +11,20 @@ use crate::reconcile::{Incident, LeaseReport, Report};
 const SHOWN: usize = 50;
 const SHOWN_GAPS: usize = 10;
 
+/// What of files and objects was passed over.
+#[derive(Debug, Default, serde::Serialize)]
+pub(super) struct PassedOver {
+    /// Digest and insight files.
+    pub(super) beside: u64,
+    /// Files that were written before what is judged.
+    pub(super) earlier: u64,
+    /// Symbolic links in folders: the first of them, and how many there are.
+    pub(super) links: Vec<String>,
+    pub(super) all_links: u64,
+}
+
 /// The report for people.
-pub(super) fn report(report: &Report, kept_from: Option<Timestamp>, passed: (u64, u64)) -> String {
+pub(super) fn report(report: &Report, kept_from: Option<Timestamp>, passed: &PassedOver) -> String {
     let mut text = String::new();
     let at = |at: Option<Timestamp>| at.map_or("-".to_owned(), |at| at.to_string());
     // A String takes everything.
@@ -29,7 +41,7 @@ pub(super) fn report(report: &Report, kept_from: Option<Timestamp>, passed: (u64
     if let Some(from) = kept_from {
         let _ = writeln!(text, "the ledger was pruned: records before {from} were passed over");
     }
-    let (beside, earlier) = passed;
+    let (beside, earlier) = (passed.beside, passed.earlier);
     if beside > 0 {
         let _ = writeln!(
             text,
@@ -38,6 +50,15 @@ pub(super) fn report(report: &Report, kept_from: Option<Timestamp>, passed: (u64
     }
     if earlier > 0 {
         let _ = writeln!(text, "{earlier} files were passed over, written before what is judged");
+    }
+    if passed.all_links > 0 {
+        let named: Vec<String> = passed.links.iter().map(|path| visible(path)).collect();
+        let _ = writeln!(
+            text,
+            "{} symbolic links were not followed, and what they lead to was not read: {}",
+            passed.all_links,
+            named.join(", ")
+        );
     }
     if report.not_compared > 0 {
         let _ = writeln!(
@@ -124,12 +145,13 @@ fn gaps(text: &mut String, report: &Report) {
 fn row(lease: &LeaseReport) -> Vec<String> {
     let died =
         lease.refused_after_end_seconds.map_or(String::new(), |s| format!("\nrefused {s} s after its end"));
-    let missing = if lease.hours_missing { "\nhours are missing" } else { "" };
+    // What keeps it from being matched, or from being said to be unused.
+    let unsure: String = lease.unsure.iter().map(|why| format!("\n{why}")).collect();
     vec![
         lease.lease.to_string(),
         lease.run.to_string(),
         format!("{}\n{}", lease.phase, lease.agent),
-        format!("{}{died}{missing}", lease.verdict.name()),
+        format!("{}{died}{unsure}", lease.verdict.name()),
         format!("{}, {}, {}", lease.calls, lease.failed, lease.denied),
     ]
 }
