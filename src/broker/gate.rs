@@ -94,9 +94,17 @@ impl Gate {
         self.unwitnessed.store(missing.map(Arc::new));
     }
 
+    /// Closes the gate until the log's key was asked for the first time, or the one that vouches for what signs tokens.
+    pub fn before_keys(&self, log: bool) {
+        let code = if log { Code::LogUnsigned } else { Code::NoSigningKey };
+        let why = Refusal::new(code, "the broker opens its own keys; try again in a moment").retry_after(5);
+        let closed = if log { &self.unsigned } else { &self.keyless };
+        closed.store(Some(Arc::new(why)));
+    }
+
     /// Closes the gate while the log's key signs nothing, and opens it again.
     pub fn log(&self, unsigned: Option<Refusal>) {
-        if unsigned.is_some() != self.unsigned.load().is_some() {
+        if unsigned.as_ref() != self.unsigned.load().as_deref() {
             match &unsigned {
                 Some(why) => tracing::error!(why = %why, "nothing is issued"),
                 None => tracing::info!("checkpoints are signed"),
@@ -107,7 +115,7 @@ impl Gate {
 
     /// Closes the gate while nothing can sign a token, and opens it again.
     pub fn keys(&self, missing: Option<Refusal>) {
-        if missing.is_some() != self.keyless.load().is_some() {
+        if missing.as_ref() != self.keyless.load().as_deref() {
             match &missing {
                 Some(why) => tracing::error!(why = %why, "nothing is issued"),
                 None => tracing::info!("tokens can be signed"),

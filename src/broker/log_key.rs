@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::Broker;
-use super::ports::{StoreError, StoredCheckpoint};
+use super::ports::{KeptKey, StoreError, StoredCheckpoint};
 use super::publish::Ledger;
 use super::refusal::{Code, Refusal};
 
@@ -23,7 +23,7 @@ impl Broker {
         if self.ledger.has_key() {
             return self.publish().await;
         }
-        self.gate.log(Some(away()));
+        self.gate.before_keys(true);
         if let Err(error) = self.take_up_checkpoints(None).await {
             tracing::error!(error = %error, "the kept checkpoints cannot be read");
         }
@@ -49,6 +49,11 @@ impl Broker {
         self.former_keys_end_within(&log).await?;
         self.take_up_checkpoints(Some(&log)).await.map_err(|error| error.to_string())?;
         if !self.is_distrusted() {
+            if self.ledger.tells_its_key {
+                let kept = self.store.kept_keys().await.map_err(|error| error.to_string())?;
+                let noted = self.note_own_key(&kept.keys, KeptKey::Log(log.key().clone())).await;
+                noted.map_err(|error| error.to_string())?;
+            }
             self.sign_newest().await.map_err(|error| error.to_string())?;
             // Witnesses know the head, too: one that has seen more is heard before anything is issued.
             let asked = tokio::time::timeout(WITNESS_PATIENCE, self.ask_witnesses()).await;

@@ -24,6 +24,8 @@ pub struct Ledger {
     /// Signs beside the key, until everybody knows it.
     next: Option<LateKey>,
     former: Vec<FormerLogKey>,
+    /// Whether the ledger tells of another key: not of one that is made for one life.
+    pub(super) tells_its_key: bool,
     /// The log as others know it, once its key was opened and what former lives published was compared with it.
     pub(super) log: OnceLock<LogKey>,
     pub(super) witnesses: Vec<Arc<dyn Witness>>,
@@ -98,7 +100,8 @@ impl Ledger {
         let key = key.into();
         LogKey::new(name, key.public().clone())?;
         let keys = LogKeys { key: Arc::new(key.clone()), next: None, former: Vec::new() };
-        Ok(Self { key: LateKey::there(key), ..Self::late(name, keys, seen, keep_days)? })
+        let late = Self::late(name, keys, seen, keep_days)?;
+        Ok(Self { key: LateKey::there(key), tells_its_key: false, ..late })
     }
 
     /// A log of this name whose keys may come later: until then nothing of it is signed, and nothing issued.
@@ -113,6 +116,7 @@ impl Ledger {
             key: LateKey::new(keys.key),
             next: keys.next.map(LateKey::new),
             former: keys.former,
+            tells_its_key: true,
             log: OnceLock::new(),
             quorum: Witnesses::new(cosign, needed)?,
             held: witnesses.iter().map(|_| AtomicU64::new(0)).collect(),

@@ -47,8 +47,6 @@ pub struct WorkingKeys {
     life_seconds: i64,
     started: Timestamp,
     taken_up: AtomicBool,
-    /// Whether the ledger knows the token key, and the log's.
-    noted: [AtomicBool; 2],
 }
 
 impl WorkingKeys {
@@ -67,10 +65,9 @@ impl WorkingKeys {
             life_seconds: i64::from(life),
             started: broker.gate.now(),
             taken_up: AtomicBool::new(false),
-            noted: Default::default(),
             broker,
         };
-        keys.show(&no_signing_key());
+        keys.broker.gate.before_keys(false);
         keys
     }
 
@@ -118,11 +115,9 @@ impl WorkingKeys {
         (self.life_seconds / 4).max(JWKS_MAX_AGE_SECONDS + 60)
     }
 
-    /// Takes up what former lives published, and records whose keys there are now: each once.
+    /// Takes up what former lives published, and records who vouches now: once.
     async fn take_up(&self, own: &PublicKey) -> Result<(), StoreError> {
-        let [token, log] = &self.noted;
-        let log_key = self.broker.ledger.log().filter(|_| !log.load(Ordering::Acquire));
-        if token.load(Ordering::Acquire) && log_key.is_none() {
+        if self.taken_up.load(Ordering::Acquire) {
             return Ok(());
         }
         let kept = match self.broker.store.kept_keys().await {
@@ -133,21 +128,12 @@ impl WorkingKeys {
             }
             kept => kept?,
         };
-        if !self.taken_up.load(Ordering::Acquire) {
-            self.remember(&kept, own);
-            self.taken_up.store(true, Ordering::Release);
-        }
         // What is not trusted is not written to either.
         if !self.broker.is_distrusted() {
             self.broker.note_own_key(&kept.keys, KeptKey::Token(own.clone())).await?;
-            if let Some(key) = log_key {
-                self.broker.note_own_key(&kept.keys, KeptKey::Log(key.key().clone())).await?;
-            }
         }
-        token.store(true, Ordering::Release);
-        if log_key.is_some() {
-            log.store(true, Ordering::Release);
-        }
+        self.remember(&kept, own);
+        self.taken_up.store(true, Ordering::Release);
         Ok(())
     }
 
@@ -246,7 +232,7 @@ impl Broker {
     }
 
     /// Records that a key of our own is another than the kept one, or is there for the first time.
-    async fn note_own_key(&self, kept: &[KeptKey], key: KeptKey) -> Result<(), StoreError> {
+    pub(super) async fn note_own_key(&self, kept: &[KeptKey], key: KeptKey) -> Result<(), StoreError> {
         let same_kind = |other: &&KeptKey| std::mem::discriminant(*other) == std::mem::discriminant(&key);
         let former: Option<&PublicKey> = kept.iter().find(same_kind).map(KeptKey::key);
         if former == Some(key.key()) {
