@@ -254,7 +254,9 @@ async fn one_key_in_two_places_is_refused_and_a_broker_that_ran_before_issues_no
     let place = Place::new(None);
     place.serve().await.stop().await;
     fs::copy(place.path("data/token-key.pem"), place.path("data/copy.pem")).unwrap();
-    place.configure(|config| config["keys"] = json!({"next_log": {"custody": "file", "file": "data/copy.pem"}}));
+    place.configure(|config| {
+        config["keys"] = json!({"next_log": {"custody": "file", "file": "data/copy.pem"}})
+    });
     refused_by(&place, &["keys", "own"], &["next log key", "same as that of token", "another key"]);
     let broker = place.serve().await;
     is_not_ready(&place, "log_unsigned").await;
@@ -288,7 +290,8 @@ async fn a_device_that_hangs_delays_no_end() {
     until("its deadline", async || not_after.has_passed(SystemClock.wall()).then_some(())).await;
     kms.is(Mood::Hangs);
     let mut broker = place.start(&[]);
-    let http = reqwest::Client::builder().no_proxy().timeout(std::time::Duration::from_millis(100)).build().unwrap();
+    let http =
+        reqwest::Client::builder().no_proxy().timeout(std::time::Duration::from_millis(100)).build().unwrap();
     until("the lease to end", async || {
         let ended = released(&place) == 0;
         let answered = http.get(format!("{}/healthz", place.url)).send().await.is_ok();
@@ -555,7 +558,11 @@ async fn the_log_goes_on_under_another_key_and_nobody_who_knows_one_of_them_is_l
         assert_eq!(verified(&place, pack, "new.json"), by_new, "{pack}");
     }
     let mut verify = Command::new(process::program());
-    verify.args(["audit", "verify"]).arg(place.path("before.json")).arg("--trust").arg(place.path("new.json"));
+    verify
+        .args(["audit", "verify"])
+        .arg(place.path("before.json"))
+        .arg("--trust")
+        .arg(place.path("new.json"));
     let said = text(&verify.output().unwrap());
     assert!(said.contains(old.as_str().unwrap()), "a former key that signed alone is named: {said}");
     let checked = place.command(&["audit", "check"]);

@@ -121,7 +121,9 @@ async fn a_receipt_is_checked_by_others_and_is_for_people_and_the_runs_own_agent
     check_record(&theirs, signed.size, Hash(*signed.root.as_bytes()), index, record_hash(&event)).unwrap();
     let proof = TlogProof::parse(receipt["proof"].as_str().unwrap().as_bytes()).unwrap();
     proof.verify(&leaf_hash(&event), broker.broker.ledger().log().unwrap(), &Witnesses::none()).unwrap();
-    proof.verify(&leaf_hash(b"another"), broker.broker.ledger().log().unwrap(), &Witnesses::none()).unwrap_err();
+    proof
+        .verify(&leaf_hash(b"another"), broker.broker.ledger().log().unwrap(), &Witnesses::none())
+        .unwrap_err();
     broker.by_person("audrey", "GET", "/v1/receipts/999999", None).await.refused(
         404,
         "not_found",

@@ -283,7 +283,11 @@ async fn whoever_writes_the_store_file_adds_no_key_and_keeps_no_broker_from_star
         .await;
     let _keys = keys(&b).await;
     let published = jwks(&b).await;
-    assert_eq!(published.len(), 3, "the former life's, the one of now, and what the token key vouched for: {published:?}");
+    assert_eq!(
+        published.len(),
+        3,
+        "the former life's, the one of now, and what the token key vouched for: {published:?}"
+    );
     assert!(published.iter().any(|jwk| jwk["kid"] == kid.as_str()));
     assert!(believes(&published, &token) && b.broker.gate().may_issue().is_ok());
     let metrics = b.call("GET", "/metrics", &[], None).await.text;
@@ -418,7 +422,8 @@ async fn another_token_key_that_is_away_at_its_first_start_vouches_when_it_comes
     b.clock.pass(5);
     keys.turn().await;
     let published = jwks(&b).await;
-    let vouched = |jwk: &Value| KeyCertificate::open(jwk["certificate"].as_str().unwrap(), &public, &b.issuer).is_ok();
+    let vouched =
+        |jwk: &Value| KeyCertificate::open(jwk["certificate"].as_str().unwrap(), &public, &b.issuer).is_ok();
     assert!(signed(&b).is_some() && published.iter().any(vouched), "{published:?}");
 }
 
@@ -439,7 +444,8 @@ async fn a_session_that_was_revoked_without_a_key_is_told_when_there_is_one() {
     let clock = Arc::new(BrokerClock(b.broker.clone()));
     let push = CaepPush::new("push".into(), post, "https://rs.test".into(), b.signer.clone(), clock);
     let (stop, stopped) = watch::channel(false);
-    let task = tokio::spawn(b.broker.clone().export(Export { sink: Arc::new(push), from_start: true }, stopped));
+    let task =
+        tokio::spawn(b.broker.clone().export(Export { sink: Arc::new(push), from_start: true }, stopped));
     let failed = "phasebroker_export_failures_total{sink=\"push\"}";
     until("a try in vain", async || {
         b.call("GET", "/metrics", &[], None).await.text.contains(failed).then_some(())

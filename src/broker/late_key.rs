@@ -42,7 +42,9 @@ impl LateKey {
             return Ok(key);
         }
         if since_boot < self.again_at.load(Ordering::Acquire) {
-            return Err(SignError("it was away a moment ago, and is asked for again in a few seconds".into()));
+            return Err(SignError(
+                "it was away a moment ago, and is asked for again in a few seconds".into(),
+            ));
         }
         let late = || Err(SignError(format!("it cannot be opened within {} s", PATIENCE.as_secs())));
         match tokio::time::timeout(PATIENCE, self.source.open()).await.unwrap_or_else(|_| late()) {

@@ -247,12 +247,7 @@ impl Broker {
     }
 
     /// A token for the broker itself, bound to the lease's key and as short as the lease.
-    fn broker_token(
-        &self,
-        lease: &Lease,
-        requester: String,
-        now: Timestamp,
-    ) -> Result<Secret, Refusal> {
+    fn broker_token(&self, lease: &Lease, requester: String, now: Timestamp) -> Result<Secret, Refusal> {
         let claims = TokenClaims {
             iss: self.settings.issuer.clone(),
             aud: self.settings.issuer.clone(),

@@ -1,8 +1,8 @@
 //! The published log: a checkpoint is signed within a second of anything new, and kept before anybody sees it. What is
 //! published never goes back: a store that is not trusted signs nothing.
 
-use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwapOption;
 use tokio::sync::watch;
@@ -217,8 +217,7 @@ impl Broker {
         }
         let unsignable =
             |why: String| StoreError::Unwritable(format!("a checkpoint cannot be signed: {why}"));
-        let origin =
-            Origin::new(&self.ledger.name, head.epoch).map_err(|e| unsignable(e.to_string()))?;
+        let origin = Origin::new(&self.ledger.name, head.epoch).map_err(|e| unsignable(e.to_string()))?;
         let checkpoint = Checkpoint { origin, size: head.size, root: head.root };
         let text = checkpoint.text();
         let mut signatures = Vec::new();

@@ -263,9 +263,11 @@ impl Broker {
             .fact("version", env!("CARGO_PKG_VERSION"))
             .fact("epoch", self.gate.epoch());
         // Where working keys sign, `key.certified` tells each.
-        let event = self.signer.public().into_iter().fold(event, |event, key| {
-            event.fact("key", key.thumbprint().to_string())
-        });
+        let event = self
+            .signer
+            .public()
+            .into_iter()
+            .fold(event, |event, key| event.fact("key", key.thumbprint().to_string()));
         let head = self.store.record(vec![event]).await?;
         self.gate.committed(head);
         Ok(head)

@@ -171,12 +171,7 @@ impl WorkingKeys {
         says.then_some(()).ok_or("its certificate says something else")
     }
 
-    async fn make(
-        &self,
-        own: &OwnKey,
-        begins: Timestamp,
-        now: Timestamp,
-    ) -> Result<PublishedKey, NotMade> {
+    async fn make(&self, own: &OwnKey, begins: Timestamp, now: Timestamp) -> Result<PublishedKey, NotMade> {
         let key = match own.public().algorithm() {
             Algorithm::EdDSA => SigningKey::generate()?,
             Algorithm::ES256 => SigningKey::generate_p256()?,
@@ -219,7 +214,8 @@ impl WorkingKeys {
 
 /// Why nothing is issued without a working key.
 pub(super) fn no_signing_key() -> Refusal {
-    let why = "nothing can sign a token now; an operator must bring back the broker's own key (its log says why)";
+    let why =
+        "nothing can sign a token now; an operator must bring back the broker's own key (its log says why)";
     Refusal::new(Code::NoSigningKey, why).retry_after(10)
 }
 

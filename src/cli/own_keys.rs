@@ -92,7 +92,8 @@ impl OwnKeys {
 pub(super) async fn log_of(config: &Config) -> anyhow::Result<LogKey> {
     let keys = OwnKeys::of(config, File::MustBeThere)?;
     let key = keys.log.open().await.map_err(|error| Exit::Usage.because(error.to_string()))?;
-    let log = LogKey::new(&config.ledger.name, key.public().clone())?.with_former(config.keys.former_log.clone())?;
+    let log = LogKey::new(&config.ledger.name, key.public().clone())?
+        .with_former(config.keys.former_log.clone())?;
     // A trust file with a last checkpoint beyond the log would let whoever steals the former key go on with it.
     let head = HeadFile::at(&config.head_file).known().await.context("the head file cannot be read")?;
     match head.and_then(|head| Some((log.beyond(head.epoch, head.size)?.clone(), head))) {
@@ -144,7 +145,8 @@ fn device(config: &Config, place: &KeyPlace, modules: &Arc<Modules>) -> anyhow::
 #[async_trait]
 impl KeySource for Source {
     async fn open(&self) -> Result<OwnKey, SignError> {
-        let named = |why: String| SignError(format!("the broker's {} key ({}): {why}", self.purpose, self.place));
+        let named =
+            |why: String| SignError(format!("the broker's {} key ({}): {why}", self.purpose, self.place));
         let key = self.find().await.map_err(named)?;
         let algorithm = key.public().algorithm();
         // Checkpoints are signed notes, and those are Ed25519.

@@ -31,11 +31,7 @@ pub struct Sinks {
 
 impl Sinks {
     /// Starts a task for each sink of the configuration.
-    pub fn start(
-        config: &Config,
-        broker: &Arc<Broker>,
-        signer: &Arc<TokenSigner>,
-    ) -> anyhow::Result<Self> {
+    pub fn start(config: &Config, broker: &Arc<Broker>, signer: &Arc<TokenSigner>) -> anyhow::Result<Self> {
         let clock: Arc<dyn Clock> = Arc::new(BrokerClock(broker.clone()));
         let (stop, stopped) = watch::channel(false);
         let mut tasks = Vec::new();

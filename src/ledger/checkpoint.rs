@@ -328,9 +328,13 @@ mod tests {
         let former = |epoch, size| FormerLogKey { key: old.public().clone(), epoch, size };
         let known = |last| log("log.example", &new).with_former(vec![last]).unwrap();
         let note = checkpoint("log.example/2").sign(&old).unwrap();
-        for (last, opens) in
-            [(former(2, 10), true), (former(3, 10), true), (former(2, 9), false), (former(1, 99), false), (former(3, 9), false)]
-        {
+        for (last, opens) in [
+            (former(2, 10), true),
+            (former(3, 10), true),
+            (former(2, 9), false),
+            (former(1, 99), false),
+            (former(3, 9), false),
+        ] {
             assert_eq!(Checkpoint::open(&note, &known(last.clone())).is_ok(), opens, "{last:?}");
         }
         assert!(Checkpoint::open(&note, &log("log.example", &new)).is_err());

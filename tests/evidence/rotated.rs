@@ -65,7 +65,9 @@ async fn a_former_key_that_signed_alone_is_named_with_what_that_leaves_open() {
     let named = |line: &String| line.contains(&key);
     let checked = verdict.checks.iter().find(|check| check.name == "checkpoint").unwrap();
     assert!(checked.details.iter().any(named) && verdict.does_not_prove.iter().any(named), "{verdict}");
-    for by_now in [it.holds(), knowing(&signed(&it, &[&it.log, &new]), &new, Some((origin.epoch(), size))).holds()] {
+    for by_now in
+        [it.holds(), knowing(&signed(&it, &[&it.log, &new]), &new, Some((origin.epoch(), size))).holds()]
+    {
         assert_eq!(by_now.former_log_key, None);
         assert!(!by_now.does_not_prove.iter().any(named), "{by_now}");
     }

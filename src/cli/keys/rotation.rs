@@ -100,20 +100,30 @@ fn token(config: &Config, keys: &Opened, kept: &KeptKeys) -> Told {
         KeptKey::Token(key) => Some(key),
         _ => None,
     });
-    let told = |step, next: &str| Told { key: own.thumbprint(), step, next: next.into(), from: None, write: None };
+    let told =
+        |step, next: &str| Told { key: own.thumbprint(), step, next: next.into(), from: None, write: None };
     match (of_the_ledger, since) {
         (Some(known), Some(_)) if known == own && former.is_empty() => Told {
             write: Some(format!("[keys]\nformer_token = [{}]", jwk(own))),
-            ..told(Step::Settled, "to begin: write this, name the new key in [keys.token], and restart the broker")
+            ..told(
+                Step::Settled,
+                "to begin: write this, name the new key in [keys.token], and restart the broker",
+            )
         },
         (Some(known), Some(since)) if known == own => Told {
             from: Some(since.plus(KEPT_SECONDS)),
-            ..told(Step::Changed, "destroy the old key; from then on nothing it vouched for counts: delete `former_token`")
+            ..told(
+                Step::Changed,
+                "destroy the old key; from then on nothing it vouched for counts: delete `former_token`",
+            )
         },
         // Without this, whatever was signed until now is refused after the restart.
         (Some(known), _) if known != own && !former.contains(known) => Told {
             write: Some(format!("[keys]\nformer_token = [{}]", jwk(known))),
-            ..told(Step::Restart, "write this too, so that tokens of now count to their own end, and restart the broker")
+            ..told(
+                Step::Restart,
+                "write this too, so that tokens of now count to their own end, and restart the broker",
+            )
         },
         _ => told(Step::Restart, "restart the broker; it uses the key from then on"),
     }
@@ -147,7 +157,9 @@ fn log(config: &Config, keys: &Opened, checkpoints: &[StoredCheckpoint]) -> anyh
             },
             _ => told(Step::Restart, "restart the broker; both keys sign from then on"),
         },
-        _ if signed(public).is_none() => told(Step::Restart, "restart the broker; the key signs from then on"),
+        _ if signed(public).is_none() => {
+            told(Step::Restart, "restart the broker; the key signs from then on")
+        }
         _ if config.keys.former_log.is_empty() => {
             told(Step::Settled, "to begin: name the new key in [keys.next_log], and restart the broker")
         }
@@ -175,7 +187,9 @@ fn jwk(key: &PublicKey) -> String {
 fn written(place: &KeyPlace) -> String {
     let text = |name: &str, value: String| format!("{name} = {}", toml::Value::String(value));
     let lines = match place {
-        KeyPlace::File(file) => vec![text("custody", "file".into()), text("file", file.display().to_string())],
+        KeyPlace::File(file) => {
+            vec![text("custody", "file".into()), text("file", file.display().to_string())]
+        }
         KeyPlace::Pkcs11 { module, token, label, pin_file } => vec![
             text("custody", "pkcs11".into()),
             text("module", module.display().to_string()),
@@ -185,11 +199,8 @@ fn written(place: &KeyPlace) -> String {
         ],
         KeyPlace::Kms { key, region, profile } => {
             let profile = profile.clone().map(|profile| text("profile", profile));
-            let mut lines = vec![
-                text("custody", "kms".into()),
-                text("key", key.clone()),
-                text("region", region.clone()),
-            ];
+            let mut lines =
+                vec![text("custody", "kms".into()), text("key", key.clone()), text("region", region.clone())];
             lines.extend(profile);
             lines
         }

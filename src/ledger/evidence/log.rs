@@ -41,7 +41,8 @@ pub(super) fn check(pack: &Pack, trust: &Trust) -> (Seen, [Check; 3]) {
                     former.epoch
                 ),
             };
-            let found = format!("of log `{}`, {} entries, signed by {by}", checkpoint.origin, checkpoint.size);
+            let found =
+                format!("of log `{}`, {} entries, signed by {by}", checkpoint.origin, checkpoint.size);
             Check::of("checkpoint", vec![], found)
         }
         Err(why) => Check::of("checkpoint", vec![format!("`checkpoint`: {why}")], ""),

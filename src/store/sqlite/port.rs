@@ -8,9 +8,9 @@ use super::{
 };
 use crate::broker::ports::{
     AdministrationChange, AdministrationRecord, ChangeRefused, Committed, Counted, DecisionEntry, Due,
-    EventFilter, EventPage, GrantChange, GrantRecord, Head, Inquiry, KeptKey, KeptKeys, LeaseChange, LeaseFilter,
-    OpenCount, OpenRefused, Opening, PackedSize, PlaybookRecord, ReviewDecision, ReviewFilter, RulesAuthors,
-    RulesDigests, RulesInForce, SealRefused, Sealing, Stands, Store, StoreError, StoredEvent,
+    EventFilter, EventPage, GrantChange, GrantRecord, Head, Inquiry, KeptKey, KeptKeys, LeaseChange,
+    LeaseFilter, OpenCount, OpenRefused, Opening, PackedSize, PlaybookRecord, ReviewDecision, ReviewFilter,
+    RulesAuthors, RulesDigests, RulesInForce, SealRefused, Sealing, Stands, Store, StoreError, StoredEvent,
 };
 use crate::domain::administration::SealedAdministration;
 use crate::domain::digest::Digest;

@@ -70,9 +70,7 @@ impl Pkcs11Key {
             Ok(Ok(Ok(public))) => Ok(Pkcs11Signer { public, work: self.work.clone() }),
             Ok(Ok(Err(why))) => Err(CannotOpen(why)),
             Ok(Err(_)) => Err(CannotOpen("the module ended its thread".into())),
-            Err(_) => {
-                Err(CannotOpen(format!("the module does not answer within {} s", PATIENCE.as_secs())))
-            }
+            Err(_) => Err(CannotOpen(format!("the module does not answer within {} s", PATIENCE.as_secs()))),
         }
     }
 }
