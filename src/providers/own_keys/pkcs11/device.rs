@@ -119,9 +119,13 @@ impl Device {
     /// Closes the session, while nobody ends the module.
     fn let_go(&mut self) {
         let Some(held) = self.held.take() else { return };
-        let closed = self.module.within(|_, started| match held.started == started {
-            true => Ok::<_, String>(drop(held.session)),
-            false => Ok(std::mem::forget(held.session)),
+        let closed = self.module.within(|_, started| {
+            if held.started == started {
+                drop(held.session);
+            } else {
+                std::mem::forget(held.session);
+            }
+            Ok::<_, String>(())
         });
         if let Err(why) = closed {
             tracing::warn!(why, "a session of the token was not closed");
