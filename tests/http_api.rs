@@ -364,7 +364,7 @@ async fn what_anyone_may_read_describes_this_broker() {
     let metadata = world.call("GET", "/.well-known/oauth-authorization-server", &[], None).await.good();
     assert_eq!(metadata["issuer"], world::ISSUER);
     let keys = world.call("GET", "/jwks.json", &[], None).await.good();
-    assert_eq!(keys["keys"][0]["kid"], world.broker.signer().public().thumbprint().to_string());
+    assert_eq!(keys["keys"][0]["kid"], world.broker.signer().public().unwrap().thumbprint().to_string());
     assert!(keys["keys"][0].get("d").is_none());
     let missing = world.call("GET", "/v2", &[], None).await;
     missing.refused(404, "not_found");

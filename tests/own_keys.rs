@@ -16,6 +16,8 @@ use std::process::{Command, Output};
 use own_keys::fake_kms::{FakeKms, Mood};
 use peers::moto::Moto;
 use peers::{python, softhsm};
+use phasebroker::broker::ports::Clock as _;
+use phasebroker::cli::clock::SystemClock;
 use phasebroker::domain::canonical;
 use phasebroker::domain::jws::{KeyHeader, Unverified};
 use phasebroker::domain::key::{Jwk, PublicKey};
@@ -143,7 +145,7 @@ fn a_token_that_cannot_be_used_is_refused_with_what_mends_it() {
     refused(&place, &["no PIN"]);
     private(&place, "pin", softhsm::PIN);
     mode(&place, "pin", 0o644);
-    refused(&place, &["keys.token.pin_file", "mode 0644", "chmod 600"]);
+    refused(&place, &["token key", "pin_file", "mode 0644", "chmod 600"]);
     mode(&place, "pin", 0o600);
     place.configure(|config| config["keys"]["log"]["label"] = json!("no-such-key"));
     refused(&place, &["log key", "no private key labelled `no-such-key`"]);
@@ -193,12 +195,136 @@ async fn a_broker_that_lost_its_token_issues_nothing_and_still_stops_and_revokes
     let stop = json!({"everything": true, "reason": "done"});
     assert_eq!(place.post("/v1/stop", Some("olga"), &stop).await.0, 200);
     assert_eq!(place.lease_is_over(&it).await, "stopped");
-    broker.stop().await;
     fs::remove_dir(place.path("tokens")).unwrap();
     fs::rename(place.path("gone"), place.path("tokens")).unwrap();
-    let broker = place.serve().await;
-    assert_eq!(place.readiness().await.0, 200);
+    // No restart: a token that was put back is seen.
+    becomes_ready(&place).await;
+    let it = place.approved(Work::jwt(300)).await;
+    place.claim(&it).await.map(drop).unwrap();
     broker.stop().await;
+}
+
+async fn becomes_ready(place: &Place) {
+    until("the broker to issue again", async || (place.readiness().await.0 == 200).then_some(())).await;
+}
+
+async fn is_not_ready(place: &Place, telling: &str) {
+    let (status, why) = place.readiness().await;
+    assert!(status == 503 && why.to_string().contains(telling), "{why}\n{}", place.log());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pin_that_is_missing_or_wrong_keeps_no_broker_that_ran_before_from_starting() {
+    let place = with_token("ed25519", "ed25519");
+    place.serve().await.stop().await;
+    fs::rename(place.path("pin"), place.path("pin-elsewhere")).unwrap();
+    let broker = place.serve().await;
+    is_not_ready(&place, "no_signing_key").await;
+    assert!(place.log().contains("pin_file"), "{}", place.log());
+    let stop = json!({"everything": true, "reason": "done"});
+    assert_eq!(place.post("/v1/stop", Some("olga"), &stop).await.0, 200);
+    private(&place, "pin", "0000");
+    let refused = || place.log().matches("refused this PIN before").count();
+    until("the wrong PIN to be left alone", async || (refused() > 1).then_some(())).await;
+    fs::remove_file(place.path("pin")).unwrap();
+    fs::rename(place.path("pin-elsewhere"), place.path("pin")).unwrap();
+    becomes_ready(&place).await;
+    broker.stop().await;
+    assert!(!place.log().contains(softhsm::PIN), "the PIN stands in the log");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_next_log_key_that_is_missing_stops_issuance_and_nothing_else_until_it_is_there() {
+    let place = with_token("P-256", "ed25519");
+    place.serve().await.stop().await;
+    place.configure(|config| config["keys"]["next_log"] = in_token("next-log-key"));
+    let broker = place.serve().await;
+    is_not_ready(&place, "log_unsigned").await;
+    assert!(place.log().contains("no private key labelled `next-log-key`"), "{}", place.log());
+    let stop = json!({"everything": true, "reason": "done"});
+    assert_eq!(place.post("/v1/stop", Some("olga"), &stop).await.0, 200);
+    softhsm::import(&place.path(""), "next-log-key", "ed25519", "03");
+    becomes_ready(&place).await;
+    assert_eq!(newest(&place).await.2, 2, "both keys sign");
+    broker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_key_in_two_places_is_refused_and_a_broker_that_ran_before_issues_nothing_with_it() {
+    let place = Place::new(None);
+    place.serve().await.stop().await;
+    fs::copy(place.path("data/token-key.pem"), place.path("data/copy.pem")).unwrap();
+    place.configure(|config| {
+        config["keys"] = json!({"next_log": {"custody": "file", "file": "data/copy.pem"}})
+    });
+    refused_by(&place, &["keys", "own"], &["next log key", "same as that of token", "another key"]);
+    let broker = place.serve().await;
+    is_not_ready(&place, "log_unsigned").await;
+    broker.stop().await;
+    let own = |config: &mut Value| config["keys"] = json!({});
+    place.configure(own);
+    let log = shown(&place)[1]["jwk"]["x"].clone();
+    place.configure(|config| config["keys"] = json!({"former_log": [{"key": log, "epoch": 1, "size": 1}]}));
+    refused_by(&place, &["keys", "own"], &["log key", "a former log", "another key"]);
+    place.configure(own);
+    place.serve().await.stop().await;
+}
+
+/// What the store says of every lease that was released, read beside whoever runs.
+fn released(place: &Place) -> i64 {
+    let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY;
+    let store = rusqlite::Connection::open_with_flags(place.path("data/phasebroker.sqlite"), flags).unwrap();
+    let sql = "SELECT count(*) FROM leases WHERE state = 'released'";
+    store.query_row(sql, [], |row| row.get(0)).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_that_hangs_delays_no_end() {
+    let kms = FakeKms::start().await;
+    let place = in_kms(&kms);
+    let broker = place.serve().await;
+    let it = place.approved(Work::jwt(3)).await;
+    let not_after = place.claim(&it).await.map(|claimed| claimed.not_after).unwrap();
+    broker.kill().await;
+    assert!(released(&place) > 0);
+    until("its deadline", async || not_after.has_passed(SystemClock.wall()).then_some(())).await;
+    kms.is(Mood::Hangs);
+    let mut broker = place.start(&[]);
+    let http =
+        reqwest::Client::builder().no_proxy().timeout(std::time::Duration::from_millis(100)).build().unwrap();
+    until("the lease to end", async || {
+        let ended = released(&place) == 0;
+        let answered = http.get(format!("{}/healthz", place.url)).send().await.is_ok();
+        assert!(ended || !answered, "the broker serves, and its leases have not ended");
+        ended.then_some(())
+    })
+    .await;
+    assert!(place.answers(&mut broker).await);
+    is_not_ready(&place, "no_signing_key").await;
+    kms.is(Mood::Honest);
+    becomes_ready(&place).await;
+    broker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_token_key_that_cannot_be_reached_at_its_first_start_is_used_when_it_can() {
+    let kms = FakeKms::start().await;
+    let place = Place::new(None);
+    place.serve().await.stop().await;
+    kms.is(Mood::Away);
+    place.configure(|config| {
+        config["keys"] = json!({
+            "token": {"custody": "kms", "key": "token", "region": "us-east-1", "profile": "mint"},
+            "allow_endpoints": ["kms"], "kms_endpoint": kms.url(),
+        });
+    });
+    let broker = place.serve().await;
+    is_not_ready(&place, "no_signing_key").await;
+    assert!(place.log().contains("AccessDeniedException"), "{}", place.log());
+    kms.is(Mood::Honest);
+    becomes_ready(&place).await;
+    broker.stop().await;
+    is_believed(&place).await;
 }
 
 #[test]
@@ -371,35 +497,48 @@ async fn packed(place: &Place, name: &str) {
     .await;
 }
 
+/// What `keys rotation` says.
+fn rotation(place: &Place) -> Value {
+    let output = place.command(&["--json", "keys", "rotation"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// Puts what `keys rotation` says into the configuration.
+fn write(place: &Place, told: &Value) {
+    let text = told["write"].as_str().unwrap_or_else(|| panic!("nothing to write: {told}"));
+    let told = serde_json::to_value(text.parse::<toml::Table>().unwrap()).unwrap();
+    place.configure(|config| {
+        for (name, value) in told["keys"].as_object().unwrap() {
+            config["keys"][name] = value.clone();
+        }
+    });
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_log_goes_on_under_another_key_and_nobody_who_knows_one_of_them_is_lost() {
     let place = Place::new(None);
+    place.configure(|config| config["keys"] = json!({}));
     let broker = place.serve().await;
     packed(&place, "before.json").await;
     trust(&place, "old.json");
+    assert_eq!(rotation(&place)["log"]["step"], "settled");
     broker.stop().await;
 
-    place.configure(|config| config["keys"] = json!({"next_log": {"custody": "file"}}));
+    // As the README has it: the new key in [keys.next_log], and a restart.
+    place.configure(|config| config["keys"]["next_log"] = json!({"custody": "file"}));
     let broker = place.serve().await;
     packed(&place, "between.json").await;
-    broker.stop().await;
     let own = shown(&place);
-    assert_eq!(own.len(), 3);
-    let broker = place.serve().await;
-    let (epoch, size, by) = newest(&place).await;
-    assert_eq!(by, 2, "both keys sign");
-    broker.stop().await;
+    assert_eq!((own.len(), newest(&place).await.2), (3, 2), "both keys sign");
+    let (new, old) = (own[2]["thumbprint"].clone(), own[1]["jwk"]["x"].clone());
 
-    let old = own[1]["jwk"]["x"].clone();
-    let broker = place.serve().await;
-    let (_, last, _) = newest(&place).await;
-    assert!(last >= size);
+    // Then what `keys rotation` says, and a restart.
+    let told = rotation(&place)["log"].clone();
+    assert_eq!(told["step"], "overlap");
+    write(&place, &told);
+    place.configure(|config| drop(config["keys"].as_object_mut().unwrap().remove("next_log")));
     broker.stop().await;
-    let former = json!([{"key": old, "epoch": epoch, "size": last + 100}]);
-    place.configure(|config| {
-        config["keys"] =
-            json!({"log": {"custody": "file", "file": "data/next-log-key.pem"}, "former_log": former});
-    });
     let broker = place.serve().await;
     assert_eq!(place.readiness().await.0, 200, "no fence is needed:\n{}", place.log());
     packed(&place, "after.json").await;
@@ -408,6 +547,8 @@ async fn the_log_goes_on_under_another_key_and_nobody_who_knows_one_of_them_is_l
     let logs: Vec<Value> = changed.filter(|event| event["facts"]["purpose"] == "log").collect();
     assert_eq!(logs.len(), 2);
     assert_eq!(logs[1]["facts"]["old_key"], logs[0]["facts"]["key"]);
+    assert_eq!(logs[1]["facts"]["key"], new);
+    assert_eq!(rotation(&place)["log"]["step"], "changed");
     broker.stop().await;
     trust(&place, "new.json");
     for (pack, by_old, by_new) in
@@ -416,8 +557,81 @@ async fn the_log_goes_on_under_another_key_and_nobody_who_knows_one_of_them_is_l
         assert_eq!(verified(&place, pack, "old.json"), by_old, "{pack}");
         assert_eq!(verified(&place, pack, "new.json"), by_new, "{pack}");
     }
+    let mut verify = Command::new(process::program());
+    verify
+        .args(["audit", "verify"])
+        .arg(place.path("before.json"))
+        .arg("--trust")
+        .arg(place.path("new.json"));
+    let said = text(&verify.output().unwrap());
+    assert!(said.contains(old.as_str().unwrap()), "a former key that signed alone is named: {said}");
     let checked = place.command(&["audit", "check"]);
     assert!(checked.status.success(), "{}", text(&checked));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_last_checkpoint_beyond_the_log_is_refused() {
+    let place = Place::new(None);
+    place.configure(|config| config["keys"] = json!({"next_log": {"custody": "file"}}));
+    place.serve().await.stop().await;
+    let broker = place.serve().await;
+    let told = rotation(&place)["log"].clone();
+    broker.stop().await;
+    write(&place, &told);
+    place.configure(|config| {
+        config["keys"].as_object_mut().unwrap().remove("next_log");
+        let size = config["keys"]["former_log"][0]["size"].as_u64().unwrap();
+        config["keys"]["former_log"][0]["size"] = json!(size + 1_000);
+    });
+    refused_by(&place, &["audit", "trust"], &["former_log", "the log holds"]);
+    let broker = place.serve().await;
+    is_not_ready(&place, "log_unsigned").await;
+    assert!(place.log().contains("the last checkpoint of a former key"), "{}", place.log());
+    broker.stop().await;
+    write(&place, &told);
+    let broker = place.serve().await;
+    assert_eq!(place.readiness().await.0, 200, "{}", place.log());
+    broker.stop().await;
+}
+
+async fn verifies(place: &Place, token: &str) -> bool {
+    let jwks: Value = reqwest::get(format!("{}/jwks.json", place.url)).await.unwrap().json().await.unwrap();
+    let unverified = Unverified::parse(token, ACCESS_TOKEN_TYP, KeyHeader::Kid).unwrap();
+    let kid = unverified.kid().unwrap().to_string();
+    jwks["keys"].as_array().unwrap().iter().any(|jwk| jwk["kid"] == kid.as_str())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_token_key_takes_over_and_no_token_of_before_is_refused() {
+    let place = Place::new(None);
+    place.configure(|config| config["keys"] = json!({}));
+    let broker = place.serve().await;
+    let it = place.approved(Work::jwt(300)).await;
+    let claimed = place.claim(&it).await.map_err(|error| error.to_string()).unwrap();
+    let token = claimed.execute_token.expose();
+
+    // As the README has it: what `keys rotation` says, the new key in [keys.token], and a restart.
+    let told = rotation(&place)["token"].clone();
+    assert_eq!(told["step"], "settled");
+    let new = json!({"custody": "file", "file": "data/new-token-key.pem"});
+    write(&place, &told);
+    place.configure(|config| config["keys"]["token"] = new);
+    broker.stop().await;
+    let broker = place.serve().await;
+    assert_eq!(place.readiness().await.0, 200, "{}", place.log());
+    assert!(verifies(&place, token).await);
+    let told = rotation(&place)["token"].clone();
+    assert_eq!(told["step"], "changed");
+    assert!(told["from"].as_i64().unwrap() > SystemClock.wall().seconds());
+    fs::remove_file(place.path("data/token-key.pem")).unwrap();
+    broker.stop().await;
+
+    place.configure(|config| drop(config["keys"].as_object_mut().unwrap().remove("former_token")));
+    let broker = place.serve().await;
+    assert_eq!(place.readiness().await.0, 200, "{}", place.log());
+    assert!(!verifies(&place, token).await);
+    assert_eq!(rotation(&place)["token"]["step"], "settled");
+    broker.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

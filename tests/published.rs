@@ -31,7 +31,7 @@ async fn long(broker: &TestBroker) {
 
 fn opened(broker: &TestBroker, note: &str) -> Checkpoint {
     let note = SignedNote::parse(note.as_bytes()).unwrap();
-    Checkpoint::open(&note, broker.broker.ledger().log()).unwrap()
+    Checkpoint::open(&note, broker.broker.ledger().log().unwrap()).unwrap()
 }
 
 async fn checkpoint(broker: &TestBroker) -> (String, Checkpoint) {
@@ -120,8 +120,10 @@ async fn a_receipt_is_checked_by_others_and_is_for_people_and_the_runs_own_agent
     let theirs: Vec<Hash> = steps.iter().map(|hash| Hash(*hash.as_bytes())).collect();
     check_record(&theirs, signed.size, Hash(*signed.root.as_bytes()), index, record_hash(&event)).unwrap();
     let proof = TlogProof::parse(receipt["proof"].as_str().unwrap().as_bytes()).unwrap();
-    proof.verify(&leaf_hash(&event), broker.broker.ledger().log(), &Witnesses::none()).unwrap();
-    proof.verify(&leaf_hash(b"another"), broker.broker.ledger().log(), &Witnesses::none()).unwrap_err();
+    proof.verify(&leaf_hash(&event), broker.broker.ledger().log().unwrap(), &Witnesses::none()).unwrap();
+    proof
+        .verify(&leaf_hash(b"another"), broker.broker.ledger().log().unwrap(), &Witnesses::none())
+        .unwrap_err();
     broker.by_person("audrey", "GET", "/v1/receipts/999999", None).await.refused(
         404,
         "not_found",

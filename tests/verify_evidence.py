@@ -37,7 +37,7 @@ def checkpoint(pack, trust):  # The size, root and epoch that the log signed; co
         if (who, raw[:4]) == (name, sha(name.encode() + b"\n" + bytes([kind]) + key)[:4])]
     def cosigned(one): return f"cosignature/v1\ntime {int.from_bytes(one[:8], 'big')}\n{text}\n".encode(), one[8:]
     need("checkpoint", re.fullmatch(re.escape(trust["log"]["name"]) + "/[1-9][0-9]*", origin) and (own := [ok for k in
-        [trust["log"], *trust["log"].get("former", [])] if (epoch, size) <= (k.get("epoch", epoch), k.get("size", size))
+        [trust["log"], *trust["log"].get("former", [])] if epoch <= k.get("epoch", epoch) and size <= k.get("size", size)
         for ok in good(origin, 1, b64(k["key"]), lambda one: (f"{text}\n".encode(), one))]) and all(own), origin)
     found = [good(vkey.split("+")[0], 4, base64.b64decode(vkey.split("+", 2)[2])[1:], cosigned) for vkey in trust["witnesses"]]
     need("witnesses", all(map(all, found)) and sum(map(bool, found)) >= trust["witnesses_needed"], "too few, or a wrong one")

@@ -92,7 +92,7 @@ impl Broker {
         key: Thumbprint,
         presented: Presented,
     ) -> Result<Arc<Claimed>, Refusal> {
-        let now = self.gate.may_issue()?;
+        let now = self.may_issue()?;
         // INVARIANT: re-decided. One reading of the rules decides, and the opening fails when others are in force by then.
         let rules = self.rules();
         self.claimable(&record, now)?;
@@ -118,7 +118,7 @@ impl Broker {
         let under_way = UnderWay::begin(self, grant.time.lease);
         for _ in 0..TRIES {
             // What is looked at may have taken seconds, and so may the try before.
-            let now = self.gate.may_issue()?;
+            let now = self.may_issue()?;
             self.claimable(&record, now)?;
             self.way_back_is_ready(grant, now).await?;
             let redecided = self.redecide(&record, approvals.clone(), &rules, now).await?;
@@ -243,6 +243,9 @@ impl Broker {
             return Err(self.gate.store_failed(&failed));
         }
         self.refuse_if_stopped(lease, Some(authority.sealed().grant()), now).await?;
+        let grant = authority.sealed().grant();
+        // Before anything is minted: a session whose token cannot be signed would be nobody's.
+        let execute_token = self.signed_first(lease, grant.who.requester.to_string(), now).await?;
         let provider = self.provider(lease.provider)?.clone();
         let outcome = provider.mint_execute(&opened, &authority).await;
         let minted = match self.record_outcome(lease, outcome, now).await? {
@@ -250,13 +253,12 @@ impl Broker {
             Recorded::Refused(refusal) => return Err(refusal),
         };
         self.metrics.issued(lease.phase, lease.provider);
-        let grant = authority.sealed().grant();
         let claimed = Arc::new(Claimed {
             lease: lease.id,
             run: lease.run,
             not_after: lease.not_after,
             hard_end: lease.hard_end,
-            execute_token: self.broker_token(lease, grant.who.requester.to_string(), now)?,
+            execute_token,
             provider: lease.provider,
             secret: minted.secret,
             credential: grant.credential.clone(),

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use arc_swap::ArcSwapOption;
 
+use super::Broker;
 use super::ports::{Clock, Head, StoreError};
 use super::refusal::{Code, Refusal};
 use crate::domain::time::Timestamp;
@@ -22,6 +23,7 @@ pub struct Gate {
     epoch: AtomicI64,
     closed: ArcSwapOption<Refusal>,
     unwitnessed: ArcSwapOption<Refusal>,
+    unsigned: ArcSwapOption<Refusal>,
     keyless: ArcSwapOption<Refusal>,
     failing: AtomicBool,
 }
@@ -35,6 +37,7 @@ impl Gate {
             epoch: AtomicI64::new(i64::try_from(head.epoch).unwrap_or(i64::MAX)),
             closed: ArcSwapOption::empty(),
             unwitnessed: ArcSwapOption::empty(),
+            unsigned: ArcSwapOption::empty(),
             keyless: ArcSwapOption::empty(),
             failing: AtomicBool::new(false),
         }
@@ -57,7 +60,7 @@ impl Gate {
 
     /// Whether something may be issued, and at what time.
     pub fn may_issue(&self) -> Result<Timestamp, Refusal> {
-        for stop in [&self.closed, &self.unwitnessed, &self.keyless] {
+        for stop in [&self.closed, &self.unwitnessed, &self.keyless, &self.unsigned] {
             if let Some(why) = &*stop.load() {
                 return Err((**why).clone());
             }
@@ -91,9 +94,28 @@ impl Gate {
         self.unwitnessed.store(missing.map(Arc::new));
     }
 
+    /// Closes the gate until the log's key was asked for the first time, or the one that vouches for what signs tokens.
+    pub fn before_keys(&self, log: bool) {
+        let code = if log { Code::LogUnsigned } else { Code::NoSigningKey };
+        let why = Refusal::new(code, "the broker opens its own keys; try again in a moment").retry_after(5);
+        let closed = if log { &self.unsigned } else { &self.keyless };
+        closed.store(Some(Arc::new(why)));
+    }
+
+    /// Closes the gate while the log's key signs nothing, and opens it again.
+    pub fn log(&self, unsigned: Option<Refusal>) {
+        if unsigned.as_ref() != self.unsigned.load().as_deref() {
+            match &unsigned {
+                Some(why) => tracing::error!(why = %why, "nothing is issued"),
+                None => tracing::info!("checkpoints are signed"),
+            }
+        }
+        self.unsigned.store(unsigned.map(Arc::new));
+    }
+
     /// Closes the gate while nothing can sign a token, and opens it again.
     pub fn keys(&self, missing: Option<Refusal>) {
-        if missing.is_some() != self.keyless.load().is_some() {
+        if missing.as_ref() != self.keyless.load().as_deref() {
             match &missing {
                 Some(why) => tracing::error!(why = %why, "nothing is issued"),
                 None => tracing::info!("tokens can be signed"),
@@ -139,6 +161,20 @@ impl Gate {
         }
         // The store's own text goes to the log alone: anyone may ask this.
         self.failing.load(Ordering::Acquire).then(|| STORE_FAILS.to_owned())
+    }
+}
+
+/// The time of the broker's own events, for whoever signs with its keys beside it: never the wall clock alone, by which no
+/// key may sign yet.
+pub struct BrokerClock(pub Arc<Broker>);
+
+impl Clock for BrokerClock {
+    fn wall(&self) -> Timestamp {
+        self.0.gate.now()
+    }
+
+    fn since_boot(&self) -> i64 {
+        self.0.gate.since_boot()
     }
 }
 

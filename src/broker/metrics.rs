@@ -67,6 +67,8 @@ pub struct Metrics {
     exports: Exports,
     published: Count,
     witnessed_age: Count,
+    unsigned_age: Count,
+    distrusted_keys: Count,
     witness_failures: Family<[(&'static str, String); 1], Counter<u64, AtomicU64>>,
 }
 
@@ -113,6 +115,8 @@ impl Metrics {
             exports: Exports::default(),
             published: Gauge::default(),
             witnessed_age: Gauge::default(),
+            unsigned_age: Gauge::default(),
+            distrusted_keys: Gauge::default(),
             witness_failures: Family::default(),
         };
         metrics.register();
@@ -199,6 +203,17 @@ impl Metrics {
             "Since enough witnesses had seen the newest checkpoint",
             Unit::Seconds,
             self.witnessed_age.clone(),
+        );
+        r.register_with_unit(
+            "unsigned_age",
+            "Since there is something in the ledger that no checkpoint covers",
+            Unit::Seconds,
+            self.unsigned_age.clone(),
+        );
+        r.register(
+            "distrusted_keys",
+            "Kept working keys that were not believed at start: unreadable, or nobody vouches for them",
+            self.distrusted_keys.clone(),
         );
         r.register(
             "witness_failures",
@@ -294,6 +309,16 @@ impl Metrics {
     /// So many seconds ago enough witnesses had seen the newest checkpoint.
     pub fn witnessed_age(&self, seconds: i64) {
         self.witnessed_age.set(seconds);
+    }
+
+    /// For so many seconds something in the ledger has been under no checkpoint.
+    pub fn unsigned_age(&self, seconds: i64) {
+        self.unsigned_age.set(seconds);
+    }
+
+    /// So many kept keys were not believed.
+    pub fn distrusted_keys(&self, count: usize) {
+        self.distrusted_keys.set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
     /// A configured witness did not cosign.

@@ -160,7 +160,7 @@ impl Broker {
         Err(refusal)
     }
 
-    fn lease_event(&self, lease: &Lease, kind: EventKind) -> Event {
+    pub(super) fn lease_event(&self, lease: &Lease, kind: EventKind) -> Event {
         let event = Event::new(kind, Actor::Broker, self.gate.now()).run(lease.run).lease(lease.id);
         lease.grant.iter().fold(event, |e, grant| e.grant(*grant))
     }

@@ -10,6 +10,7 @@ use super::record::{end_change, intent, intent_event, mint_lost};
 use super::refusal::{Code, Refusal};
 use super::rules::Rules;
 use super::runs::conflict;
+use super::working_keys::no_signing_key;
 use crate::catalog::{self, ObserveSet};
 use crate::domain::event::{Event, EventKind};
 use crate::domain::id::{LeaseId, RunId};
@@ -85,7 +86,7 @@ impl Broker {
         key: Thumbprint,
         attestation: Attestation,
     ) -> Result<PhaseGranted, Refusal> {
-        let now = self.gate.may_issue()?;
+        let now = self.may_issue()?;
         // INVARIANT: re-decided. The opening fails when other rules are in force by then.
         let rules = self.rules();
         if rules.directory.agent(agent).is_none() {
@@ -172,9 +173,14 @@ impl Broker {
         now: Timestamp,
     ) -> Result<PhaseGranted, Refusal> {
         self.refuse_if_stopped(opened.lease(), None, now).await?;
-        let provider = self.provider(opened.lease().provider)?.clone();
-        let outcome = provider.mint_phase(&opened, &minting).await;
         let lease = opened.lease();
+        let beside = match minting.credential {
+            // A session whose token cannot be signed would be nobody's.
+            Credential::Aws(_) => Some(self.signed_first(lease, minting.requester.clone(), now).await?),
+            Credential::Jwt(_) => None,
+        };
+        let provider = self.provider(lease.provider)?.clone();
+        let outcome = provider.mint_phase(&opened, &minting).await;
         let minted = match self.record_outcome(lease, outcome, now).await? {
             Recorded::Minted(minted) => minted,
             Recorded::Refused(refusal) => return Err(refusal),
@@ -187,7 +193,7 @@ impl Broker {
                     Credential::Aws(aws) => aws.region.clone(),
                     Credential::Jwt(_) => String::new(),
                 };
-                let token = self.broker_token(lease, minting.requester, now)?;
+                let token = beside.ok_or_else(mint_lost)?;
                 (token, Some(AwsSession { access_key_id, secret_access_key, session_token, region }))
             }
         };
@@ -223,13 +229,25 @@ impl Broker {
         }
     }
 
-    /// A token for the broker itself, bound to the lease's key and as short as the lease.
-    pub(super) fn broker_token(
+    /// The token of a lease, before anything is asked of its provider: without one nothing is minted.
+    pub(super) async fn signed_first(
         &self,
         lease: &Lease,
         requester: String,
         now: Timestamp,
     ) -> Result<Secret, Refusal> {
+        match self.broker_token(lease, requester, now) {
+            Ok(token) => Ok(token),
+            Err(refusal) => {
+                let event = self.lease_event(lease, EventKind::LeaseRefused);
+                self.refused(lease, event.fact("code", refusal.code.name()), now).await?;
+                Err(refusal)
+            }
+        }
+    }
+
+    /// A token for the broker itself, bound to the lease's key and as short as the lease.
+    fn broker_token(&self, lease: &Lease, requester: String, now: Timestamp) -> Result<Secret, Refusal> {
         let claims = TokenClaims {
             iss: self.settings.issuer.clone(),
             aud: self.settings.issuer.clone(),
@@ -245,7 +263,7 @@ impl Broker {
             exp: lease.not_after,
             authorization_details: Vec::new(),
         };
-        self.signer.sign(&claims).map_err(|_| mint_lost())
+        self.signer.sign(&claims).map_err(|_| no_signing_key())
     }
 
     /// Live leases of a run, by the store.

@@ -1,39 +1,67 @@
 //! The published log: a checkpoint is signed within a second of anything new, and kept before anybody sees it. What is
 //! published never goes back: a store that is not trusted signs nothing.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwapOption;
 use tokio::sync::watch;
 
 use super::Broker;
-use super::ports::{OwnKey, StoreError, StoredCheckpoint, Witness};
+use super::late_key::LateKey;
+use super::ports::{KeySource, OwnKey, StoreError, StoredCheckpoint, Witness};
 use super::refusal::{Code, Refusal};
 use crate::domain::time::Timestamp;
-use crate::ledger::checkpoint::{Checkpoint, FormerLogKey, LogKey, Origin};
+use crate::ledger::checkpoint::{Checkpoint, FormerLogKey, LogKey, Origin, is_log_name};
 use crate::ledger::note::SignedNote;
 use crate::ledger::quorum::{BadWitnesses, Witnesses};
 use crate::ledger::verifier_key::BadVerifierKey;
 
 /// How the log is published.
 pub struct Ledger {
-    log: LogKey,
-    key: OwnKey,
+    name: String,
+    pub(super) key: LateKey,
     /// Signs beside the key, until everybody knows it.
-    next: Option<OwnKey>,
+    next: Option<LateKey>,
+    former: Vec<FormerLogKey>,
+    /// Whether the ledger tells of another key: not of one that is made for one life.
+    pub(super) tells_its_key: bool,
+    /// The log as others know it, once its key was opened and what former lives published was compared with it.
+    pub(super) log: OnceLock<LogKey>,
     pub(super) witnesses: Vec<Arc<dyn Witness>>,
     pub(super) quorum: Witnesses,
-    /// Seconds for which credentials are issued while too few witnesses cosign.
-    max_age_seconds: i64,
+    /// Seconds for which credentials are issued while too few witnesses cosign, or the key signs nothing.
+    pub(super) max_age_seconds: i64,
     /// Days for which the bytes of entries are kept.
     pub(super) keep_days: u32,
-    newest: ArcSwapOption<StoredCheckpoint>,
+    pub(super) newest: ArcSwapOption<StoredCheckpoint>,
     pub(super) changed: watch::Sender<u64>,
     /// The newest checkpoint that enough witnesses cosigned was the newest of all at this time.
-    witnessed_at: AtomicI64,
+    pub(super) witnessed_at: AtomicI64,
+    /// When the oldest event came that no checkpoint covers; the greatest number while there is none.
+    pub(super) unsigned_since: AtomicI64,
     /// What each witness holds of this origin, as far as we know.
     pub(super) held: Vec<AtomicU64>,
+}
+
+/// The keys of a log, or where they will be.
+pub struct LogKeys {
+    /// The one that signs.
+    pub key: Arc<dyn KeySource>,
+    /// Signs beside it, between two keys.
+    pub next: Option<Arc<dyn KeySource>>,
+    /// Those it had before.
+    pub former: Vec<FormerLogKey>,
+}
+
+/// What is asked of witnesses, and of the log's key.
+pub struct Witnessing {
+    /// Who cosigns.
+    pub witnesses: Vec<Arc<dyn Witness>>,
+    /// How many of them must have seen the newest state.
+    pub needed: usize,
+    /// Seconds for which credentials are issued while fewer have, or while the log's key signs nothing.
+    pub max_age_seconds: i64,
 }
 
 /// A log that cannot be published so.
@@ -53,31 +81,44 @@ pub const DEFAULT_KEEP_DAYS: u32 = 400;
 impl Ledger {
     /// Its base name.
     pub fn name(&self) -> &str {
-        self.log.name()
+        &self.name
     }
 
     /// A log without witnesses, under the defaults.
     pub fn unwitnessed(name: &str, key: impl Into<OwnKey>) -> Result<Self, BadLedger> {
-        Self::new(name, key, Vec::new(), 0, 0, DEFAULT_KEEP_DAYS)
+        let none = Witnessing { witnesses: Vec::new(), needed: 0, max_age_seconds: 0 };
+        Self::new(name, key, none, DEFAULT_KEEP_DAYS)
     }
 
-    /// A log of this name, of which `needed` of the witnesses must have seen the newest state within `max_age_seconds`.
+    /// A log of this name whose key is there.
     pub fn new(
         name: &str,
         key: impl Into<OwnKey>,
-        witnesses: Vec<Arc<dyn Witness>>,
-        needed: usize,
-        max_age_seconds: i64,
+        seen: Witnessing,
         keep_days: u32,
     ) -> Result<Self, BadLedger> {
         let key = key.into();
-        let log = LogKey::new(name, key.public().clone())?;
-        let keys = witnesses.iter().map(|witness| witness.key().clone()).collect();
+        LogKey::new(name, key.public().clone())?;
+        let keys = LogKeys { key: Arc::new(key.clone()), next: None, former: Vec::new() };
+        let late = Self::late(name, keys, seen, keep_days)?;
+        Ok(Self { key: LateKey::there(key), tells_its_key: false, ..late })
+    }
+
+    /// A log of this name whose keys may come later: until then nothing of it is signed, and nothing issued.
+    pub fn late(name: &str, keys: LogKeys, seen: Witnessing, keep_days: u32) -> Result<Self, BadLedger> {
+        if !is_log_name(name) {
+            return Err(BadVerifierKey::Name.into());
+        }
+        let Witnessing { witnesses, needed, max_age_seconds } = seen;
+        let cosign = witnesses.iter().map(|witness| witness.key().clone()).collect();
         Ok(Self {
-            log,
-            key,
-            next: None,
-            quorum: Witnesses::new(keys, needed)?,
+            name: name.to_owned(),
+            key: LateKey::new(keys.key),
+            next: keys.next.map(LateKey::new),
+            former: keys.former,
+            tells_its_key: true,
+            log: OnceLock::new(),
+            quorum: Witnesses::new(cosign, needed)?,
             held: witnesses.iter().map(|_| AtomicU64::new(0)).collect(),
             witnesses,
             max_age_seconds,
@@ -85,22 +126,18 @@ impl Ledger {
             newest: ArcSwapOption::empty(),
             changed: watch::Sender::new(0),
             witnessed_at: AtomicI64::new(i64::MIN),
+            unsigned_since: AtomicI64::new(i64::MAX),
         })
     }
 
-    /// The log between two keys: `next` signs beside the key, and what the `former` signed in their time is still ours.
-    pub fn rotating(mut self, next: Option<OwnKey>, former: Vec<FormerLogKey>) -> Result<Self, BadLedger> {
-        if let Some(next) = &next {
-            LogKey::new(self.log.name(), next.public().clone())?;
-        }
-        self.log = self.log.with_former(former)?;
-        self.next = next;
-        Ok(self)
+    /// The log as others know it, once its key is there.
+    pub fn log(&self) -> Option<&LogKey> {
+        self.log.get()
     }
 
-    /// The log as others know it.
-    pub fn log(&self) -> &LogKey {
-        &self.log
+    /// Whether the key is there, so that nobody waits for a device.
+    pub(super) fn has_key(&self) -> bool {
+        self.key.opened().is_some()
     }
 
     /// Number of witnesses.
@@ -113,10 +150,15 @@ impl Ledger {
         self.newest.load_full()
     }
 
-    /// Whether our key signed this checkpoint, as it is kept.
-    fn is_ours(&self, kept: &StoredCheckpoint) -> bool {
+    /// The log under this key.
+    pub(super) fn log_of(&self, key: &OwnKey) -> Result<LogKey, BadVerifierKey> {
+        LogKey::new(&self.name, key.public().clone())?.with_former(self.former.clone())
+    }
+
+    /// Whether the log signed this checkpoint, as it is kept.
+    pub(super) fn is_ours(log: &LogKey, kept: &StoredCheckpoint) -> bool {
         let note = SignedNote::parse(kept.note.as_bytes());
-        note.ok().and_then(|note| Checkpoint::open(&note, &self.log).ok()).is_some_and(|signed| {
+        note.ok().and_then(|note| Checkpoint::open(&note, log).ok()).is_some_and(|signed| {
             (signed.size, signed.root, signed.origin.to_string())
                 == (kept.size, kept.root, kept.origin.clone())
         })
@@ -136,58 +178,38 @@ impl Broker {
         &self.ledger
     }
 
-    /// Takes up what a former life published.
-    pub(super) async fn take_up_checkpoints(&self) -> Result<(), StoreError> {
-        let kept = self.store.checkpoints().await?;
-        let origin = self.origin().map(|origin| origin.to_string());
-        let of_this_epoch = || kept.iter().filter(|kept| Some(&kept.origin) == origin.as_ref());
-        if let Some(foreign) = of_this_epoch().find(|kept| !self.ledger.is_ours(kept)) {
-            let why = format!(
-                "the kept checkpoint of {} entries is not signed by the log's key (was the key, or the checkpoint, replaced?); an operator must bring back the key (`log-key.pem`, or what [keys.log] names), name its former one under [[keys.former_log]], or begin an epoch under the new one with `phasebroker store fence` and give it to whoever verifies",
-                foreign.size
-            );
-            tracing::error!(why, "nothing is issued");
-            self.distrust();
-            self.gate.close(Refusal::new(Code::FenceNeeded, why));
-        }
-        for (held, witness) in self.ledger.held.iter().zip(&self.ledger.witnesses) {
-            let cosigned = kept
-                .iter()
-                .filter(|kept| Some(&kept.origin) == origin.as_ref())
-                .find(|kept| kept.cosignatures.iter().any(|line| line.witness == witness.key().name()));
-            held.store(cosigned.map_or(0, |kept| kept.size), Ordering::Release);
-        }
-        // A log that enough witnesses never saw issues nothing until they have; a restart gives nobody more patience.
-        let witnessed = kept.iter().find(|kept| self.ledger.is_witnessed(kept));
-        let since = witnessed.map_or(i64::MIN, |kept| kept.at.seconds());
-        self.ledger.witnessed_at.store(since, Ordering::Release);
-        self.ledger.newest.store(of_this_epoch().next().cloned().map(Arc::new));
-        Ok(())
-    }
-
-    /// Signs and keeps a checkpoint when there is something new, and judges how far witnesses are behind. Called at
-    /// least once a second, by one caller at a time.
+    /// Signs and keeps a checkpoint when there is something new, and judges how long that has failed, and how far witnesses
+    /// are behind. Called at least once a second, by one caller at a time.
     pub async fn publish(&self) {
         if self.is_distrusted() {
             return;
         }
-        if let Err(error) = self.sign_newest().await {
-            tracing::error!(error = %error, "the newest checkpoint cannot be published; the next second tries again");
+        let mut signed = false;
+        // Opening finds out, too, whether the log is to be trusted.
+        if self.open_log().await && !self.is_distrusted() {
+            match self.sign_newest().await {
+                Ok(()) => signed = true,
+                Err(error) => {
+                    tracing::error!(error = %error, "the newest checkpoint cannot be published; the next second tries again");
+                }
+            }
         }
+        self.judge_unsigned(signed).await;
         self.judge_witnesses(self.gate.now()).await;
     }
 
-    /// At the end of a life: what was recorded since the last second is published, and its head kept, too.
+    /// At the end of a life: the head is kept first, because no device can hold that up, and then what was recorded since
+    /// the last second is published.
     pub async fn close_books(&self) {
-        self.publish().await;
         self.keep_head().await;
+        self.publish().await;
     }
 
-    fn origin(&self) -> Option<Origin> {
-        Origin::new(self.ledger.log.name(), self.gate.epoch()).ok()
+    pub(super) fn origin(&self) -> Option<Origin> {
+        Origin::new(&self.ledger.name, self.gate.epoch()).ok()
     }
 
-    async fn sign_newest(&self) -> Result<(), StoreError> {
+    pub(super) async fn sign_newest(&self) -> Result<(), StoreError> {
         let head = self.store.head().await?;
         let newest = self.ledger.newest();
         if head.size == 0 || newest.is_some_and(|newest| newest.size >= head.size) {
@@ -195,13 +217,13 @@ impl Broker {
         }
         let unsignable =
             |why: String| StoreError::Unwritable(format!("a checkpoint cannot be signed: {why}"));
-        let origin =
-            Origin::new(self.ledger.log.name(), head.epoch).map_err(|e| unsignable(e.to_string()))?;
+        let origin = Origin::new(&self.ledger.name, head.epoch).map_err(|e| unsignable(e.to_string()))?;
         let checkpoint = Checkpoint { origin, size: head.size, root: head.root };
         let text = checkpoint.text();
         let mut signatures = Vec::new();
         // Both or nothing: whoever knows the next key only must not find a checkpoint without it.
         for key in std::iter::once(&self.ledger.key).chain(&self.ledger.next) {
+            let key = key.open(self.gate.since_boot()).await.map_err(|e| unsignable(e.to_string()))?;
             let signature = key.sign(text.as_bytes()).await.map_err(|e| unsignable(e.to_string()))?;
             signatures.push((key.public(), signature));
         }

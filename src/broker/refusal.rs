@@ -101,6 +101,8 @@ codes! {
     LedgerDamaged = "ledger_damaged",
     /// Too few witnesses have seen the ledger for too long.
     WitnessesMissing = "witnesses_missing",
+    /// The log's key is away, or has signed nothing for too long.
+    LogUnsigned = "log_unsigned",
     /// No key is there to sign tokens with.
     NoSigningKey = "no_signing_key",
     /// The clock stands far behind the ledger or off from AWS's; issuance stops.

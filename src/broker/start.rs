@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
@@ -30,9 +29,6 @@ use crate::domain::digest::Digest;
 use crate::domain::event::{Event, EventKind};
 use crate::domain::lease::{EndReason, LeaseState, Revocation};
 use crate::domain::principal::Actor;
-
-/// How long a start waits for witnesses: longer than one of them may take for an answer.
-const WITNESS_PATIENCE: Duration = Duration::from_secs(7);
 
 /// The broker cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -183,13 +179,7 @@ impl Broker {
         if !distrusted {
             let head = broker.announce().await?;
             broker.heads.advance(head).await?;
-            broker.take_up_checkpoints().await?;
-            broker.publish().await;
-            // Witnesses know the head, too: one that has seen more is heard before anything is issued.
-            let asked = tokio::time::timeout(WITNESS_PATIENCE, broker.ask_witnesses()).await;
-            if asked.is_err() {
-                tracing::warn!("a witness does not answer; it is asked again while the broker serves");
-            }
+            broker.begin_log().await;
         }
         Ok(broker)
     }
@@ -271,8 +261,13 @@ impl Broker {
         self.in_force_by.store(Arc::new(authors));
         let event = Event::new(EventKind::BrokerStarted, Actor::Broker, now)
             .fact("version", env!("CARGO_PKG_VERSION"))
-            .fact("epoch", self.gate.epoch())
-            .fact("key", self.signer.public().thumbprint().to_string());
+            .fact("epoch", self.gate.epoch());
+        // Where working keys sign, `key.certified` tells each.
+        let event = self
+            .signer
+            .public()
+            .into_iter()
+            .fold(event, |event, key| event.fact("key", key.thumbprint().to_string()));
         let head = self.store.record(vec![event]).await?;
         self.gate.committed(head);
         Ok(head)

@@ -3,9 +3,11 @@
 //! can still be stopped.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::Broker;
-use super::ports::{KeptKey, OwnKey, SignError, StoreError};
+use super::late_key::LateKey;
+use super::ports::{KeptKey, KeptKeys, KeySource, OwnKey, SignError, StoreError};
 use super::refusal::{Code, Refusal};
 use crate::domain::digest::encode;
 use crate::domain::event::{Event, EventKind};
@@ -39,39 +41,34 @@ enum NotMade {
 /// Keeps a broker in working keys.
 pub struct WorkingKeys {
     broker: Arc<Broker>,
-    own: OwnKey,
+    own: LateKey,
+    /// Keys that vouched before this one, by the configuration.
+    former: Vec<PublicKey>,
     life_seconds: i64,
+    started: Timestamp,
+    taken_up: AtomicBool,
 }
 
 impl WorkingKeys {
-    /// Takes up what a former life published, records whose keys they are, and makes the first key.
-    pub async fn start(broker: Arc<Broker>, own: OwnKey, life_seconds: u32) -> Result<Self, StoreError> {
-        let kept = match broker.store.kept_keys().await {
-            // INVARIANT: stop-always-works. A damaged store is no reason not to start and revoke.
-            Err(error) if broker.is_distrusted() => {
-                tracing::error!(error = %error, "the keys of the former life cannot be read");
-                Vec::new()
-            }
-            kept => kept?,
-        };
-        let working = kept.iter().filter_map(|key| match key {
-            KeptKey::Working(working) => Some(working.clone()),
-            KeptKey::Token(_) | KeptKey::Log(_) => None,
-        });
-        for former in of_former_lives(working.collect(), broker.gate.now()) {
-            broker.signer.remember(&former);
-        }
-        // What is not trusted is not written to either.
-        if !broker.is_distrusted() {
-            let log = broker.ledger.log().key().clone();
-            for now in [KeptKey::Token(own.public().clone()), KeptKey::Log(log)] {
-                broker.note_own_key(&kept, now).await?;
-            }
-        }
+    /// Working keys that `own` vouches for, once it is there; what one of the `former` vouched for still verifies. Nothing is
+    /// made before the first [`Self::turn`].
+    pub fn new(
+        broker: Arc<Broker>,
+        own: Arc<dyn KeySource>,
+        former: Vec<PublicKey>,
+        life_seconds: u32,
+    ) -> Self {
         let life = life_seconds.clamp(SHORTEST_LIFE_SECONDS, LONGEST_LIFE_SECONDS);
-        let keys = Self { broker, own, life_seconds: i64::from(life) };
-        keys.turn().await;
-        Ok(keys)
+        let keys = Self {
+            own: LateKey::new(own),
+            former,
+            life_seconds: i64::from(life),
+            started: broker.gate.now(),
+            taken_up: AtomicBool::new(false),
+            broker,
+        };
+        keys.broker.gate.before_keys(false);
+        keys
     }
 
     /// Makes the next key when its time has come, and closes the gate while there is none. Called again and again, by one
@@ -79,32 +76,31 @@ impl WorkingKeys {
     pub async fn turn(&self) {
         let now = self.broker.gate.now();
         let until = self.broker.signer.ring().signs_until();
-        let mut lacking = Refusal::new(
-            Code::NoSigningKey,
-            "nothing can sign a token now; an operator must bring back the broker's own key (its log says why)",
-        )
-        .retry_after(10);
+        let mut lacking = no_signing_key();
         if until.is_some() {
             // Making one may take as long as the device: meanwhile nothing is opened that could not be signed.
             self.show(&lacking);
         }
+        if let Err(error) = self.make_when_due(until, now).await {
+            if let NotMade::Store(error) = &error {
+                lacking = self.broker.gate.store_failed(error);
+            }
+            tracing::error!(error = %error, "no working key; the next seconds try again");
+        }
+        self.show(&lacking);
+    }
+
+    async fn make_when_due(&self, until: Option<Timestamp>, now: Timestamp) -> Result<(), NotMade> {
+        let own = self.own.open(self.broker.gate.since_boot()).await?;
+        self.take_up(own.public()).await?;
         if until.is_none_or(|until| until.plus(-self.ahead()).has_passed(now)) {
             // Where one still signs, the next one goes on from its end.
             let begins = until.map_or(now, |until| until.max(now));
-            match self.make(begins, now).await {
-                Ok(public) => {
-                    let (key, begins) = (public.key.thumbprint(), public.begins);
-                    tracing::info!(key = %key, begins = %begins, ends = %public.ends, "made a working key");
-                }
-                Err(error) => {
-                    if let NotMade::Store(error) = &error {
-                        lacking = self.broker.gate.store_failed(error);
-                    }
-                    tracing::error!(error = %error, "no working key; the next seconds try again");
-                }
-            }
+            let made = self.make(own, begins, now).await?;
+            let (key, begins) = (made.key.thumbprint(), made.begins);
+            tracing::info!(key = %key, begins = %begins, ends = %made.ends, "made a working key");
         }
-        self.show(&lacking);
+        Ok(())
     }
 
     /// Closes the gate for `lacking` while no key signs, and opens it otherwise.
@@ -119,8 +115,64 @@ impl WorkingKeys {
         (self.life_seconds / 4).max(JWKS_MAX_AGE_SECONDS + 60)
     }
 
-    async fn make(&self, begins: Timestamp, now: Timestamp) -> Result<PublishedKey, NotMade> {
-        let key = match self.own.public().algorithm() {
+    /// Takes up what former lives published, and records who vouches now: once.
+    async fn take_up(&self, own: &PublicKey) -> Result<(), StoreError> {
+        if self.taken_up.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let kept = match self.broker.store.kept_keys().await {
+            // INVARIANT: stop-always-works. What is not trusted may be unreadable, too.
+            Err(error) if self.broker.is_distrusted() => {
+                tracing::error!(error = %error, "the keys of the former life cannot be read");
+                KeptKeys::default()
+            }
+            kept => kept?,
+        };
+        // What is not trusted is not written to either.
+        if !self.broker.is_distrusted() {
+            self.broker.note_own_key(&kept.keys, KeptKey::Token(own.clone())).await?;
+        }
+        self.remember(&kept, own);
+        self.taken_up.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    /// Lets keys of former lives verify what they signed.
+    // SECURITY: whoever writes the store's file can write any row: only what a key vouches for counts, that the configuration
+    // names or that signs for us now, and only as its certificate says.
+    fn remember(&self, kept: &KeptKeys, own: &PublicKey) {
+        let mut distrusted = kept.unreadable;
+        let mut working = Vec::new();
+        for key in &kept.keys {
+            let KeptKey::Working(key) = key else { continue };
+            match self.vouched(key, own) {
+                Ok(()) => working.push(key.clone()),
+                Err(why) => {
+                    tracing::warn!(key = %key.key.thumbprint(), why, "a kept working key is not believed");
+                    distrusted += 1;
+                }
+            }
+        }
+        self.broker.metrics.distrusted_keys(distrusted);
+        // Up to the start of this life, however late the key that vouches came back.
+        for former in of_former_lives(working, self.started) {
+            self.broker.signer.remember(&former);
+        }
+    }
+
+    fn vouched(&self, kept: &PublishedKey, own: &PublicKey) -> Result<(), &'static str> {
+        let certificate = kept.certificate.as_deref().ok_or("nothing vouches for it")?;
+        let issuer = self.broker.signer.issuer();
+        let claims = std::iter::once(own)
+            .chain(&self.former)
+            .find_map(|by| KeyCertificate::open(certificate, by, issuer).ok())
+            .ok_or("neither the token key nor a former one that the configuration names vouches for it")?;
+        let says = (&claims.jwk, claims.nbf, claims.exp) == (&kept.key, kept.begins, kept.ends);
+        says.then_some(()).ok_or("its certificate says something else")
+    }
+
+    async fn make(&self, own: &OwnKey, begins: Timestamp, now: Timestamp) -> Result<PublishedKey, NotMade> {
+        let key = match own.public().algorithm() {
             Algorithm::EdDSA => SigningKey::generate()?,
             Algorithm::ES256 => SigningKey::generate_p256()?,
         };
@@ -134,8 +186,8 @@ impl WorkingKeys {
             nbf: begins,
             exp: begins.plus(self.life_seconds),
         };
-        let input = claims.signing_input(self.own.public())?;
-        let signature = self.own.sign(input.as_bytes()).await?;
+        let input = claims.signing_input(own.public())?;
+        let signature = own.sign(input.as_bytes()).await?;
         let certificate = format!("{input}.{}", encode(&signature));
         let public = PublishedKey {
             key: claims.jwk,
@@ -147,7 +199,7 @@ impl WorkingKeys {
         if !self.broker.is_distrusted() {
             let event = Event::new(EventKind::KeyCertified, Actor::Broker, now)
                 .fact("key", public.key.thumbprint().to_string())
-                .fact("by", self.own.public().thumbprint().to_string())
+                .fact("by", own.public().thumbprint().to_string())
                 .fact("begins", public.begins.seconds())
                 .fact("ends", public.ends.seconds())
                 .fact("certificate", certificate);
@@ -160,9 +212,23 @@ impl WorkingKeys {
     }
 }
 
+/// Why nothing is issued without a working key.
+pub(super) fn no_signing_key() -> Refusal {
+    let why =
+        "nothing can sign a token now; an operator must bring back the broker's own key (its log says why)";
+    Refusal::new(Code::NoSigningKey, why).retry_after(10)
+}
+
 impl Broker {
+    /// Whether something may be issued, and at what time: nothing is opened for which no token could be signed, also in the
+    /// seconds between the end of a key and the next look at it.
+    pub(super) fn may_issue(&self) -> Result<Timestamp, Refusal> {
+        let now = self.gate.may_issue()?;
+        self.signer.ring().signing(now).map(|_| now).ok_or_else(no_signing_key)
+    }
+
     /// Records that a key of our own is another than the kept one, or is there for the first time.
-    async fn note_own_key(&self, kept: &[KeptKey], key: KeptKey) -> Result<(), StoreError> {
+    pub(super) async fn note_own_key(&self, kept: &[KeptKey], key: KeptKey) -> Result<(), StoreError> {
         let same_kind = |other: &&KeptKey| std::mem::discriminant(*other) == std::mem::discriminant(&key);
         let former: Option<&PublicKey> = kept.iter().find(same_kind).map(KeptKey::key);
         if former == Some(key.key()) {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use crate::broker::Broker;
@@ -20,21 +20,30 @@ const RETAIN: Duration = Duration::from_secs(3_600);
 /// How often it is asked whether the next working key is due.
 const TURN_KEYS: Duration = Duration::from_secs(5);
 
-/// Starts everything that runs beside the server.
-pub(super) fn start(
+/// How long a start waits for the broker's own keys. A device that hangs for longer is waited for while the broker serves.
+const KEYS: Duration = Duration::from_secs(5);
+
+/// Starts everything that runs beside the server: the sweep at once, because no end waits for a device. Comes back when the
+/// keys were asked for once, or do not answer in time.
+pub(super) async fn start(
     broker: &Arc<Broker>,
     keys: WorkingKeys,
     database: PathBuf,
     stopped: &watch::Receiver<bool>,
 ) -> Vec<JoinHandle<()>> {
+    let (first, mut asked) = mpsc::channel(1);
     let mut beside = vec![
         tokio::spawn(sweep(broker.clone(), database, stopped.clone())),
-        tokio::spawn(publish(broker.clone(), stopped.clone())),
+        tokio::spawn(publish(broker.clone(), first.clone(), stopped.clone())),
         tokio::spawn(retain(broker.clone(), stopped.clone())),
-        tokio::spawn(turn_keys(keys, stopped.clone())),
+        tokio::spawn(turn_keys(keys, first, stopped.clone())),
     ];
     for at in 0..broker.ledger().witnesses() {
         beside.push(tokio::spawn(broker.clone().keep_witnessed(at, stopped.clone())));
+    }
+    // Both let go of it after their first look; nothing is ever sent.
+    if tokio::time::timeout(KEYS, asked.recv()).await.is_err() {
+        tracing::error!("the broker's own keys do not answer; it serves meanwhile, and issues nothing");
     }
     beside
 }
@@ -57,13 +66,17 @@ async fn sweep(broker: Arc<Broker>, database: PathBuf, stopped: watch::Receiver<
 }
 
 /// Signs what is new, at least once a second.
-async fn publish(broker: Arc<Broker>, stopped: watch::Receiver<bool>) {
+async fn publish(broker: Arc<Broker>, first: mpsc::Sender<()>, stopped: watch::Receiver<bool>) {
+    let mut first = Some(first);
     let mut tick = tokio::time::interval(PUBLISH);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut stopped = std::pin::pin!(until(stopped));
     loop {
         tokio::select! {
-            _ = tick.tick() => broker.publish().await,
+            _ = tick.tick() => {
+                broker.publish().await;
+                drop(first.take());
+            }
             () = &mut stopped => return,
         }
     }
@@ -83,13 +96,17 @@ async fn retain(broker: Arc<Broker>, stopped: watch::Receiver<bool>) {
 }
 
 /// Makes the next working key in time; while there is none, tries again and again.
-async fn turn_keys(keys: WorkingKeys, stopped: watch::Receiver<bool>) {
+async fn turn_keys(keys: WorkingKeys, first: mpsc::Sender<()>, stopped: watch::Receiver<bool>) {
+    let mut first = Some(first);
     let mut tick = tokio::time::interval(TURN_KEYS);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut stopped = std::pin::pin!(until(stopped));
     loop {
         tokio::select! {
-            _ = tick.tick() => keys.turn().await,
+            _ = tick.tick() => {
+                keys.turn().await;
+                drop(first.take());
+            }
             () = &mut stopped => return,
         }
     }

@@ -19,14 +19,14 @@ use super::exit::Exit;
 use super::host::{harden, private_dir};
 use super::logs;
 use super::notify::{QueuedNotifier, Receiver, Silent};
-use super::own_keys::OwnKeys;
+use super::own_keys::{File, OwnKeys};
 use super::providers;
 use super::sinks::Sinks;
 use super::terminal::Output;
 use crate::authn::{Authn, Settings as AuthnSettings};
 use crate::broker::metrics::Metrics;
-use crate::broker::ports::{Clock, Notifier, OwnKey, Store, Witness};
-use crate::broker::publish::Ledger;
+use crate::broker::ports::{Clock, KeySource, Notifier, Store, Witness};
+use crate::broker::publish::{Ledger, LogKeys, Witnessing};
 use crate::broker::upkeep::Upkeep;
 use crate::broker::working_keys::WorkingKeys;
 use crate::broker::{Broker, Parts, Settings};
@@ -136,8 +136,12 @@ pub async fn start(mut config: Config, listener: TcpListener) -> anyhow::Result<
     }
     let database = database(&config);
     let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&database)?);
-    let keys = OwnKeys::open(&config, &store).await?;
-    let signer = Arc::new(TokenSigner::vouched_by(config.issuer.clone(), keys.token.public().clone()));
+    let keys = OwnKeys::of(&config, File::MadeWhenMissing)?;
+    // INVARIANT: stop-always-works. A broker that ran before starts without its keys too, to end and revoke.
+    if store.head().await?.size == 0 {
+        keys.open().await?;
+    }
+    let signer = Arc::new(TokenSigner::without_key(config.issuer.clone()));
     let metrics = Arc::new(Metrics::new());
     let authn = Authn::new(AuthnSettings {
         issuer: config.issuer.clone(),
@@ -168,16 +172,17 @@ pub async fn start(mut config: Config, listener: TcpListener) -> anyhow::Result<
         rules: config.rules.clone(),
     })
     .await?;
-    let working_keys =
-        WorkingKeys::start(broker.clone(), keys.token, config.keys.working_key_seconds).await?;
+    let (former, life) = (config.keys.former_token.clone(), config.keys.working_key_seconds);
+    let working_keys = WorkingKeys::new(broker.clone(), keys.token, former, life);
+    let (stop, stopped) = watch::channel(false);
+    let beside = beside::start(&broker, working_keys, database, &stopped).await;
     let caep = Caep { receivers: config.caep.receivers.clone() };
     broker.begin_polls(&caep.receivers).await?;
-    let sinks = Sinks::start(&config, &broker, &signer, &clock)?;
+    let sinks = Sinks::start(&config, &broker, &signer)?;
     let address = listener.local_addr()?;
     let limits = limits(&config, &broker);
     let read_rules = Arc::new(move || config.reread_rules().map_err(|e| e.to_string()));
     let app = App::with_caep(broker.clone(), authn, read_rules, caep);
-    let (stop, stopped) = watch::channel(false);
     let server = tokio::spawn(listen::serve(
         listener,
         tls.clone(),
@@ -185,7 +190,6 @@ pub async fn start(mut config: Config, listener: TcpListener) -> anyhow::Result<
         limits,
         until(stopped.clone()),
     ));
-    let beside = beside::start(&broker, working_keys, database, &stopped);
     tracing::info!(address = %address, issuer = %broker.settings().issuer, "serving");
     Ok(Running { address, broker, app, tls, stop, server, beside, sinks })
 }
@@ -242,16 +246,20 @@ impl Running {
     }
 }
 
-fn ledger(config: &Config, key: OwnKey, next: Option<OwnKey>) -> anyhow::Result<Ledger> {
+fn ledger(
+    config: &Config,
+    key: Arc<dyn KeySource>,
+    next: Option<Arc<dyn KeySource>>,
+) -> anyhow::Result<Ledger> {
     let log = &config.ledger;
     let witnesses = log
         .witnesses
         .iter()
         .map(|(url, key)| Ok(Arc::new(HttpWitness::new(url, key.clone())?) as Arc<dyn Witness>));
     let witnesses = witnesses.collect::<anyhow::Result<_>>()?;
-    let (needed, age) = (log.witnesses_needed, log.witness_max_age_seconds);
-    let ledger = Ledger::new(&log.name, key, witnesses, needed, age, log.keep_days)?;
-    Ok(ledger.rotating(next, config.keys.former_log.clone())?)
+    let (needed, max_age_seconds) = (log.witnesses_needed, log.witness_max_age_seconds);
+    let keys = LogKeys { key, next, former: config.keys.former_log.clone() };
+    Ok(Ledger::late(&log.name, keys, Witnessing { witnesses, needed, max_age_seconds }, log.keep_days)?)
 }
 
 /// The journal of unrecorded ends lies beside the head file, outside the store.

@@ -9,6 +9,7 @@ use tokio::task::JoinHandle;
 
 use crate::broker::Broker;
 use crate::broker::exporting::Export;
+use crate::broker::gate::BrokerClock;
 use crate::broker::ports::{Clock, Sink};
 use crate::config::{Config, ExportSettings, ExportTo, SecretFile, SyslogAddress};
 use crate::domain::token::TokenSigner;
@@ -30,16 +31,12 @@ pub struct Sinks {
 
 impl Sinks {
     /// Starts a task for each sink of the configuration.
-    pub fn start(
-        config: &Config,
-        broker: &Arc<Broker>,
-        signer: &Arc<TokenSigner>,
-        clock: &Arc<dyn Clock>,
-    ) -> anyhow::Result<Self> {
+    pub fn start(config: &Config, broker: &Arc<Broker>, signer: &Arc<TokenSigner>) -> anyhow::Result<Self> {
+        let clock: Arc<dyn Clock> = Arc::new(BrokerClock(broker.clone()));
         let (stop, stopped) = watch::channel(false);
         let mut tasks = Vec::new();
         for export in &config.exports {
-            let made = sink(config, export, signer, clock);
+            let made = sink(config, export, signer, &clock);
             let sink = made.with_context(|| format!("the sink `{}` cannot be made", export.name))?;
             let export = Export { sink, from_start: export.from_start };
             tasks.push(tokio::spawn(broker.clone().export(export, stopped.clone())));

@@ -1,7 +1,6 @@
 //! `[keys]`: where the broker's own keys lie. Nothing here is a secret: a PIN is named by its file.
 
 use std::fmt;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use super::resolve::Resolver;
@@ -25,6 +24,8 @@ pub struct Keys {
     pub working_key_seconds: u32,
     /// The key that vouches for those that sign tokens.
     pub token: KeyPlace,
+    /// Keys that vouched for them before: what those signed in their time still verifies.
+    pub former_token: Vec<PublicKey>,
     /// The key that signs checkpoints.
     pub log: KeyPlace,
     /// The key that will, and signs them already.
@@ -101,9 +102,13 @@ impl Resolver<'_> {
             let problem = "must be another key than those of [keys.token] and [keys.log]";
             self.errors.at(&self.source, "keys.next_log", problem);
         }
-        let former_log = self.former_log(written.former_log);
+        let (former_token, former_log) = (written.former_token, self.former_log(written.former_log));
+        if former_log.iter().any(|one| former_token.contains(&one.key)) {
+            let problem = "must be another key than those of [[keys.former_log]]";
+            self.errors.at(&self.source, "keys.former_token", problem);
+        }
         let (working_key_seconds, kms_endpoint) = (life, written.kms_endpoint);
-        Keys { working_key_seconds, token, log, next_log, former_log, kms_endpoint }
+        Keys { working_key_seconds, token, former_token, log, next_log, former_log, kms_endpoint }
     }
 
     fn former_log(&mut self, written: Vec<written::FormerLog>) -> Vec<FormerLogKey> {
@@ -129,10 +134,8 @@ impl Resolver<'_> {
             written::KeyPlace::File { file } => KeyPlace::File(file.map_or(usual, |file| self.path(&file))),
             written::KeyPlace::Pkcs11 { module, token, label, pin_file } => {
                 self.not_empty(&[(&format!("{at}.token"), &token), (&format!("{at}.label"), &label)]);
+                // Whether the file can be used is asked when the token is opened: it must not keep a broker from starting.
                 let (module, pin_file) = (self.path(&module), self.path(&pin_file));
-                if let Err(problem) = is_private(&pin_file) {
-                    self.errors.at(&self.source, &format!("{at}.pin_file"), problem);
-                }
                 KeyPlace::Pkcs11 { module, token, label, pin_file }
             }
             written::KeyPlace::Kms { key, region, profile } => {
@@ -152,15 +155,5 @@ impl Resolver<'_> {
         for (path, _) in given.iter().filter(|(_, text)| text.is_empty()) {
             self.errors.at(&self.source, path, "is empty");
         }
-    }
-}
-
-/// Whether a file can be read by its owner alone.
-fn is_private(file: &Path) -> Result<(), String> {
-    let shown = file.display();
-    let about = std::fs::metadata(file).map_err(|error| format!("`{shown}` cannot be read: {error}"))?;
-    match about.mode() & 0o077 {
-        0 => Ok(()),
-        _ => Err(format!("`{shown}` has mode {:04o}; `chmod 600 {shown}`", about.mode() & 0o7777)),
     }
 }

@@ -83,20 +83,20 @@ impl TokenClaims {
 /// Signs the broker's tokens with the keys of a ring; signing asks no device.
 pub struct TokenSigner {
     issuer: String,
-    own: PublicKey,
+    own: Option<PublicKey>,
     ring: ArcSwap<KeyRing>,
 }
 
 impl TokenSigner {
     /// Signs as `issuer` with one key, always.
     pub fn new(issuer: String, key: SigningKey) -> Self {
-        let own = key.public().clone();
+        let own = Some(key.public().clone());
         Self { issuer, own, ring: ArcSwap::from_pointee(KeyRing::of_one(key)) }
     }
 
-    /// Signs as `issuer` with working keys that `own` vouches for, once there are any.
-    pub fn vouched_by(issuer: String, own: PublicKey) -> Self {
-        Self { issuer, own, ring: ArcSwap::default() }
+    /// Signs as `issuer` with working keys, once there are any.
+    pub fn without_key(issuer: String) -> Self {
+        Self { issuer, own: None, ring: ArcSwap::default() }
     }
 
     /// The issuer URL.
@@ -104,9 +104,9 @@ impl TokenSigner {
         &self.issuer
     }
 
-    /// The broker's own key: the one that signs, or vouches for those that do.
-    pub fn public(&self) -> &PublicKey {
-        &self.own
+    /// The one key that always signs, where it is not working keys that do.
+    pub fn public(&self) -> Option<&PublicKey> {
+        self.own.as_ref()
     }
 
     /// The keys, as they are now.

@@ -255,6 +255,7 @@ pub fn status(code: Code) -> StatusCode {
         | Code::FenceNeeded
         | Code::LedgerDamaged
         | Code::WitnessesMissing
+        | Code::LogUnsigned
         | Code::NoSigningKey
         | Code::ClockUntrusted
         | Code::CannotVerify

@@ -133,6 +133,12 @@ impl LogKey {
         &self.former
     }
 
+    /// A former key whose last checkpoint lies beyond a log of `size` entries in `epoch`.
+    pub fn beyond(&self, epoch: u64, size: u64) -> Option<&FormerLogKey> {
+        let beyond = |one: &&FormerLogKey| one.epoch > epoch || (one.epoch == epoch && one.size > size);
+        self.former.iter().find(beyond)
+    }
+
     /// The key of all epochs.
     pub fn key(&self) -> &PublicKey {
         &self.key
@@ -140,8 +146,9 @@ impl LogKey {
 
     /// What verifies the checkpoint of `size` entries in `epoch`.
     fn verifiers(&self, epoch: u64, size: u64) -> Result<Vec<VerifierKey>, BadVerifierKey> {
-        // SECURITY: a key that is stolen after its time signs no tree that is longer; another one, only witnesses tell.
-        let in_its_time = self.former.iter().filter(|one| (epoch, size) <= (one.epoch, one.size));
+        // SECURITY: a key that is stolen after its time signs no tree that is longer, in whatever epoch; another one, only
+        // witnesses tell.
+        let in_its_time = self.former.iter().filter(|one| epoch <= one.epoch && size <= one.size);
         let former = in_its_time.map(|one| Self { key: one.key.clone(), former: vec![], ..self.clone() });
         std::iter::once(self.clone()).chain(former).map(|log| log.verifier(epoch)).collect()
     }
@@ -256,13 +263,24 @@ impl Checkpoint {
 
     /// Opens a note that must be a checkpoint of `log`, of whatever epoch, and signed by it.
     pub fn open(note: &SignedNote, log: &LogKey) -> Result<Self, CheckpointError> {
+        Self::open_by(note, log).map(|(opened, _)| opened)
+    }
+
+    /// The same; also told is the former key, where the log's key of now did not sign.
+    pub fn open_by<'l>(
+        note: &SignedNote,
+        log: &'l LogKey,
+    ) -> Result<(Self, Option<&'l FormerLogKey>), CheckpointError> {
         let stated = Self::parse(note.unverified_text())?;
         if stated.origin.name() != log.name() {
             let found = stated.origin.to_string();
             return Err(CheckpointError::OtherLog { expected: log.name().to_owned(), found });
         }
-        note.verify(&log.verifiers(stated.origin.epoch(), stated.size).map_err(NoteError::from)?)?;
-        Ok(stated)
+        let verifiers = log.verifiers(stated.origin.epoch(), stated.size).map_err(NoteError::from)?;
+        let signed = note.verify(&verifiers)?;
+        let by = |key: &PublicKey| signed.iter().any(|one| one.key.key() == key);
+        let former = log.former.iter().find(|one| by(&one.key) && !by(&log.key));
+        Ok((stated, former))
     }
 }
 
@@ -310,12 +328,40 @@ mod tests {
         let former = |epoch, size| FormerLogKey { key: old.public().clone(), epoch, size };
         let known = |last| log("log.example", &new).with_former(vec![last]).unwrap();
         let note = checkpoint("log.example/2").sign(&old).unwrap();
-        for (last, opens) in
-            [(former(2, 10), true), (former(3, 0), true), (former(2, 9), false), (former(1, 99), false)]
-        {
+        for (last, opens) in [
+            (former(2, 10), true),
+            (former(3, 10), true),
+            (former(2, 9), false),
+            (former(1, 99), false),
+            (former(3, 9), false),
+        ] {
             assert_eq!(Checkpoint::open(&note, &known(last.clone())).is_ok(), opens, "{last:?}");
         }
         assert!(Checkpoint::open(&note, &log("log.example", &new)).is_err());
+    }
+
+    #[test]
+    fn a_former_key_that_signed_alone_is_told_and_one_beside_the_key_of_now_is_not() {
+        let (old, new) = (SigningKey::generate().unwrap(), SigningKey::generate().unwrap());
+        let former = FormerLogKey { key: old.public().clone(), epoch: 1, size: 10 };
+        let known = log("log.example", &new).with_former(vec![former.clone()]).unwrap();
+        let checkpoint = checkpoint("log.example/1");
+        let by = |key: &SigningKey| key.sign(checkpoint.text().as_bytes()).unwrap();
+        let alone = checkpoint.signed(vec![(old.public(), by(&old))]).unwrap();
+        assert_eq!(Checkpoint::open_by(&alone, &known).unwrap().1, Some(&former));
+        let both = checkpoint.signed(vec![(old.public(), by(&old)), (new.public(), by(&new))]).unwrap();
+        assert_eq!(Checkpoint::open_by(&both, &known).unwrap().1, None);
+    }
+
+    #[test]
+    fn a_last_checkpoint_beyond_the_log_is_found() {
+        let key = SigningKey::generate().unwrap();
+        let known = |epoch, size| {
+            let former = FormerLogKey { key: key.public().clone(), epoch, size };
+            log("log.example", &SigningKey::generate().unwrap()).with_former(vec![former]).unwrap()
+        };
+        assert!(known(2, 10).beyond(2, 10).is_none() && known(1, 11).beyond(2, 10).is_none());
+        assert!(known(2, 11).beyond(2, 10).is_some() && known(3, 1).beyond(2, 10).is_some());
     }
 
     #[test]

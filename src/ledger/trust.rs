@@ -54,8 +54,8 @@ pub struct NamedKey {
     pub former: Vec<FormerKey>,
 }
 
-/// A key that the log had once. What it signs behind its last checkpoint counts for nothing; another tree up to there only a
-/// witness tells from the real one.
+/// A key that the log had once. What it signs behind its last checkpoint counts for nothing: of a later epoch, or larger in this
+/// or an earlier one. Another tree up to there only a witness tells from the real one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FormerKey {

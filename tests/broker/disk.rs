@@ -161,7 +161,7 @@ impl Store for Disk {
     async fn keep_key(&self, key: KeptKey, event: Event) -> Result<Head, StoreError> {
         self.write()?.keep_key(key, event).await
     }
-    async fn kept_keys(&self) -> Result<Vec<KeptKey>, StoreError> {
+    async fn kept_keys(&self) -> Result<KeptKeys, StoreError> {
         self.read()?.kept_keys().await
     }
     async fn open_run(&self, run: Run, event: Event) -> Result<(), StoreError> {

@@ -17,8 +17,8 @@ use std::sync::{Arc, Mutex};
 use phasebroker::authn::resource::ResourceServer;
 use phasebroker::authn::{Authn, Settings as AuthnSettings};
 use phasebroker::broker::metrics::Metrics;
-use phasebroker::broker::ports::{Clock, CredentialProvider, Notifier, Store, Witness};
-use phasebroker::broker::publish::{DEFAULT_KEEP_DAYS, Ledger};
+use phasebroker::broker::ports::{Clock, CredentialProvider, KeySource, Notifier, Store, Witness};
+use phasebroker::broker::publish::{DEFAULT_KEEP_DAYS, Ledger, LogKeys, Witnessing};
 use phasebroker::broker::{Broker, Parts, Settings};
 use phasebroker::cli::agent::{AgentClient, AgentSettings, Login};
 use phasebroker::cli::notify::Silent;
@@ -67,6 +67,10 @@ pub struct Setup {
     pub witnesses: Vec<Arc<dyn Witness>>,
     /// The broker's token key vouches for working keys, which the test makes, and signs no token itself.
     pub vouches: bool,
+    /// Where the log's key is, when it may be away; usually it is there.
+    pub log: Option<Arc<dyn KeySource>>,
+    /// Seconds for which credentials are issued while it signs nothing.
+    pub max_age_seconds: i64,
 }
 
 impl Default for Setup {
@@ -82,6 +86,8 @@ impl Default for Setup {
             open_per_agent: 50,
             witnesses: Vec::new(),
             vouches: false,
+            log: None,
+            max_age_seconds: 0,
         }
     }
 }
@@ -94,6 +100,8 @@ pub struct TestBroker {
     pub disk: Arc<Disk>,
     /// The broker behind the listener.
     pub broker: Arc<Broker>,
+    /// What signs its tokens.
+    pub signer: Arc<TokenSigner>,
     /// Its URL and issuer.
     pub issuer: String,
     /// Everybody's keys.
@@ -211,7 +219,7 @@ impl TestBroker {
         let disk = Arc::new(Disk::over(open_store(&folder.path().join("store.sqlite")).await));
         let store: Arc<dyn Store> = disk.clone();
         let signer = Arc::new(match setup.vouches {
-            true => TokenSigner::vouched_by(issuer.clone(), keys.of("token").public().clone()),
+            true => TokenSigner::without_key(issuer.clone()),
             false => TokenSigner::new(issuer.clone(), keys.copy("token")),
         });
         let jwt = JwtProvider::new(signer.clone());
@@ -230,6 +238,8 @@ impl TestBroker {
         providers.extend(setup.providers.iter().cloned());
         let rules = written.lock().unwrap().rules().unwrap();
         let witnesses = setup.witnesses.clone();
+        let seen = Witnessing { witnesses, needed: 0, max_age_seconds: setup.max_age_seconds };
+        let late = |key| LogKeys { key, next: None, former: Vec::new() };
         let authn = Authn::new(AuthnSettings {
             issuer: issuer.clone(),
             issuers: Vec::new(),
@@ -256,11 +266,15 @@ impl TestBroker {
             journal: Arc::new(EndFile::at(folder.path().join("ends"))),
             clock: shared,
             providers,
-            signer,
+            signer: signer.clone(),
             looker: Arc::new(Look::new(LookSettings::default(), shared_clock).await.unwrap()),
             notifier: setup.notifier.clone(),
             metrics: Arc::new(Metrics::new()),
-            ledger: Ledger::new("broker.test", keys.copy("log"), witnesses, 0, 0, DEFAULT_KEEP_DAYS).unwrap(),
+            ledger: match &setup.log {
+                Some(key) => Ledger::late("broker.test", late(key.clone()), seen, DEFAULT_KEEP_DAYS),
+                None => Ledger::new("broker.test", keys.copy("log"), seen, DEFAULT_KEEP_DAYS),
+            }
+            .unwrap(),
             rules,
         })
         .await
@@ -275,6 +289,7 @@ impl TestBroker {
             clock,
             disk,
             broker,
+            signer,
             issuer,
             keys,
             written,

@@ -37,7 +37,9 @@ async fn a_former_key_of_the_log_counts_up_to_its_last_checkpoint() {
     let (it, new) = (packed().await, fresh());
     let Checkpoint { origin, size, .. } = checkpoint(&it);
     knowing(&it, &new, Some((origin.epoch(), size))).holds();
-    knowing(&it, &new, Some((origin.epoch() + 1, 0))).holds();
+    knowing(&it, &new, Some((origin.epoch() + 1, size))).holds();
+    // Neither is a longer tree of an earlier epoch.
+    knowing(&it, &new, Some((origin.epoch() + 1, size - 1))).refused("checkpoint");
     // Stolen after its time, it signs nothing that anybody believes.
     knowing(&it, &new, Some((origin.epoch(), size - 1))).refused("checkpoint");
     knowing(&it, &new, None).refused("checkpoint");
@@ -51,4 +53,22 @@ async fn between_two_keys_both_signatures_stand_and_either_is_enough() {
     knowing(&both, &new, None).holds();
     // One key under the name of the other.
     knowing(&both, &fresh(), None).refused("checkpoint");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_former_key_that_signed_alone_is_named_with_what_that_leaves_open() {
+    let (it, new) = (packed().await, fresh());
+    let Checkpoint { origin, size, .. } = checkpoint(&it);
+    let key = encode(it.log.public().raw());
+    let verdict = knowing(&it, &new, Some((origin.epoch(), size))).holds();
+    assert_eq!(verdict.former_log_key.as_ref(), Some(&key));
+    let named = |line: &String| line.contains(&key);
+    let checked = verdict.checks.iter().find(|check| check.name == "checkpoint").unwrap();
+    assert!(checked.details.iter().any(named) && verdict.does_not_prove.iter().any(named), "{verdict}");
+    for by_now in
+        [it.holds(), knowing(&signed(&it, &[&it.log, &new]), &new, Some((origin.epoch(), size))).holds()]
+    {
+        assert_eq!(by_now.former_log_key, None);
+        assert!(!by_now.does_not_prove.iter().any(named), "{by_now}");
+    }
 }

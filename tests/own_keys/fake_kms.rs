@@ -20,6 +20,10 @@ pub enum Mood {
     AnswersRubbish,
     Denies,
     Throttles,
+    /// Shows no key either.
+    Away,
+    /// Never answers.
+    Hangs,
 }
 
 /// The server.
@@ -71,6 +75,8 @@ async fn answer(State(kms): State<Arc<Inner>>, headers: HeaderMap, body: String)
         _ => return fails("NotFoundException"),
     };
     match headers["x-amz-target"].to_str().unwrap() {
+        _ if mood == Mood::Away => fails("AccessDeniedException"),
+        _ if mood == Mood::Hangs => std::future::pending().await,
         "TrentService.GetPublicKey" => says(json!({
             "KeyId": asked["KeyId"], "KeyUsage": "SIGN_VERIFY", "PublicKey": STANDARD.encode(info(key)),
         })),
@@ -85,6 +91,7 @@ async fn answer(State(kms): State<Arc<Inner>>, headers: HeaderMap, body: String)
                 Mood::AnswersRubbish => return says(json!({"Signature": STANDARD.encode("rubbish")})),
                 Mood::Denies => return fails("AccessDeniedException"),
                 Mood::Throttles => return fails("ThrottlingException"),
+                Mood::Away | Mood::Hangs => panic!("answered above"),
             };
             let signature = if asked["KeyId"] == "token" { der(&signature) } else { signature };
             says(json!({"Signature": STANDARD.encode(signature), "SigningAlgorithm": algorithm}))

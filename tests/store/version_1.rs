@@ -155,7 +155,7 @@ async fn a_file_of_version_3_keeps_its_tree_and_takes_keys() {
     let key = KeptKey::Log(SigningKey::generate().unwrap().public().clone());
     let changed = Event::new(EventKind::KeyChanged, Actor::Broker, NOW);
     assert_eq!(store.keep_key(key.clone(), changed).await.unwrap().size, before.size + 1);
-    assert_eq!(store.kept_keys().await.unwrap(), [key]);
+    assert_eq!(store.kept_keys().await.unwrap().keys, [key]);
 }
 
 #[tokio::test]

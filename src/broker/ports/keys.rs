@@ -69,6 +69,20 @@ impl OwnKey {
     }
 }
 
+/// Where one of the broker's own keys is found, whenever it is there.
+#[async_trait]
+pub trait KeySource: Send + Sync {
+    /// Opens the key as it is now. While it is away this is asked again and again, so that no restart is needed.
+    async fn open(&self) -> Result<OwnKey, SignError>;
+}
+
+#[async_trait]
+impl KeySource for OwnKey {
+    async fn open(&self) -> Result<OwnKey, SignError> {
+        Ok(self.clone())
+    }
+}
+
 impl From<SigningKey> for OwnKey {
     fn from(key: SigningKey) -> Self {
         Self::new(Arc::new(key))
@@ -100,6 +114,15 @@ impl KeptKey {
             Self::Working(working) => &working.key,
         }
     }
+}
+
+/// Everything that is kept of them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct KeptKeys {
+    /// The rows that read; nothing says that they are true.
+    pub keys: Vec<KeptKey>,
+    /// How many do not.
+    pub unreadable: usize,
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use super::changes::{
     RulesDigests, RulesInForce, SealRefused, Sealing,
 };
 use super::filters::{Due, Inquiry, LeaseFilter, OpenCount, ReviewFilter, Stands};
-use super::keys::KeptKey;
+use super::keys::{KeptKey, KeptKeys};
 use super::log::Log;
 use super::opening::{Counted, OpenRefused, Opening};
 use super::provider::PackedSize;
@@ -67,8 +67,8 @@ pub trait Store: Log {
 
     /// Keeps what others must know of a key of the broker's own, with the event.
     async fn keep_key(&self, key: KeptKey, event: Event) -> Result<Head, StoreError>;
-    /// The keys of the broker's own that are kept.
-    async fn kept_keys(&self) -> Result<Vec<KeptKey>, StoreError>;
+    /// The keys of the broker's own that are kept; a row that cannot be read is counted and hides no other.
+    async fn kept_keys(&self) -> Result<KeptKeys, StoreError>;
 
     /// Opens a run.
     async fn open_run(&self, run: Run, event: Event) -> Result<(), StoreError>;

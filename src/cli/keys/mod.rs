@@ -5,6 +5,7 @@ pub mod directory_row;
 pub mod key_file;
 mod make;
 mod own;
+mod rotation;
 mod show;
 pub mod ssh_agent;
 
@@ -34,6 +35,8 @@ pub enum Command {
     Show(show::Args),
     /// Open the broker's own keys, wherever they lie, and show their public halves.
     Own(own::Args),
+    /// Tell where the rotation of the broker's own keys stands, and what to do next. Changes nothing.
+    Rotation(rotation::Args),
 }
 
 /// Runs a `keys` command.
@@ -43,6 +46,7 @@ pub async fn run(command: Command, output: Output) -> anyhow::Result<ExitCode> {
         Command::Agent(args) => make::agent(args, output),
         Command::Show(args) => show::run(args, output),
         Command::Own(args) => own::run(args, output).await,
+        Command::Rotation(args) => rotation::run(args, output).await,
     }
 }
 

@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use serde_json::{Value, json};
 
 use crate::broker::ports::OwnKey;
-use crate::cli::own_keys::OwnKeys;
+use crate::cli::own_keys::{File, OwnKeys};
 use crate::cli::serve;
 use crate::cli::terminal::{Output, table};
 use crate::config::KeyPlace;
@@ -28,7 +28,7 @@ pub struct Args {
 pub async fn run(args: Args, output: Output) -> anyhow::Result<ExitCode> {
     crate::authn::install_crypto();
     let config = serve::read(&args.config)?;
-    let keys = OwnKeys::look(&config).await?;
+    let keys = OwnKeys::of(&config, File::MustBeThere)?.open().await?;
     let mut all = vec![("token", &config.keys.token, &keys.token), ("log", &config.keys.log, &keys.log)];
     all.extend(config.keys.next_log.iter().zip(&keys.next_log).map(|(place, key)| ("next log", place, key)));
     for (purpose, place, key) in &all {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 use crate::broker::working_keys::DEFAULT_LIFE_SECONDS;
+use crate::domain::key::PublicKey;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -13,6 +14,7 @@ pub(in crate::config) struct Keys {
     pub(in crate::config) allow_endpoints: Vec<String>,
     pub(in crate::config) kms_endpoint: Option<String>,
     pub(in crate::config) token: KeyPlace,
+    pub(in crate::config) former_token: Vec<PublicKey>,
     pub(in crate::config) log: KeyPlace,
     pub(in crate::config) next_log: Option<KeyPlace>,
     pub(in crate::config) former_log: Vec<FormerLog>,
@@ -33,6 +35,7 @@ impl Default for Keys {
             allow_endpoints: Vec::new(),
             kms_endpoint: None,
             token: KeyPlace::default(),
+            former_token: Vec::new(),
             log: KeyPlace::default(),
             next_log: None,
             former_log: Vec::new(),

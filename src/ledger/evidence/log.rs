@@ -6,8 +6,9 @@ use std::collections::BTreeSet;
 use super::case::Case;
 use super::verdict::{Check, Outcome};
 use super::{Pack, Text};
+use crate::domain::digest::encode;
 use crate::domain::event::EventKind;
-use crate::ledger::checkpoint::Checkpoint;
+use crate::ledger::checkpoint::{Checkpoint, FormerLogKey};
 use crate::ledger::hash::leaf_hash;
 use crate::ledger::note::SignedNote;
 use crate::ledger::proof::verify_inclusion;
@@ -17,6 +18,8 @@ use crate::ledger::trust::Trust;
 /// The checkpoint, as far as it verified.
 pub(super) struct Seen {
     pub(super) checkpoint: Option<Checkpoint>,
+    /// The key that signed it, where that is not the log's any more.
+    pub(super) former: Option<FormerLogKey>,
     pub(super) cosigned: Vec<Cosigned>,
 }
 
@@ -24,24 +27,34 @@ pub(super) struct Seen {
 pub(super) fn check(pack: &Pack, trust: &Trust) -> (Seen, [Check; 3]) {
     let note = SignedNote::parse(&pack.checkpoint.0);
     let opened = match &note {
-        Ok(note) => Checkpoint::open(note, trust.log()).map_err(|why| why.to_string()),
+        Ok(note) => Checkpoint::open_by(note, trust.log()).map_err(|why| why.to_string()),
         Err(why) => Err(why.to_string()),
     };
     let signed = match &opened {
-        Ok(checkpoint) => Check::of(
-            "checkpoint",
-            vec![],
-            format!("of log `{}`, {} entries, signed by the log's key", checkpoint.origin, checkpoint.size),
-        ),
+        Ok((checkpoint, former)) => {
+            let by = match former {
+                None => "the log's key".to_owned(),
+                Some(former) => format!(
+                    "its former key {} alone, which counts up to {} entries of epoch {}",
+                    encode(former.key.raw()),
+                    former.size,
+                    former.epoch
+                ),
+            };
+            let found =
+                format!("of log `{}`, {} entries, signed by {by}", checkpoint.origin, checkpoint.size);
+            Check::of("checkpoint", vec![], found)
+        }
         Err(why) => Check::of("checkpoint", vec![format!("`checkpoint`: {why}")], ""),
     };
     let (cosigned, witnessed) = match &note {
         Ok(note) => witnesses(note, trust),
         Err(_) => (vec![], Check::of("witnesses", vec!["`checkpoint` is no note".into()], "")),
     };
-    let checkpoint = opened.ok();
+    let (checkpoint, former) = opened.ok().unzip();
+    let former = former.flatten().cloned();
     let included = inclusion(pack, checkpoint.as_ref());
-    (Seen { checkpoint, cosigned }, [signed, witnessed, included])
+    (Seen { checkpoint, former, cosigned }, [signed, witnessed, included])
 }
 
 fn witnesses(note: &SignedNote, trust: &Trust) -> (Vec<Cosigned>, Check) {

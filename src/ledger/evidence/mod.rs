@@ -18,7 +18,8 @@
 //! | `administrations` | the same of the playbooks that autonomous grants of the run rest on |
 //! | `approvals` | `{grant id: [token]}`: every token received (compact JWS), in order of receipt |
 //!
-//! `trust.json` is of the same form: `version` 1, `issuer`, `log` `{name, key}` (raw Ed25519, `b64`), `witnesses` `[vkey]`
+//! `trust.json` is of the same form: `version` 1, `issuer`, `log` `{name, key, former?: [{key, epoch, size}]}` (raw Ed25519,
+//! `b64`; `former` are the keys it had before, each with the last checkpoint that counts), `witnesses` `[vkey]`
 //! (C2SP verifier keys, `name+id+base64`, of type 4), `witnesses_needed`, `people` `{slug: {name?, groups, keys: [{jwk, custody}]}}` (those who may approve, with
 //! every group they count for), `agents` `{slug: owner}`.
 //!
@@ -30,7 +31,9 @@
 //! # What is checked
 //!
 //! `form`: the above, and at most 10,000 entries, texts, tokens and documents, each. `checkpoint`: its origin is
-//! `<log name>/<epoch>`, and the log's key of that name signed it. `witnesses`: so many of the trust file's witnesses as
+//! `<log name>/<epoch>`, and the log's key of that name signed it, or a key of `former` whose `epoch` and `size` are both at
+//! least those of the checkpoint; a signature in the name of one of these keys that is wrong is refused beside a right
+//! one. A former key that signed alone is named. `witnesses`: so many of the trust file's witnesses as
 //! it asks for cosigned it (C2SP tlog-cosignature, v1). `inclusion`: each path leads from its entry to the checkpoint's
 //! root. `events`: each event reads, and is of a known type where that begins with `grant.`, `approval.`, `lease.` or
 //! `playbook.`. `chain`: the run's events begin with `run.opened` and each names the one before it, so that none is

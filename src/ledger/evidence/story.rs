@@ -4,6 +4,7 @@
 use super::case::{At, Case};
 use super::leases::{Use, standing};
 use super::log::{Seen, erased};
+use crate::domain::digest::encode;
 use crate::domain::event::EventKind as E;
 use crate::domain::plan::Credential;
 use crate::domain::proposal::visible;
@@ -236,6 +237,17 @@ pub(super) fn does_not_prove(facts: &Facts<'_>) -> Vec<String> {
             "That no log of another epoch was shown to others: for a witness each begins from nothing."
                 .into(),
         );
+    }
+    if let Some(former) = &seen.former {
+        let told = match seen.cosigned.is_empty() {
+            true => "and no witness of the trust file tells such a tree from the real one",
+            false => "and only the cosignatures, at their times, tell such a tree from the real one",
+        };
+        lines.push(format!(
+            "That the checkpoint was signed while {} was the log's key: whoever holds a key that was replaced can sign another tree of at most {} entries, today too, {told}. Compare it with a checkpoint that you kept, or pack the run again: the log's key of now then signs.",
+            encode(former.key.raw()),
+            former.size
+        ));
     }
     lines.push(
         "That the log holds nothing else about the run: a broker that lies can keep events without `run`, a second chain of it or another end of an epoch at other places; only the whole log shows those (`phasebroker audit check`).".into(),

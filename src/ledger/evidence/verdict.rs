@@ -80,6 +80,9 @@ pub struct Verdict {
     /// The run, where the file is a pack at all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub run: Option<String>,
+    /// The former key of the log that alone signed the checkpoint, where the key of now did not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub former_log_key: Option<String>,
     /// The checks, in order.
     pub checks: Vec<Check>,
     /// What happened, in order; what agents and people wrote is marked, and hidden characters in it are visible.
@@ -96,6 +99,7 @@ impl Verdict {
         Self {
             ok: false,
             run: None,
+            former_log_key: None,
             checks: vec![Check::of("form", vec![why], String::new())],
             story: vec![],
             proves: vec![],

@@ -3,6 +3,7 @@
 use super::case::Case;
 use super::verdict::{Check, Outcome, Verdict};
 use super::{Pack, epochs, leases, log, signatures, story};
+use crate::domain::digest::encode;
 use crate::ledger::trust::Trust;
 
 /// Checks the bytes of a pack. Whatever is wrong is in the verdict; nothing fails otherwise.
@@ -43,6 +44,7 @@ pub fn verify(bytes: &[u8], trust: &Trust) -> Verdict {
     Verdict {
         ok,
         run: Some(pack.run.to_string()),
+        former_log_key: seen.former.as_ref().map(|former| encode(former.key.raw())),
         story: story::story(&case),
         // SECURITY: what one broken part leaves standing is nothing that a tired reader should weigh.
         proves: if ok { story::proves(&facts) } else { vec![] },

@@ -37,33 +37,21 @@ pub struct KmsSigner {
 }
 
 impl KmsSigner {
-    /// Asks for the public half. While KMS cannot be asked, `known` stands for it; what it signs must verify under that.
-    pub async fn open(settings: KmsSettings, known: Option<PublicKey>) -> Result<Self, CannotOpen> {
-        let client = client(&settings).await;
+    /// Asks for the public half; what is signed must verify under that from then on.
+    pub async fn open(settings: &KmsSettings) -> Result<Self, CannotOpen> {
+        let client = client(settings).await;
         let asked = client.get_public_key().key_id(&settings.key).send().await;
-        let public = match (asked, known) {
-            (Ok(answer), _) => {
-                if answer.key_usage() != Some(&KeyUsageType::SignVerify) {
-                    return Err(CannotOpen("its usage is not SIGN_VERIFY".into()));
-                }
-                let der = answer.public_key().map(Blob::as_ref).unwrap_or_default();
-                from_info(der).map_err(|_| {
-                    CannotOpen(format!(
-                        "its kind is {}; ECC_NIST_P256 and ECC_NIST_EDWARDS25519 are used",
-                        answer.key_spec().map_or("not said", |spec| spec.as_str())
-                    ))
-                })?
-            }
-            (Err(error), Some(known)) => {
-                tracing::error!(
-                    error = told(&error),
-                    "KMS cannot be asked for the key; what is known of it stands"
-                );
-                known
-            }
-            (Err(error), None) => return Err(CannotOpen(told(&error))),
-        };
-        Ok(Self { client, key: settings.key, public })
+        let answer = asked.map_err(|error| CannotOpen(told(&error)))?;
+        if answer.key_usage() != Some(&KeyUsageType::SignVerify) {
+            return Err(CannotOpen("its usage is not SIGN_VERIFY".into()));
+        }
+        let public = from_info(answer.public_key().map(Blob::as_ref).unwrap_or_default()).map_err(|_| {
+            CannotOpen(format!(
+                "its kind is {}; ECC_NIST_P256 and ECC_NIST_EDWARDS25519 are used",
+                answer.key_spec().map_or("not said", |spec| spec.as_str())
+            ))
+        })?;
+        Ok(Self { client, key: settings.key.clone(), public })
     }
 }
 

@@ -1,11 +1,11 @@
 //! The broker's own keys, public halves only: the one that vouches, the log's, and those that signed tokens a while ago.
 
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, Row, params};
 
 use super::fault::Fault;
 use super::ledger::Tx;
 use super::rows;
-use crate::broker::ports::KeptKey;
+use crate::broker::ports::{KeptKey, KeptKeys};
 use crate::domain::key_ring::{KEPT_SECONDS, PublishedKey};
 use crate::domain::time::Timestamp;
 
@@ -37,20 +37,34 @@ pub(super) fn keep(tx: &Tx<'_>, key: &KeptKey, now: Timestamp) -> Result<(), Fau
 }
 
 /// Every key that is kept, working keys in the order in which they begin.
-pub(super) fn all(conn: &Connection) -> Result<Vec<KeptKey>, Fault> {
+pub(super) fn all(conn: &Connection) -> Result<KeptKeys, Fault> {
     let sql = "SELECT purpose, jwk, begins, ends, certificate FROM own_keys ORDER BY begins, purpose";
-    rows::all(conn, sql, [], |row| {
-        let key = rows::json(&row.get::<_, String>("jwk")?)?;
-        match row.get::<_, String>("purpose")?.as_str() {
-            "token" => Ok(KeptKey::Token(key)),
-            "log" => Ok(KeptKey::Log(key)),
-            "working" => Ok(KeptKey::Working(PublishedKey {
-                key,
-                begins: rows::at(row, "begins")?,
-                ends: rows::at(row, "ends")?,
-                certificate: row.get("certificate")?,
-            })),
-            other => Err(Fault::Unreadable(format!("column `purpose` holds `{}`", other.escape_default()))),
+    // One row that was damaged hides no other, and keeps no broker from starting.
+    let rows = rows::all(conn, sql, [], |row| Ok(read(row)))?;
+    let mut kept = KeptKeys::default();
+    for row in rows {
+        match row {
+            Ok(key) => kept.keys.push(key),
+            Err(fault) => {
+                tracing::warn!(why = %fault.on_read(), "a kept key of the broker's own cannot be read");
+                kept.unreadable += 1;
+            }
         }
-    })
+    }
+    Ok(kept)
+}
+
+fn read(row: &Row<'_>) -> Result<KeptKey, Fault> {
+    let key = rows::json(&row.get::<_, String>("jwk")?)?;
+    match row.get::<_, String>("purpose")?.as_str() {
+        "token" => Ok(KeptKey::Token(key)),
+        "log" => Ok(KeptKey::Log(key)),
+        "working" => Ok(KeptKey::Working(PublishedKey {
+            key,
+            begins: rows::at(row, "begins")?,
+            ends: rows::at(row, "ends")?,
+            certificate: row.get("certificate")?,
+        })),
+        other => Err(Fault::Unreadable(format!("column `purpose` holds `{}`", other.escape_default()))),
+    }
 }

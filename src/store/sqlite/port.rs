@@ -8,9 +8,9 @@ use super::{
 };
 use crate::broker::ports::{
     AdministrationChange, AdministrationRecord, ChangeRefused, Committed, Counted, DecisionEntry, Due,
-    EventFilter, EventPage, GrantChange, GrantRecord, Head, Inquiry, KeptKey, LeaseChange, LeaseFilter,
-    OpenCount, OpenRefused, Opening, PackedSize, PlaybookRecord, ReviewDecision, ReviewFilter, RulesAuthors,
-    RulesDigests, RulesInForce, SealRefused, Sealing, Stands, Store, StoreError, StoredEvent,
+    EventFilter, EventPage, GrantChange, GrantRecord, Head, Inquiry, KeptKey, KeptKeys, LeaseChange,
+    LeaseFilter, OpenCount, OpenRefused, Opening, PackedSize, PlaybookRecord, ReviewDecision, ReviewFilter,
+    RulesAuthors, RulesDigests, RulesInForce, SealRefused, Sealing, Stands, Store, StoreError, StoredEvent,
 };
 use crate::domain::administration::SealedAdministration;
 use crate::domain::digest::Digest;
@@ -77,7 +77,7 @@ impl Store for SqliteStore {
         Ok(committed.await?.head)
     }
 
-    async fn kept_keys(&self) -> Result<Vec<KeptKey>, StoreError> {
+    async fn kept_keys(&self) -> Result<KeptKeys, StoreError> {
         self.readers.read(keys::all).await
     }
 

@@ -13,8 +13,8 @@ use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 use serde::Serialize;
 
 use super::fault::Fault;
-use super::{checkpoints, ledger, lock, rows, tables, tree, verify};
-use crate::broker::ports::{Damage, Head, StoreError, StoredCheckpoint};
+use super::{checkpoints, keys, ledger, lock, rows, tables, tree, verify};
+use crate::broker::ports::{Damage, Head, KeptKeys, StoreError, StoredCheckpoint};
 use crate::domain::digest::Digest;
 use crate::ledger::life::Followed;
 use crate::store::OpenError;
@@ -133,6 +133,12 @@ impl StoreAudit {
     pub fn check(&mut self, tell: Tell<'_>) -> Result<Checked, StoreError> {
         let tx = self.conn.transaction_with_behavior(TransactionBehavior::Deferred);
         tx.map_err(Fault::Sql).and_then(|tx| check(&tx, tell)).map_err(Fault::on_read)
+    }
+
+    /// What tells where a rotation of the broker's own keys stands: what is kept of them, and the checkpoints, newest first.
+    pub fn own_keys(&self) -> Result<(KeptKeys, Vec<StoredCheckpoint>), StoreError> {
+        let kept = keys::all(&self.conn).map_err(Fault::on_read)?;
+        Ok((kept, checkpoints::all(&self.conn).map_err(Fault::on_read)?))
     }
 
     /// Root hash of the first `size` events; `None` when there are fewer.
