@@ -31,6 +31,7 @@ const SAME: &[(&str, &str, Told, &[&str])] = &[
             "DescribeInstanceStatus",
             "DescribeNetworkInterfaces",
             "DescribeSecurityGroups",
+            "DescribeRegions",
         ],
     ),
     (
@@ -193,6 +194,14 @@ mod tests {
         assert_eq!(told("s3:getobject"), Some(Told::IfAsked));
         assert_eq!(told("ec2:RebootInstances"), Some(Told::Always));
         assert_eq!(told("quantum:Entangle"), None);
+    }
+
+    #[test]
+    fn every_pair_comes_from_where_the_service_is_told() {
+        for (action, source, ..) in pairs() {
+            let prefix = action.split(':').next().unwrap();
+            assert_eq!(source, crate::domain::event_source::event_source(prefix), "{action}");
+        }
     }
 
     #[test]

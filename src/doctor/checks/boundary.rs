@@ -101,7 +101,7 @@ fn denies(
             "Deny with `NotAction` = the actions of the ceiling, on `*`".to_owned(),
         );
     }
-    let iam: &[&str] = if expected.kind == "execute" { &["iam:*"] } else { &[] };
+    let iam: &[&str] = if expected.kind.starts_with("execute") { &["iam:*"] } else { &[] };
     let open: Vec<String> = ALWAYS_DENIED
         .iter()
         .chain(iam)
@@ -177,7 +177,7 @@ fn on_everything(statement: &Statement) -> bool {
 
 /// Whether this is the statement's one condition: with a second one it would deny less.
 fn only(statement: &Statement, condition: &Condition) -> bool {
-    matches!(statement.conditions.as_slice(), [one] if one.implies(condition) && condition.implies(one))
+    matches!(statement.conditions.as_slice(), [one] if one.is_same(condition))
 }
 
 /// ARNs of ours in this account, and what the operator protects.

@@ -128,8 +128,7 @@ fn is_one_of_ours(action: &str) -> bool {
     ACTIONS.iter().any(|ours| ours.eq_ignore_ascii_case(action))
 }
 
-/// Whether `{"AWS": <the minter's role, exactly>}`. IAM knows a role of an account by its name alone, whatever its path;
-/// a unique id instead of an ARN is a role that was deleted.
+/// Whether `{"AWS": <the minter's role, exactly>}`.
 fn is_minter((element, principal): &(String, Value), seen: &Seen) -> bool {
     let Some(members) = principal.as_object().filter(|members| element == "Principal" && members.len() == 1)
     else {
@@ -143,16 +142,9 @@ fn is_minter((element, principal): &(String, Value), seen: &Seen) -> bool {
         },
         _ => return false,
     };
-    match (&seen.minter.seen(), seen.mint.seen()) {
+    match (seen.minter.seen(), seen.mint.seen()) {
         (Some(minter), _) => *named == minter.arn,
-        (None, Some(mint)) => match mint.role_name() {
-            Some(role) => {
-                named.split(':').nth(4) == Some(mint.account.as_str())
-                    && named.contains(":role/")
-                    && named.rsplit('/').next() == Some(role)
-            }
-            None => *named == mint.arn,
-        },
+        (None, Some(mint)) => mint.is_of(named),
         (None, None) => false,
     }
 }
