@@ -33,7 +33,7 @@ use crate::domain::plan::{ASSUME_ROLE_SECONDS, AwsCredential, Credential, Provid
 use crate::domain::sent::{MAX_CLOCK_OFFSET_SECONDS, session_policy_text};
 use crate::domain::time::Timestamp;
 
-pub use canary::{CANARY_ACTION, Canary, CanaryOutcome, CanaryPlace, Watched};
+pub use canary::{CANARY_ACTION, Canary, CanaryOutcome, CanaryPlace, OUTSIDE_ACTION, Watched};
 pub use deny::{
     DenyDocument, DenyEntry, ISSUE_TIME_SLACK_SECONDS, Level, LiveEntry, MAX_DENY_CHARS, deny_document,
 };

@@ -1,47 +1,46 @@
-//! `phasebroker doctor probe` and `soak`: an ordinary lease, one harmless call with it, its end through the broker's ordinary
-//! writer of Deny policies, and the seconds until AWS refuses the same call. The session never leaves this process.
-//! INVARIANT: signed-before-minted. A probe has no door of its own: to observe nobody signs, and to execute people do, or
-//! have signed a playbook; the ledger holds it like any other run.
+//! `phasebroker doctor probe` and `soak`: ordinary leases, harmless calls with them, their end through the broker's ordinary
+//! writer of Deny policies, and the seconds until AWS refuses. Whatever breaks it off, the run is closed and what was
+//! measured is printed.
+
+mod deadline;
+mod round;
+mod series;
+mod told;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
 
-use serde::Serialize;
 use serde_json::json;
 
-use super::series::Series;
-use crate::broker::ports::{Clock, CredentialSecret};
-use crate::broker::runs::OpenRun;
-use crate::cli::agent::{AgentArgs, AgentClient, AwsSession, Enter, ExecuteCredential, PhaseKey};
+use crate::broker::ports::Clock;
+use crate::cli::agent::AgentArgs;
 use crate::cli::clock::SystemClock;
-use crate::cli::exec::{
-    ActionArgs, Bound, Desk, Signals, Stop, Wish, announce, claim_grant, parameters, propose, signatures,
-};
+use crate::cli::exec::{Desk, Signals, Stop};
 use crate::cli::exit::Exit;
 use crate::cli::host::harden;
 use crate::cli::terminal::{Output, say_progress};
-use crate::domain::id::{LeaseId, RunId};
 use crate::domain::principal::{ActionType, Environment};
-use crate::domain::proposal::visible;
-use crate::domain::time::Timestamp;
-use crate::providers::aws::{CANARY_ACTION, Canary, CanaryOutcome, CanaryPlace, Watched};
+use crate::providers::aws::{CANARY_ACTION, Canary, OUTSIDE_ACTION};
+use round::{Probed, Round, close, probe};
 
-/// Between two calls while AWS still lets the session act.
-const PAUSE: Duration = Duration::from_millis(500);
-/// How often a new session is tried before it counts as unable to call.
-const FIRST_TRIES: u32 = 6;
-/// Seconds before a session's own deadline from which a refusal would no longer show that it was revoked.
-const BEFORE_DEADLINE: i64 = 5;
+/// What a catalog has to hold, as the shipped one does.
+const ENTRIES: &str = include_str!("entries.toml");
+/// What the entry of a probe must allow.
+const NEEDED: &str = "its catalog entry must let the session call ec2:DescribeRegions on `*`, and the ceilings must be applied";
 
 /// Arguments of `doctor probe` and `doctor soak`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "The set, or the action, must let a session call ec2:DescribeRegions on `*`, and so must the role's ceiling: \
-give the catalog an entry for it, print the ceilings and apply. (sts:GetCallerIdentity would show nothing: no Deny stops it.) \
-Each round is an ordinary run of this agent: the ledger holds it, and reconciling finds nothing odd.\n\n\
-Exit codes: 0 AWS refused every revoked session; 6 it could not be told; 7 AWS still let a revoked session act; 1 failed; 2 usage"
+    after_help = "Each probe takes a lease and shows a call that AWS allows it (ec2:DescribeRegions), one that its session policy does \
+not name and AWS refuses (ec2:DescribeAvailabilityZones), then ends it and calls until AWS refuses the first one too. \
+(sts:GetCallerIdentity would show nothing: no Deny stops it.) The shipped catalog has the entries, aws-canary, probe-execute-role and \
+probe-trust-role; where a catalog has none, the probe says what to add. A refusal within five seconds of the session's own deadline, \
+by AWS's clock, counts for nothing. Each probe is an ordinary run of this agent: the ledger holds it, and reconciling finds nothing \
+odd.\n\n\
+Exit codes: 0 AWS refused every revoked session, and every call beyond its policy; 6 it could not be told; 7 AWS still let a revoked \
+session act, or one act beyond its policy; 1 failed; 2 usage; 128 and its number when a signal broke it off. What was measured until \
+then is printed in any case"
 )]
 pub struct Args {
     /// The broker, and who calls it.
@@ -51,11 +50,14 @@ pub struct Args {
     #[arg(long, value_name = "NAME")]
     pub environment: Environment,
     /// The read-only set of the catalog: probes the observe role; with --action, what is looked at before proposing.
-    #[arg(long, value_name = "SET")]
+    #[arg(long, value_name = "SET", default_value = "aws-canary")]
     pub observe_set: ActionType,
-    /// Probe the role of this action instead; people sign, or a playbook covers it.
+    /// Probe the role of this action instead; people sign, or a playbook covers it. May be given more than once.
     #[arg(long, value_name = "TYPE")]
-    pub action: Option<ActionType>,
+    pub action: Vec<ActionType>,
+    /// Probe the observe role as well.
+    #[arg(long, requires = "action")]
+    pub observe_too: bool,
     /// A parameter of the action.
     #[arg(long = "param", value_name = "NAME=VALUE", requires = "action")]
     pub parameters: Vec<String>,
@@ -81,21 +83,25 @@ pub struct SoakArgs {
     pub out: Option<PathBuf>,
 }
 
-/// What one round showed.
-#[derive(Debug, Serialize)]
-pub struct Probed {
-    /// The lease.
-    pub lease: LeaseId,
-    /// Whether AWS let the session call before its end.
-    pub allowed: bool,
-    /// The broker's own sentence about the end.
-    pub ended: String,
-    /// AWS's error code of the refusal, if it came.
-    pub refused_with: Option<String>,
-    /// From asking the broker for the end to the refusal, milliseconds.
-    pub revoke_to_deny_ms: Option<u64>,
-    /// Why nothing can be told, where nothing can.
-    pub could_not_tell: Option<String>,
+/// Which role is probed, by what its sessions are for.
+enum Target {
+    Observe,
+    Action(ActionType),
+}
+
+impl Target {
+    fn of(args: &Args) -> Vec<Self> {
+        let observe = args.action.is_empty() || args.observe_too;
+        let actions = args.action.iter().cloned().map(Self::Action);
+        observe.then_some(Self::Observe).into_iter().chain(actions).collect()
+    }
+
+    fn entry<'a>(&'a self, args: &'a Args) -> &'a ActionType {
+        match self {
+            Self::Observe => &args.observe_set,
+            Self::Action(action) => action,
+        }
+    }
 }
 
 /// Runs `doctor probe`.
@@ -114,201 +120,123 @@ async fn rounds(args: &Args, times: u32, out: Option<&PathBuf>, output: Output) 
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let canary = Canary::new(clock.clone(), args.ec2_endpoint.clone())?;
     let mut desk = Desk { client: Arc::new(args.agent.client()?), clock, signals: Signals::catch()? };
-    let mut probed = Vec::new();
-    for round in 1..=times {
-        if !output.json {
-            say_progress(&format!("probe {round} of {times}"));
+    // Heard beside whatever a step of the desk hears itself.
+    let mut signals = Signals::catch()?;
+    let targets = Target::of(args);
+    let (mut probed, mut stopped): (Vec<Probed>, Option<Stop>) = (Vec::new(), None);
+    'rounds: for round in 1..=times {
+        for target in &targets {
+            if !output.json {
+                say_progress(&format!("probe {round} of {times}: {}", target.entry(args)));
+            }
+            let (seen, outcome) = one(target, args, &mut desk, &canary, &mut signals).await;
+            probed.extend(seen);
+            if let Err(stop) = outcome {
+                stopped = Some(stop);
+                break 'rounds;
+            }
         }
-        probed.push(
-            round_of(args, &mut desk, &canary)
-                .await
-                .map_err(|stop| Exit::Refused.because(stop.to_string()))?,
-        );
     }
-    let series = Series::of(probed.iter().filter_map(|one| one.revoke_to_deny_ms));
+    let why = stopped.as_ref().map(why);
+    let measured = told::measured(&probed);
     let value = json!({
         "version": 1,
         "environment": args.environment,
-        "role": args.action.as_ref().map_or("observe", |_| "execute"),
         "call": CANARY_ACTION,
+        "outside_call": OUTSIDE_ACTION,
         "probes": probed,
-        "revoke_to_deny_ms": series,
+        "measured": measured,
+        "stopped": why,
     });
+    output.print(&value, || told::told(&probed, &measured, why.as_deref()))?;
+    // After what is printed: a file that cannot be written takes nothing away.
     if let Some(path) = out {
         std::fs::write(path, format!("{}\n", serde_json::to_string_pretty(&value)?))
             .map_err(|error| Exit::Refused.because(format!("cannot write {}: {error}", path.display())))?;
     }
-    output.print(&value, || told(&probed, &series))?;
-    Ok(ExitCode::from(code(&probed)))
+    let code = stopped.as_ref().map(|stop| match stop {
+        Stop::Signal(_) => stop.code(),
+        _ => Exit::Refused as u8,
+    });
+    Ok(ExitCode::from(told::code(&probed, code)))
 }
 
-/// One run: a lease, a call, its end, and the same call until it is refused. Whatever happens, the run is closed.
-async fn round_of(args: &Args, desk: &mut Desk, canary: &Canary) -> Result<Probed, Stop> {
-    let asked = OpenRun {
-        environment: args.environment.clone(),
-        purpose: format!("doctor probe: one {CANARY_ACTION}, then the end"),
-        ticket: None,
-        prompt_digest: None,
-        requester_token: None,
+/// One probe, until a signal breaks it off. Whatever happens, its run is closed.
+async fn one(
+    target: &Target,
+    args: &Args,
+    desk: &mut Desk,
+    canary: &Canary,
+    signals: &mut Signals,
+) -> (Option<Probed>, Result<(), Stop>) {
+    let mut round = Round::default();
+    let outcome = tokio::select! {
+        outcome = probe(target, args, desk, canary, &mut round) => outcome,
+        signal = signals.next() => Err(Stop::Signal(signal)),
     };
-    let run = desk.client.open_run(&asked).await?.run;
-    let (lease, not_after, session) = match minted(args, desk, run).await {
-        Ok(minted) => minted,
-        Err(stop) => {
-            end(&desk.client, run).await.ok();
-            return Err(stop);
+    let Some(run) = round.open else { return (round.probed, outcome) };
+    let left = tokio::select! {
+        closed = close(&desk.client, run) => closed.err().map(|stop| why(&stop)),
+        _ = signals.next() => Some("a second signal came first".to_owned()),
+    };
+    let outcome = match (outcome, left) {
+        (outcome, None) => outcome,
+        (Err(stop @ Stop::Signal(_)), Some(left)) => {
+            eprintln!("phasebroker: {}", unclosed(run, &left));
+            Err(stop)
         }
+        (Err(stop), Some(left)) => Err(Stop::Refused(format!("{}; {}", why(&stop), unclosed(run, &left)))),
+        (Ok(()), Some(left)) => Err(Stop::Refused(unclosed(run, &left))),
     };
-    let place =
-        CanaryPlace { partition: partition(&session.region).to_owned(), region: session.region.clone() };
-    let secret = CredentialSecret::Aws {
-        access_key_id: session.access_key_id,
-        secret_access_key: session.secret_access_key,
-        session_token: session.session_token,
-    };
-    let before = first(canary, &secret, &place).await;
-    let asked_at = tokio::time::Instant::now();
-    let ended = end(&desk.client, run).await?;
-    let mut probed = Probed {
-        lease,
-        allowed: before == CanaryOutcome::Allowed,
-        ended,
-        refused_with: None,
-        revoke_to_deny_ms: None,
-        could_not_tell: None,
-    };
-    match before {
-        CanaryOutcome::Allowed => {}
-        CanaryOutcome::Denied(code) => {
-            probed.could_not_tell = Some(format!("AWS refused the session from the start ({code})"));
-            return Ok(probed);
+    (round.probed, outcome)
+}
+
+fn unclosed(run: impl std::fmt::Display, why: &str) -> String {
+    format!("run {run} could not be closed ({why}); what it holds ends at its own deadline")
+}
+
+fn why(stop: &Stop) -> String {
+    match stop {
+        Stop::Signal(signal) => format!("a signal ({}) broke it off", signal.as_raw()),
+        other => other.to_string(),
+    }
+}
+
+/// Says what to add where the catalog has no such entry.
+fn advice(stop: Stop) -> Stop {
+    match stop {
+        Stop::Refused(text)
+            if (text.contains("the catalog has no `") || text.contains("is not allowed in `")) =>
+        {
+            Stop::Refused(format!(
+                "{text}. Add to the catalog what is probed, print the ceilings (`phasebroker aws ceiling`) and apply:\n\n{ENTRIES}"
+            ))
         }
-        CanaryOutcome::Unreachable(why) => {
-            probed.could_not_tell = Some(why);
-            return Ok(probed);
-        }
-    }
-    // SECURITY: at its deadline a session is refused whether or not it was revoked; that must not be taken for the Deny.
-    let left = not_after.since(desk.clock.wall()) - BEFORE_DEADLINE;
-    let patience = u64::from(args.patience).min(left.max(0).unsigned_abs());
-    match canary.until_denied(&secret, &place, Duration::from_secs(patience), PAUSE).await {
-        Watched::Denied { code, .. } => {
-            probed.refused_with = Some(code);
-            probed.revoke_to_deny_ms = u64::try_from(asked_at.elapsed().as_millis()).ok();
-        }
-        Watched::StillAllowed => {}
-        Watched::CouldNotTell(why) => probed.could_not_tell = Some(why),
-    }
-    Ok(probed)
-}
-
-/// An ordinary lease with an AWS session.
-async fn minted(args: &Args, desk: &mut Desk, run: RunId) -> Result<(LeaseId, Timestamp, AwsSession), Stop> {
-    let no_session = || {
-        Stop::Refused("the credential is no AWS session: name a set or action of the provider `aws`".into())
-    };
-    let Some(action) = &args.action else {
-        let key = PhaseKey::generate()?;
-        let token = desk.client.enter(run, Enter::Observe(args.observe_set.as_str()), &key).await?;
-        return Ok((token.lease, token.not_after, token.aws.ok_or_else(no_session)?));
-    };
-    let asked = asked(args);
-    let wish = Wish {
-        action,
-        observe_set: &args.observe_set,
-        environment: &args.environment,
-        parameters: parameters(&args.parameters, &[]).map_err(Stop::Refused)?,
-        bound: Bound { plan: None, preconditions: Vec::new(), alert: None },
-        args: &asked,
-    };
-    let (proposed, key) = propose(&desk.client, run, wish).await?;
-    announce(&proposed, desk.client.broker());
-    let approved = signatures(desk, key.grant, None).await?;
-    let claimed = claim_grant(desk, &key, &approved, None).await?;
-    let claimed = Arc::into_inner(claimed).ok_or_else(no_session)?;
-    match claimed.credential {
-        ExecuteCredential::Aws(session) => Ok((claimed.lease, claimed.not_after, session)),
-        ExecuteCredential::Token { .. } => Err(no_session()),
+        other => other,
     }
 }
 
-fn asked(args: &Args) -> ActionArgs {
-    ActionArgs {
-        parameters: args.parameters.clone(),
-        text_parameters: Vec::new(),
-        work_seconds: None,
-        plan: None,
-        preconditions: Vec::new(),
-        alert: None,
-        break_glass: false,
-        observe_set: Some(args.observe_set.clone()),
-        diagnosis: String::new(),
-        evidence: String::new(),
-        reason: format!("doctor probe: one {CANARY_ACTION}, then the credential is ended"),
-    }
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// The first call; a session that was just made is known everywhere only after a moment.
-async fn first(canary: &Canary, secret: &CredentialSecret, place: &CanaryPlace) -> CanaryOutcome {
-    let mut outcome = canary.call(secret, place).await;
-    for _ in 1..FIRST_TRIES {
-        if outcome == CanaryOutcome::Allowed {
-            break;
-        }
-        tokio::time::sleep(PAUSE).await;
-        outcome = canary.call(secret, place).await;
-    }
-    outcome
-}
-
-/// Closes the run, which ends its lease; the broker's own words about it.
-async fn end(client: &AgentClient, run: RunId) -> Result<String, Stop> {
-    let closed = client.close_run(run).await?;
-    Ok(closed.ended.into_iter().map(|end| end.how).collect::<Vec<_>>().join("; "))
-}
-
-fn partition(region: &str) -> &'static str {
-    match region.split('-').take(2).collect::<Vec<_>>().as_slice() {
-        ["cn", ..] => "aws-cn",
-        ["us", "gov"] => "aws-us-gov",
-        ["eusc", ..] => "aws-eusc",
-        _ => "aws",
-    }
-}
-
-/// INVARIANT: honest-revocation. What was seen, and no more.
-fn told(probed: &[Probed], series: &Option<Series>) -> String {
-    let mut text = String::new();
-    for one in probed {
-        let seen = match (&one.refused_with, one.revoke_to_deny_ms, &one.could_not_tell) {
-            (Some(code), Some(ms), _) => {
-                format!("AWS refused it {}.{:03} s later ({code})", ms / 1_000, ms % 1_000)
+    #[test]
+    fn what_a_catalog_is_told_to_add_is_what_the_shipped_one_has() {
+        let shipped = include_str!("../../../../config/catalog.toml");
+        let (shipped, told): (toml::Table, toml::Table) =
+            (shipped.parse().unwrap(), ENTRIES.parse().unwrap());
+        for kind in ["observe", "actions"] {
+            for (name, entry) in told[kind].as_table().unwrap() {
+                assert_eq!(&shipped[kind][name], entry, "{kind}.{name}");
             }
-            (_, _, Some(why)) => format!("could not be told: {why}"),
-            _ => "AWS STILL LET IT ACT when the patience was over".to_owned(),
-        };
-        let allowed = if one.allowed { "allowed" } else { "not allowed" };
-        text += &format!(
-            "lease {}: {CANARY_ACTION} {allowed}; {}; {}\n",
-            one.lease,
-            visible(&one.ended),
-            visible(&seen)
-        );
+        }
     }
-    if let Some(series) = series {
-        text += &format!(
-            "revoke to deny, {} measured: p50 {} ms, p99 {} ms, max {} ms",
-            series.count, series.p50, series.p99, series.max
-        );
-    }
-    text
-}
 
-fn code(probed: &[Probed]) -> u8 {
-    let still = |one: &Probed| one.refused_with.is_none() && one.could_not_tell.is_none();
-    match (probed.iter().any(still), probed.iter().any(|one| one.could_not_tell.is_some())) {
-        (true, _) => 7,
-        (false, true) => 6,
-        (false, false) => 0,
+    #[test]
+    fn only_an_entry_that_is_missing_is_told_to_be_added() {
+        let text = |stop: Stop| advice(stop).to_string();
+        let missing = text(Stop::Refused("bad_request: the catalog has no `aws-canary`: ask".into()));
+        assert!(missing.contains("[observe.aws-canary]") && missing.contains("[actions.probe-trust-role]"));
+        assert_eq!(text(Stop::Refused("policy said no".into())), "policy said no");
     }
 }
