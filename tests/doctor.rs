@@ -10,6 +10,8 @@ mod accounts;
 #[path = "doctor/broken.rs"]
 mod broken;
 mod broker;
+#[path = "doctor/by_token.rs"]
+mod by_token;
 #[path = "doctor/double.rs"]
 mod double;
 mod fake_aws;

@@ -60,8 +60,9 @@ def shape(doc):  # Nothing was signed that nobody reads.
     closed(doc["action"], "type service summary parameters unenforced class reversible changes exceptions preconditions",
            "rollback unscopable dependents plan_digest"), [closed(one, "name value") for one in doc["action"]["preconditions"]]
     key, of = doc["credential"], "role_arn account region session_name source_identity session_policy tags duration_seconds"
-    of, more = (of, "external_id") if key["provider"] == "aws" else ("audience authorization_details", "")
+    of, more = (of, "external_id web_identity") if key["provider"] == "aws" else ("audience authorization_details", "")
     closed(key, f"provider work_seconds revocability {of}", more), closed(why.get("alert", {}), "", "source id key counts_until")
+    "web_identity" in key and closed(key["web_identity"], "issuer audience")
     return closed(doc, "version type id epoch issuer decision time environment who action credential evidence")
 def of(events, *kinds, **about): return [i for i, e in events.items() if e["type"] in kinds and about.items() <= e.items()]
 def approval(trust, docs, events, grant, token):  # Its receipt and claims; an exception when it does not count.
@@ -118,8 +119,10 @@ def gives(book, given, work, lease):  # What the template that people signed wit
     return action, dict({it: aws.get(it) for it in ("account", "region", "external_id")}, provider="aws", revocability="seconds",
         role_arn=role, session_policy=compact({"Version": "2012-10-17", "Statement": [*(allow(**one) for one in of), DENY]}))
 def ends(grant, aws):  # A session that ends itself, by a policy of plain compact JSON and soon after, and names the grant.
-    text, lease, policy = aws["session_policy"], grant["time"]["lease"], json.loads(aws["session_policy"])
+    text, lease, policy, act = aws["session_policy"], grant["time"]["lease"], json.loads(aws["session_policy"]), grant["action"]
     tags = dict(lease=lease, phase="execute", agent=grant["who"]["claiming_agent"], grant=grant["id"])
+    if "web_identity" in aws: tags |= {"action": act["type"], **{f"p_{name}": str(it) for name, it in act["parameters"].items()
+                                                                 if f"p_{name}" in aws["tags"]}}
     named = dict(session_name=f"execute-{lease}", source_identity=grant["id"], duration_seconds=900, tags=tags)
     plainly, last = text.count("{{not_after}}") == 1 and len(compact(policy)) == len(text), policy["Statement"][-1]
     return plainly and DENY.items() <= last.items() and {*last} <= {*DENY, "Sid"} and named.items() <= aws.items()

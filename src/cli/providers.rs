@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::countersign;
 use super::own_keys::nothing_sends_aws_calls_elsewhere;
 use crate::broker::ports::{Clock, CredentialProvider, ProviderWatch, Store};
 use crate::config::{Aws, AwsAccount, Config};
@@ -20,7 +21,8 @@ pub(super) async fn start(
     let mut providers: Vec<Arc<dyn CredentialProvider>> = vec![Arc::new(JwtProvider::new(signer.clone()))];
     if let Some(aws) = &config.aws {
         nothing_sends_aws_calls_elsewhere()?;
-        let settings = AwsSettings { watch, ..aws_settings(aws) };
+        let settings =
+            AwsSettings { watch, countersigner: countersign::access(config)?, ..aws_settings(aws) };
         let provider = AwsProvider::new(settings, store.clone(), clock.clone()).await?;
         providers.push(Arc::new(provider));
     }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::policy::Policy;
 use crate::catalog::iam::ActionTable;
-use crate::catalog::{Ceilings, EnvironmentCeilings};
+use crate::catalog::{Ceilings, EnvironmentCeilings, TrustedIdentity};
 use crate::domain::event_source::event_source;
 use crate::reconcile::{Told, told};
 
@@ -18,6 +18,9 @@ const DATA_EVENT_TYPES: [(&str, &str); 6] = [
     ("sqs", "AWS::SQS::Queue"),
 ];
 
+/// The kind of role that the minter assumes in every mode.
+const OBSERVE: &str = "observe";
+
 /// What a catalog asks of AWS.
 #[derive(Debug, Clone)]
 pub struct Expected {
@@ -27,6 +30,8 @@ pub struct Expected {
     pub roles: Vec<ExpectedRole>,
     /// Every phase role of the catalog that these identities serve, looked at or not.
     pub every_role: Vec<String>,
+    /// Those of them that trust tokens of the approvers' side alone: the minter may assume none.
+    pub by_token: BTreeSet<String>,
     /// Those that are looked at and that the minter of this account assumes, in whichever account.
     pub minted: Vec<String>,
     /// The account, where it is not the broker's own but one of `[[aws.accounts]]`.
@@ -69,6 +74,8 @@ pub struct ExpectedRole {
     pub ceiling: Option<Policy>,
     /// External id that its trust policy has to ask for.
     pub external_id: Option<String>,
+    /// Whose tokens it trusts instead of the minter, where the approvers' side signs.
+    pub tokens: Option<TrustedIdentity>,
     /// Its account.
     pub account: String,
     /// Its partition.
@@ -85,6 +92,13 @@ impl Expected {
         let (mut roles, mut left_out) = (Vec::new(), Vec::new());
         let all = ceilings.environments.values().flat_map(|environment| environment.roles.values());
         let every_role = all.map(|role| role.arn.clone()).collect();
+        let by_token: BTreeSet<String> = ceilings
+            .environments
+            .values()
+            .filter(|environment| environment.web_identity.is_some())
+            .flat_map(|environment| environment.roles.iter().filter(|(kind, _)| kind.as_str() != OBSERVE))
+            .map(|(_, role)| role.arn.clone())
+            .collect();
         for (name, environment) in &ceilings.environments {
             if !only.is_empty() && !only.iter().any(|wanted| *wanted == name.to_string()) {
                 left_out.push(format!("environment `{name}`: it was not asked for"));
@@ -97,10 +111,11 @@ impl Expected {
         let data_events = data_events(&roles);
         Ok(Self {
             catalog_digest: ceilings.catalog_digest.to_string(),
-            minted: roles.iter().map(|role| role.arn.clone()).collect(),
+            minted: minted(&roles),
             untold: untold(&roles),
             roles,
             every_role,
+            by_token,
             account: None,
             own_minter: true,
             elsewhere: Vec::new(),
@@ -125,7 +140,7 @@ impl Expected {
                 false => self.every_role.clone(),
             };
             (!roles.is_empty()).then(|| Self {
-                minted: roles.iter().map(|role| role.arn.clone()).collect(),
+                minted: minted(&roles),
                 data_events: data_events(&roles),
                 untold: untold(&roles),
                 roles,
@@ -189,11 +204,18 @@ impl ExpectedRole {
             phase: role.phase,
             ceiling: ceiling.map_err(|why| format!("the ceiling of `{}` {why}", role.arn))?,
             external_id: environment.external_id.clone(),
+            tokens: environment.web_identity.clone().filter(|_| kind != OBSERVE),
             account: environment.account.clone(),
             partition: environment.partition.clone(),
             region: environment.region.clone(),
             protected: environment.protected.clone(),
         })
+    }
+
+    /// The identity provider of its account whose tokens it trusts: its ARN, and what its condition keys begin with.
+    pub(super) fn provider(&self) -> Option<(String, &str)> {
+        let host = self.tokens.as_ref()?.of.issuer.trim_start_matches("https://");
+        Some((format!("arn:{}:iam::{}:oidc-provider/{host}", self.partition, self.account), host))
     }
 
     /// Every action of its ceiling.
@@ -208,16 +230,21 @@ impl ExpectedRole {
     }
 }
 
-/// What execute sessions can touch, up to the first wildcard, by CloudTrail's type.
+/// Roles that the minter assumes.
+fn minted(roles: &[ExpectedRole]) -> Vec<String> {
+    roles.iter().filter(|role| role.tokens.is_none()).map(|role| role.arn.clone()).collect()
+}
+
+/// What execute sessions can touch, up to the first wildcard or variable, by CloudTrail's type.
 fn data_events(roles: &[ExpectedRole]) -> BTreeMap<&'static str, BTreeSet<String>> {
     let mut needed: BTreeMap<&'static str, BTreeSet<String>> = BTreeMap::new();
-    let executing = roles.iter().filter(|role| role.kind != "observe");
+    let executing = roles.iter().filter(|role| role.kind != OBSERVE);
     let statements = executing.flat_map(|role| role.ceiling.iter().flat_map(|policy| policy.allows()));
     for arn in statements.flat_map(|statement| statement.resources.iter().flat_map(|listed| &listed.patterns))
     {
         let service = arn.split(':').nth(2).unwrap_or_default();
         if let Some((_, kind)) = DATA_EVENT_TYPES.iter().find(|(name, _)| *name == service) {
-            let beginning = arn.split(['*', '?']).next().unwrap_or_default();
+            let beginning = arn.split(['*', '?', '$']).next().unwrap_or_default();
             needed.entry(kind).or_default().insert(beginning.to_owned());
         }
     }
@@ -226,7 +253,7 @@ fn data_events(roles: &[ExpectedRole]) -> BTreeMap<&'static str, BTreeSet<String
 
 /// What execute sessions may do, where it is not known that a management event tells of it and no data event is asked for.
 fn untold(roles: &[ExpectedRole]) -> BTreeSet<String> {
-    let executing = roles.iter().filter(|role| role.kind != "observe");
+    let executing = roles.iter().filter(|role| role.kind != OBSERVE);
     let is_asked_for = |action: &str| {
         let service = action.split(':').next().unwrap_or_default();
         DATA_EVENT_TYPES.iter().any(|(name, _)| name.eq_ignore_ascii_case(service))

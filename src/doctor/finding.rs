@@ -88,6 +88,14 @@ impl Report {
             vec![resource_policies(std::iter::once(expected).chain(further.iter().map(|(one, _)| one)))];
         unseen.extend(UNSEEN.iter().map(|text| (*text).to_owned()));
         unseen.extend(expected.left_out.iter().cloned());
+        let tokens = std::iter::once(expected).chain(further.iter().map(|(one, _)| one));
+        if tokens.flat_map(|one| &one.roles).any(|role| role.tokens.is_some()) {
+            unseen.push(
+                "the identity providers whose tokens roles trust, and who can write what AWS reads under their URL: whoever can \
+                 makes another key count"
+                    .to_owned(),
+            );
+        }
         if expected.roles.is_empty() {
             unseen
                 .push("the trail of the broker's own account: no environment there was looked at".to_owned());

@@ -49,6 +49,12 @@ pub fn of_minter(expected: &Expected, seen: &Seen) -> Vec<Question> {
             all.push(question(action, arn, true));
         }
     }
+    // A role that trusts tokens of the approvers' side is theirs alone.
+    for role in expected.roles.iter().filter(|role| role.tokens.is_some()) {
+        for action in ["sts:AssumeRole", "sts:TagSession"] {
+            all.push(question(action, &role.arn, false));
+        }
+    }
     for role in &expected.roles {
         for action in NEVER.into_iter().chain(["iam:PutRolePolicy", "iam:DeleteRolePolicy"]) {
             all.push(question(action, &role.arn, false));

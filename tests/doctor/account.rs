@@ -39,7 +39,12 @@ pub fn of_catalog(text: &str) -> Expected {
 
 /// The account, whole and right.
 pub fn good() -> Seen {
-    let documents = documents("production");
+    good_of("production")
+}
+
+/// The same as another root of the documents makes it.
+pub fn good_of(root: &str) -> Seen {
+    let documents = documents(root);
     Seen {
         mint: caller("phasebroker-minter"),
         minter: of_broker("minter", documents["minter_policy"].as_str().unwrap()),

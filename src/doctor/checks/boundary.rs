@@ -183,6 +183,7 @@ fn only(statement: &Statement, condition: &Condition) -> bool {
 /// ARNs of ours in this account, and what the operator protects.
 fn ours(expected: &ExpectedRole, all: &Expected, seen: &Seen) -> Vec<String> {
     let mut arns: Vec<String> = all.roles.iter().map(|role| role.arn.clone()).collect();
+    arns.extend(all.roles.iter().filter_map(|role| Some(role.provider()?.0)));
     arns.extend(seen.minter.name().map(str::to_owned));
     arns.extend(seen.revoker.name().map(str::to_owned));
     for named in &all.roles {

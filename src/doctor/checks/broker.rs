@@ -17,7 +17,8 @@ const KNOW: [&str; 2] = ["kms:DescribeKey", "kms:GetPublicKey"];
 /// Checks the minter.
 pub(in crate::doctor) fn minter(expected: &Expected, seen: &Seen, findings: &mut Vec<Finding>) {
     let mut says = Says::about("minter", "minter", findings);
-    let roles: Vec<&str> = expected.every_role.iter().map(String::as_str).collect();
+    let minted = expected.every_role.iter().filter(|arn| !expected.by_token.contains(*arn));
+    let roles: Vec<&str> = minted.map(String::as_str).collect();
     // Signing is granted by a key's own policy; a grant of its own names the one key, or it is one for every key that
     // leaves its use to IAM.
     let held = held(&seen.minter);

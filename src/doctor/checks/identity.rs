@@ -120,7 +120,8 @@ fn accounts(expected: &Expected, seen: &Seen, findings: &mut Vec<Finding>) {
                 "use an `aws.mint_profile` and an `aws.region` of the partition that the catalog names",
             );
         }
-        if mint.account != account && roles().any(|role| role.external_id.is_none()) {
+        if mint.account != account && roles().any(|role| role.tokens.is_none() && role.external_id.is_none())
+        {
             Says::about("identity", "minter", findings).warning(
                 format!("belongs to another account than the roles of account {account}, which ask for no external id"),
                 evidence,
