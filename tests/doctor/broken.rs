@@ -149,7 +149,7 @@ fn a_wide_trust_policy_is_found() {
             },
             "trust",
             Severity::Error,
-            "four tags",
+            "keeping to the tags",
             "terraform apply",
         ),
         (

@@ -155,9 +155,7 @@ fn meaning(condition: &Condition) -> String {
         "sts:SourceIdentity" => "a source identity".to_owned(),
         "sts:RoleSessionName" => "the broker's session name".to_owned(),
         "sts:ExternalId" => "the external id of the catalog".to_owned(),
-        "aws:TagKeys" => {
-            "keeping to the tags of a session (four of them; by token also action and parameters)".to_owned()
-        }
+        "aws:TagKeys" => "keeping to the tags of a session".to_owned(),
         key if key.ends_with(":aud") => "the audience of the tokens of the approvers' side".to_owned(),
         key if key.ends_with(":sub") => "the subject of this environment's tokens".to_owned(),
         "sts:TransitiveTagKeys" => "keeping its tags out of further sessions".to_owned(),
