@@ -17,7 +17,7 @@ fn arrows() -> BTreeMap<&'static str, &'static [&'static str]> {
         ("ledger", &["domain", "catalog"][..]),
         ("reconcile", &["domain", "ledger"][..]),
         ("broker", &["domain", "catalog", "policy", "authn", "ledger", "guardrails"][..]),
-        ("doctor", &["domain", "catalog"][..]),
+        ("doctor", &["domain", "catalog", "reconcile"][..]),
         ("store", &["domain", "ledger", "broker"][..]),
         ("providers", &["domain", "ledger", "doctor", "broker"][..]),
         ("exports", &["domain", "broker"][..]),

@@ -202,6 +202,8 @@ fn what_sts_received_allows_exactly_the_approved_calls_until_the_deadline() {
             let mut others = with_one_parameter_changed(&document, action, &environment, &signed, &other);
             let elsewhere = entry.environments.iter().filter(|name| **name != environment);
             others.extend(elsewhere.flat_map(|name| calls(&document, action, name, &signed)));
+            // What has no ARN is the same call in every account: the session's own account is all that binds it.
+            others.retain(|call| call.resources != ["*"] || !approved.contains(call));
             assert_exact_scope(&request["Policy"], deadline, &approved, &others);
             Ok(())
         });
@@ -216,8 +218,12 @@ fn what_sts_received_for_observing_reads_until_its_deadline_and_executes_nothing
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let scene = runtime.block_on(scene());
     let (document, catalog) = (document(), catalog());
-    let executed: Vec<(&String, &phasebroker::catalog::ActionDocument)> =
-        document.actions.iter().filter(|(_, entry)| entry.provider == ProviderKind::Aws).collect();
+    // A probe of a role for work makes the one read that a probe of the observe role makes too.
+    let executed: Vec<(&String, &phasebroker::catalog::ActionDocument)> = document
+        .actions
+        .iter()
+        .filter(|(name, entry)| entry.provider == ProviderKind::Aws && !name.starts_with("probe-"))
+        .collect();
     let (mut runner, mut sets) = (TestRunner::new(Config { cases: 8, ..Config::default() }), 0);
     for (set, entry) in document.observe.iter().filter(|(_, set)| set.provider == ProviderKind::Aws) {
         for environment in &entry.environments {

@@ -5,12 +5,18 @@
 
 #[path = "doctor/account.rs"]
 mod account;
+#[path = "doctor/accounts.rs"]
+mod accounts;
 #[path = "doctor/broken.rs"]
 mod broken;
 mod broker;
+#[path = "doctor/by_token.rs"]
+mod by_token;
 #[path = "doctor/double.rs"]
 mod double;
 mod fake_aws;
+#[path = "doctor/identities.rs"]
+mod identities;
 #[path = "doctor/moto.rs"]
 mod moto;
 mod peers;

@@ -6,6 +6,8 @@ use std::sync::{Mutex, PoisonError};
 
 use super::Broker;
 use super::ports::PackedSize;
+use super::views::LeaseView;
+use crate::domain::lease::Lease;
 use crate::domain::principal::ActionType;
 
 /// Percent from which people are warned.
@@ -30,6 +32,12 @@ impl Broker {
     /// The last measured percent of an action type, or of an observe set.
     pub fn packed_percent(&self, action: &ActionType) -> Option<u32> {
         self.packed.of(action).map(|measured| measured.percent)
+    }
+
+    /// A lease as callers see it, with what was last measured of its action or observe set.
+    pub fn lease_view(&self, lease: &Lease) -> LeaseView {
+        let packed_policy_percent = lease.action.as_ref().and_then(|action| self.packed_percent(action));
+        LeaseView { packed_policy_percent, ..LeaseView::from(lease) }
     }
 
     /// Takes up what was measured before this process. It stops nothing: what is not known is not warned of.

@@ -181,7 +181,7 @@ impl Broker {
             phase: run.phase,
             opened_at: run.opened_at,
             grants: grants.iter().map(|g| GrantLine { grant: g.sealed.grant().id, state: g.state }).collect(),
-            leases: leases.iter().map(LeaseView::from).collect(),
+            leases: leases.iter().map(|lease| self.lease_view(lease)).collect(),
         })
     }
 

@@ -58,6 +58,8 @@ pub struct AwsAccount {
     pub revoke_profile: String,
     /// Who assumes the phase roles there, where it is somebody else.
     pub mint_profile: Option<String>,
+    /// Who reads there for `doctor`; never one of the others.
+    pub doctor_profile: Option<String>,
     /// Region of the STS endpoint for it, where it is another one.
     pub region: Option<String>,
 }
@@ -109,6 +111,7 @@ impl Resolver<'_> {
             account: written.account,
             revoke_profile: written.revoke_profile,
             mint_profile: written.mint_profile,
+            doctor_profile: written.doctor_profile,
             region: written.region,
         };
         Aws {
@@ -179,6 +182,12 @@ impl Resolver<'_> {
             if let Some(region) = &account.region {
                 self.region(&path("region"), region);
             }
+            if let Some(doctor) = &account.doctor_profile
+                && !Self::reads_alone(aws, at, doctor)
+            {
+                let problem = "must be a profile of its own: what reads for doctor can do nothing else, and in no other account";
+                self.errors.at(&self.source, &path("doctor_profile"), problem);
+            }
         }
         for (at, account) in aws.accounts.iter().enumerate() {
             if minters.contains(&&account.revoke_profile) {
@@ -199,6 +208,19 @@ impl Resolver<'_> {
                 }
             }
         }
+    }
+
+    /// Whether the doctor of one account is nobody else.
+    fn reads_alone(aws: &written::Aws, at: usize, doctor: &String) -> bool {
+        let broker = [&aws.mint_profile, &aws.revoke_profile, &aws.probe_profile, &aws.doctor_profile];
+        let own = |account: &written::AwsAccount| {
+            account.revoke_profile == *doctor || account.mint_profile.as_ref() == Some(doctor)
+        };
+        let others = aws.accounts.iter().take(at).any(|one| one.doctor_profile.as_ref() == Some(doctor));
+        !broker.iter().any(|profile| profile.as_ref() == Some(doctor))
+            && !aws.accounts.iter().any(own)
+            && !others
+            && !doctor.is_empty()
     }
 
     /// A region with an STS endpoint of its own: the tokens of the global one do not count in every region.

@@ -273,6 +273,33 @@ fn each_account_of_aws_has_a_revoker_of_its_own_and_is_given_once() {
 }
 
 #[test]
+fn the_doctor_of_an_account_is_nobody_else_and_of_no_other_account() {
+    let section = |doctors: [&str; 2]| {
+        let account = |at: usize, account: &str| {
+            let doctor = doctors[at];
+            format!(
+                "[[aws.accounts]]\naccount = \"{account}\"\nrevoke_profile = \"r{at}\"\nmint_profile = \"m{at}\"\n\
+                 doctor_profile = \"{doctor}\"\n"
+            )
+        };
+        let broker = "[aws]\nregion = \"eu-central-1\"\nmint_profile = \"a\"\nrevoke_profile = \"b\"\n\
+                      probe_profile = \"p\"\ndoctor_profile = \"d\"\n";
+        let accounts = account(0, "444455556666") + &account(1, "777788889999");
+        Shipped::copy().top("[limits]", &format!("{broker}{accounts}[limits]"))
+    };
+    let read = section(["d0", "d1"]).read().unwrap().aws.unwrap();
+    assert_eq!(read.accounts[0].doctor_profile.as_deref(), Some("d0"));
+    for other in ["", "a", "b", "p", "d", "r0", "m1"] {
+        let told = section([other, "d1"]).mistakes();
+        assert!(
+            told.contains("aws.accounts[0].doctor_profile: must be a profile of its own"),
+            "{other}: {told}"
+        );
+    }
+    assert!(section(["d0", "d0"]).mistakes().contains("aws.accounts[1].doctor_profile"));
+}
+
+#[test]
 fn an_account_of_the_catalog_in_which_nobody_can_revoke_is_a_mistake() {
     let section = |accounts: &str| {
         let two = "[aws]\nregion = \"eu-central-1\"\nmint_profile = \"a\"\nrevoke_profile = \"b\"";

@@ -126,6 +126,7 @@ pub(super) struct AwsAccount {
     pub(super) account: String,
     pub(super) revoke_profile: String,
     pub(super) mint_profile: Option<String>,
+    pub(super) doctor_profile: Option<String>,
     pub(super) region: Option<String>,
 }
 

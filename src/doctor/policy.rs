@@ -255,21 +255,29 @@ impl Condition {
         Self { operator: operator.to_owned(), key: key.to_owned(), values }
     }
 
-    /// Whether whatever meets this one meets `needed`.
+    /// Whether whatever meets this one meets `needed`. Never so of an operator that holds where the key is absent: what is
+    /// denied by one says nothing of what is needed, and no catalog writes one.
     pub(super) fn implies(&self, needed: &Condition) -> bool {
-        if !self.key.eq_ignore_ascii_case(&needed.key) || self.values.is_empty() {
+        let (given, wanted) = (self.operator.to_ascii_lowercase(), needed.operator.to_ascii_lowercase());
+        let absent_will_do = |operator: &str| operator.contains("not") || operator.ends_with("ifexists");
+        if !self.key.eq_ignore_ascii_case(&needed.key) || self.values.is_empty() || absent_will_do(&given) {
             return false;
         }
-        let (given, wanted) = (self.operator.to_ascii_lowercase(), needed.operator.to_ascii_lowercase());
         let like = wanted.ends_with("stringlike") || wanted.ends_with("arnlike");
         let same = given == wanted || like && given == wanted.replace("like", "equals");
-        let negated = wanted.contains("not") || wanted.ends_with("ifexists");
         let within = |value: &String| {
             needed.values.iter().any(|wide| if like { covers(wide, value) } else { wide == value })
         };
-        // The fewer a negated operator names, the wider it is.
-        let all = needed.values.iter().all(|wide| self.values.contains(wide));
-        same && self.values.iter().all(within) && (!negated || all)
+        same && self.values.iter().all(within)
+    }
+
+    /// Whether both say the same, in whatever order.
+    pub(super) fn is_same(&self, other: &Condition) -> bool {
+        let holds = |one: &Self, other: &Self| one.values.iter().all(|value| other.values.contains(value));
+        self.operator.eq_ignore_ascii_case(&other.operator)
+            && self.key.eq_ignore_ascii_case(&other.key)
+            && holds(self, other)
+            && holds(other, self)
     }
 
     /// Whether this may hold where one key has one value and nothing is known of the others.
@@ -361,6 +369,20 @@ mod tests {
         let set = Condition::new("ForAllValues:StringEquals", "aws:TagKeys", &["lease", "phase"]);
         assert!(Condition::new("ForAllValues:StringEquals", "aws:TagKeys", &["lease"]).implies(&set));
         assert!(!Condition::new("ForAllValues:StringEquals", "aws:TagKeys", &["lease", "x"]).implies(&set));
+    }
+
+    #[test]
+    fn a_negated_condition_implies_nothing_and_is_the_same_as_itself_alone() {
+        let not = |values: &[&str]| Condition::new("StringNotEquals", "sts:ExternalId", values);
+        for operator in ["StringEquals", "StringLike", "StringNotEquals", "StringEqualsIfExists"] {
+            let needed = Condition::new(operator, "sts:ExternalId", &["id-1"]);
+            for given in [not(&["id-1"]), not(&["id-2"]), not(&["id-1", "id-2"])] {
+                assert!(!given.implies(&needed), "{given:?} {operator}");
+            }
+        }
+        assert!(not(&["a", "b"]).is_same(&not(&["b", "a"])));
+        assert!(!not(&["a", "b"]).is_same(&not(&["a"])));
+        assert!(!not(&["a"]).is_same(&Condition::new("StringEquals", "sts:ExternalId", &["a"])));
     }
 
     #[test]

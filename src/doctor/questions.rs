@@ -44,10 +44,18 @@ const NEVER: [&str; 12] = [
 /// What the minting identity is asked: it assumes the phase roles, no other role, and writes nothing.
 pub fn of_minter(expected: &Expected, seen: &Seen) -> Vec<Question> {
     let mut all = Vec::new();
-    for role in &expected.roles {
+    for arn in &expected.minted {
         for action in ["sts:AssumeRole", "sts:TagSession", "sts:SetSourceIdentity"] {
-            all.push(question(action, &role.arn, true));
+            all.push(question(action, arn, true));
         }
+    }
+    // A role that trusts tokens of the approvers' side is theirs alone.
+    for role in expected.roles.iter().filter(|role| role.tokens.is_some()) {
+        for action in ["sts:AssumeRole", "sts:TagSession"] {
+            all.push(question(action, &role.arn, false));
+        }
+    }
+    for role in &expected.roles {
         for action in NEVER.into_iter().chain(["iam:PutRolePolicy", "iam:DeleteRolePolicy"]) {
             all.push(question(action, &role.arn, false));
         }
@@ -55,6 +63,7 @@ pub fn of_minter(expected: &Expected, seen: &Seen) -> Vec<Question> {
     for stranger in strangers(expected, seen.revoker.name()) {
         all.push(question("sts:AssumeRole", &stranger, false));
     }
+    all.extend(foreign_key(expected));
     all
 }
 
@@ -88,6 +97,12 @@ pub fn of_revoker(expected: &Expected, seen: &Seen) -> Vec<Question> {
             all.push(question(action, &stranger, false));
         }
     }
+    let partition = expected.roles.first().map_or("aws", |role| &role.partition);
+    for account in &expected.elsewhere {
+        let nobody = format!("arn:{partition}:iam::{account}:role/no-role-of-the-catalog");
+        all.push(question("sts:AssumeRole", &nobody, false));
+    }
+    all.extend(foreign_key(expected));
     all
 }
 
@@ -97,6 +112,14 @@ fn strangers(expected: &Expected, other: Option<&str>) -> Vec<String> {
     let nobody =
         first.map(|role| format!("arn:{}:iam::{}:role/no-role-of-the-catalog", role.partition, role.account));
     nobody.into_iter().chain(other.map(str::to_owned)).collect()
+}
+
+/// A key that is not the broker's: whoever may sign with it may sign with any.
+fn foreign_key(expected: &Expected) -> Option<Question> {
+    let role = expected.roles.first()?;
+    let (partition, region, account) = (&role.partition, &role.region, &role.account);
+    let key = format!("arn:{partition}:kms:{region}:{account}:key/00000000-0000-4000-8000-000000000000");
+    Some(question("kms:Sign", &key, false))
 }
 
 fn question(action: &'static str, resource: &str, allowed: bool) -> Question {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::expected::Expected;
 use crate::domain::time::Timestamp;
 
 /// The outcome of reading one thing.
@@ -56,6 +57,51 @@ impl Caller {
     pub fn role_name(&self) -> Option<&str> {
         self.arn.split(':').nth(5)?.strip_prefix("assumed-role/")?.split('/').next()
     }
+
+    /// Whether an ARN is that of the role whose session this is. IAM knows a role of an account by its name alone,
+    /// whatever its path; a unique id instead of an ARN is a role that was deleted.
+    pub(super) fn is_of(&self, arn: &str) -> bool {
+        match self.role_name() {
+            Some(role) => {
+                arn.split(':').nth(4) == Some(self.account.as_str())
+                    && arn.contains(":role/")
+                    && arn.rsplit('/').next() == Some(role)
+            }
+            None => arn == self.arn,
+        }
+    }
+}
+
+/// An identity that is at home in another account than the one that is looked at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Abroad {
+    /// Its account, as the configuration says.
+    pub account: String,
+    /// Who it is.
+    pub caller: Read<Caller>,
+    /// Its role, where that was read.
+    pub arn: Option<String>,
+}
+
+impl Abroad {
+    /// Whether an ARN is that of its role.
+    pub(super) fn is(&self, arn: &str) -> bool {
+        let at_home = arn.split(':').nth(4) == Some(self.account.as_str());
+        match (&self.arn, self.caller.seen()) {
+            (Some(own), _) => at_home && arn == own,
+            (None, Some(caller)) => at_home && caller.is_of(arn),
+            (None, None) => false,
+        }
+    }
+}
+
+/// What a further account has of the broker's own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Home {
+    /// The broker's revoker, which becomes the one of that account.
+    pub revoker: Abroad,
+    /// Whether the minter is the broker's, and looked at where it belongs.
+    pub mints: bool,
 }
 
 /// A policy of a role: its name or ARN, and its text.
@@ -179,4 +225,32 @@ pub struct Seen {
     pub revoker_answers: Answers,
     /// The trails of the account.
     pub trails: Read<Vec<TrailSeen>>,
+    /// In the broker's own account: who revokes in the further ones.
+    pub further: Vec<Abroad>,
+    /// In a further account: what it has of the broker's own.
+    pub home: Option<Home>,
+}
+
+impl Seen {
+    /// Lets each account know what the others hold: who revokes there, and who the broker's own are.
+    pub fn acquaint(home: &mut Seen, further: &mut [(Expected, Seen)]) {
+        let abroad = |account: &str, seen: &Seen| Abroad {
+            account: account.to_owned(),
+            caller: seen.revoke.clone(),
+            arn: seen.revoker.name().map(str::to_owned),
+        };
+        home.further = further
+            .iter()
+            .filter_map(|(expected, seen)| Some(abroad(expected.account.as_deref()?, seen)))
+            .collect();
+        let account = home.revoke.seen().map(|revoke| revoke.account.clone()).unwrap_or_default();
+        for (expected, seen) in further {
+            let mints = !expected.own_minter;
+            if mints {
+                seen.mint = home.mint.clone();
+                seen.minter = home.minter.clone();
+            }
+            seen.home = Some(Home { revoker: abroad(&account, home), mints });
+        }
+    }
 }

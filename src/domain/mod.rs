@@ -11,6 +11,7 @@ pub mod decision;
 pub mod digest;
 pub mod directory;
 pub mod event;
+pub mod event_source;
 pub mod freeze;
 pub mod grant;
 pub mod id;

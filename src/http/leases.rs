@@ -15,7 +15,6 @@ use crate::broker::end::Complete;
 use crate::broker::refusal::Code;
 use crate::broker::views::LeaseView;
 use crate::domain::id::{LeaseId, RunId};
-use crate::domain::lease::Lease;
 
 /// Leases, newest first.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
@@ -75,10 +74,5 @@ pub(super) async fn list(
     Query(which): Query<Which>,
 ) -> Result<Response, Problem> {
     let leases = app.broker.leases(which.run, which.open).await?;
-    let view = |lease: &Lease| {
-        let packed_policy_percent =
-            lease.action.as_ref().and_then(|action| app.broker.packed_percent(action));
-        LeaseView { packed_policy_percent, ..LeaseView::from(lease) }
-    };
-    Ok(ok(&Leases { leases: leases.iter().map(view).collect() }))
+    Ok(ok(&Leases { leases: leases.iter().map(|lease| app.broker.lease_view(lease)).collect() }))
 }

@@ -216,6 +216,14 @@ mod tests {
     }
 
     #[test]
+    fn every_pair_comes_from_where_the_service_is_told() {
+        for (action, source, ..) in pairs() {
+            let prefix = action.split(':').next().unwrap();
+            assert_eq!(source, crate::domain::event_source::event_source(prefix), "{action}");
+        }
+    }
+
+    #[test]
     fn no_pair_stands_twice() {
         let mut all: Vec<_> = pairs().map(|(action, source, name, _)| (action, source, name)).collect();
         let count = all.len();

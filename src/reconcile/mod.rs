@@ -21,6 +21,7 @@ mod rows;
 mod split;
 mod trail;
 
+pub use actions::{Told, told};
 pub use coverage::{Coverage, Gap, Kind, written_at};
 pub use expected::{Expected, HARD_END_SECONDS, Ledger, Minted, Signed, Unreadable};
 pub use report::{Finding, Incident, LeaseReport, Report, Verdict};

@@ -1,4 +1,4 @@
-//! The account `production` of the shipped catalog as Terraform makes it, as doctor reads it.
+//! The accounts `production` and `staging` of the shipped catalog as Terraform makes them, as doctor reads them.
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -7,16 +7,19 @@ use phasebroker::catalog::iam::ActionTable;
 use phasebroker::catalog::{Catalog, CatalogDocument, ceilings};
 use phasebroker::doctor::*;
 use phasebroker::domain::time::Timestamp;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 pub const NOW: Timestamp = Timestamp::from_seconds(1_700_000_000);
 pub const ACCOUNT: &str = "111122223333";
 pub const TRAIL: &str = "arn:aws:cloudtrail:eu-central-1:111122223333:trail/phasebroker-trail";
 
-/// What Terraform makes for it.
-pub fn documents() -> Value {
+/// The account that is not the broker's own.
+pub const STAGING: &str = "444455556666";
+
+/// What Terraform makes for an environment.
+pub fn documents(environment: &str) -> Value {
     let text = std::fs::read_to_string(crate::repository("tests/terraform/documents.json")).unwrap();
-    serde_json::from_str::<Value>(&text).unwrap()["production"].clone()
+    serde_json::from_str::<Value>(&text).unwrap()[environment].clone()
 }
 
 /// What the shipped catalog asks of it.
@@ -36,11 +39,74 @@ pub fn of_catalog(text: &str) -> Expected {
 
 /// The account, whole and right.
 pub fn good() -> Seen {
-    let documents = documents();
+    good_of("production")
+}
+
+/// The same as another root of the documents makes it.
+pub fn good_of(root: &str) -> Seen {
+    let documents = documents(root);
+    Seen {
+        mint: caller("phasebroker-minter"),
+        minter: of_broker("minter", documents["minter_policy"].as_str().unwrap()),
+        probe: Some(caller("phasebroker-probe")),
+        ..made(ACCOUNT, &documents)
+    }
+}
+
+/// What the shipped catalog asks of all accounts.
+pub fn all() -> Expected {
+    let catalog = std::fs::read_to_string(crate::repository("config/catalog.toml")).unwrap();
+    let table = ActionTable::embedded().unwrap();
+    let catalog = Catalog::check(&CatalogDocument::from_toml(&catalog).unwrap(), table).unwrap();
+    Expected::of(&ceilings(&catalog).unwrap(), &[], table).unwrap()
+}
+
+/// The same, of the broker's own and of the further one.
+pub fn expected_of_both() -> (Expected, Expected) {
+    let staging = FurtherAccount { account: STAGING.to_owned(), own_minter: false };
+    let (home, mut further) = all().split(&[staging]);
+    (home, further.remove(0))
+}
+
+/// Both accounts, whole and right: the broker's own, and the one in which its revoker becomes another.
+pub fn good_both() -> (Seen, Seen) {
+    let (home, documents) = (&mut good(), documents("staging"));
+    let revoker = seen_of(&mut seen_of(&mut home.revoker).attached);
+    let mut policy: Value = serde_json::from_str(seen_of(&mut revoker[0].text)).unwrap();
+    let statements = policy["Statement"].as_array_mut().unwrap();
+    // As modules/aws makes it for `further_revokers`.
+    statements.retain(|statement| statement["Sid"] != "NothingElse");
+    let further = format!("arn:aws:iam::{STAGING}:role/phasebroker-revoker");
+    let deny = ["iam:DeleteRolePolicy", "iam:GetRolePolicy", "iam:PutRolePolicy", "sts:AssumeRole"];
+    statements.extend([
+        json!({"Sid": "Elsewhere", "Effect": "Allow", "Action": "sts:AssumeRole", "Resource": [further]}),
+        json!({"Sid": "NoStrangers", "Effect": "Deny", "Action": "sts:AssumeRole", "NotResource": [further]}),
+        json!({"Sid": "NothingElse", "Effect": "Deny", "NotAction": deny, "Resource": "*"}),
+    ]);
+    revoker[0].text = Read::Seen(policy.to_string());
+    let mut staging = made(STAGING, &documents);
+    seen_of(&mut staging.revoker).trust = json!({"Version": "2012-10-17", "Statement": [{
+        "Effect": "Allow", "Principal": {"AWS": format!("arn:aws:iam::{ACCOUNT}:role/phasebroker-revoker")},
+        "Action": "sts:AssumeRole", "Condition": {"StringEquals": {"sts:ExternalId": ["phasebroker-staging"]}},
+    }]})
+    .to_string();
+    (home.clone(), staging)
+}
+
+/// What doctor says of both accounts once they know of one another.
+pub fn examine_both(mut home: Seen, staging: Seen) -> Report {
+    let (expected, abroad) = expected_of_both();
+    let mut further = [(abroad, staging)];
+    Seen::acquaint(&mut home, &mut further);
+    examine_all(&expected, &home, &further)
+}
+
+/// What an account holds by itself.
+fn made(account: &str, documents: &Value) -> Seen {
     let text = |kind: &str, name: &str| documents[kind][name].as_str().unwrap().to_owned();
     let mut roles = BTreeMap::new();
     for (name, made) in documents["roles"].as_object().unwrap() {
-        let path = |policy: &str| format!("arn:aws:iam::{ACCOUNT}:policy/{}", made[policy].as_str().unwrap());
+        let path = |policy: &str| format!("arn:aws:iam::{account}:policy/{}", made[policy].as_str().unwrap());
         let role = RoleSeen {
             arn: made["arn"].as_str().unwrap().to_owned(),
             trust: text("trust_policies", name),
@@ -70,18 +136,18 @@ pub fn good() -> Seen {
         at_aws: Read::Seen(NOW),
         region: "eu-central-1".to_owned(),
         endpoints: Endpoints::default(),
-        mint: caller("phasebroker-minter"),
-        revoke: caller("phasebroker-revoker"),
-        probe: Some(caller("phasebroker-probe")),
-        doctor: caller("phasebroker-doctor"),
+        mint: Read::Unreadable("nobody asked".to_owned()),
+        revoke: caller_of(account, "phasebroker-revoker"),
+        probe: None,
+        doctor: caller_of(account, "phasebroker-doctor"),
         doctor_is_own: true,
         roles,
-        minter: of_broker("minter", documents["minter_policy"].as_str().unwrap()),
-        revoker: of_broker("revoker", documents["revoker_policy"].as_str().unwrap()),
+        minter: Read::Unreadable("nobody asked".to_owned()),
+        revoker: of_broker_in(account, "revoker", documents["revoker_policy"].as_str().unwrap()),
         minter_answers: Read::Unreadable("iam:SimulatePrincipalPolicy: AccessDenied".to_owned()),
         revoker_answers: Read::Unreadable("iam:SimulatePrincipalPolicy: AccessDenied".to_owned()),
         trails: Read::Seen(vec![TrailSeen {
-            arn: TRAIL.to_owned(),
+            arn: TRAIL.replace(ACCOUNT, account),
             multi_region: true,
             global_services: true,
             validated: true,
@@ -91,25 +157,37 @@ pub fn good() -> Seen {
             management: Read::Seen(vec![ManagementSelector { everything: true, without: Vec::new() }]),
             data: Read::Seen(data.collect()),
         }]),
+        further: Vec::new(),
+        home: None,
     }
 }
 
 /// A session of a role of the account.
 pub fn caller(role: &str) -> Read<Caller> {
-    let arn = format!("arn:aws:sts::{ACCOUNT}:assumed-role/{role}/broker");
-    Read::Seen(Caller { arn, account: ACCOUNT.to_owned() })
+    caller_of(ACCOUNT, role)
+}
+
+/// A session of a role of another account.
+pub fn caller_of(account: &str, role: &str) -> Read<Caller> {
+    let arn = format!("arn:aws:sts::{account}:assumed-role/{role}/broker");
+    Read::Seen(Caller { arn, account: account.to_owned() })
 }
 
 fn of_broker(name: &str, policy: &str) -> Read<RoleSeen> {
+    of_broker_in(ACCOUNT, name, policy)
+}
+
+/// An identity of the broker with its policy.
+pub fn of_broker_in(account: &str, name: &str, policy: &str) -> Read<RoleSeen> {
     Read::Seen(RoleSeen {
-        arn: format!("arn:aws:iam::{ACCOUNT}:role/phasebroker-{name}"),
+        arn: format!("arn:aws:iam::{account}:role/phasebroker-{name}"),
         trust: format!(
             r#"{{"Version":"2012-10-17","Statement":[{{"Sid":"Broker","Effect":"Allow","Principal":{{"AWS":["arn:aws:iam::{ACCOUNT}:role/host"]}},"Action":"sts:AssumeRole"}}]}}"#
         ),
         max_session_seconds: 3_600,
         boundary: None,
         attached: Read::Seen(vec![Document {
-            name: format!("arn:aws:iam::{ACCOUNT}:policy/phasebroker-{name}"),
+            name: format!("arn:aws:iam::{account}:policy/phasebroker-{name}"),
             text: Read::Seen(policy.to_owned()),
         }]),
         inline: Read::Seen(Vec::new()),

@@ -149,7 +149,7 @@ fn a_wide_trust_policy_is_found() {
             },
             "trust",
             Severity::Error,
-            "four tags",
+            "keeping to the tags",
             "terraform apply",
         ),
         (
@@ -693,13 +693,69 @@ fn a_trail_with_a_gap_is_found() {
         ),
     ]);
     let mut seen = good();
-    seen_of(&mut trail(&mut seen).management)[0].without = vec!["kms.amazonaws.com".to_owned()];
+    seen_of(&mut trail(&mut seen).management)[0].without =
+        vec!["kms.amazonaws.com".to_owned(), "rdsdata.amazonaws.com".to_owned()];
     assert_eq!(examine(&expected(), &seen).findings, [], "no session uses that service");
     // A second trail that records less hides nothing of the first.
     let mut other = trail(&mut seen).clone();
     other.logging = Read::Seen(false);
     seen_of(&mut seen.trails).insert(0, other);
     assert_eq!(examine(&expected(), &seen).findings, []);
+}
+
+#[test]
+fn a_service_that_a_trail_leaves_out_is_known_by_its_event_source() {
+    let catalog = std::fs::read_to_string(crate::repository("config/catalog.toml")).unwrap();
+    let found = |expected: &Expected, without: &str| {
+        let mut seen = good();
+        seen_of(&mut seen_of(&mut seen.trails)[0].management)[0].without = vec![without.to_owned()];
+        let report = examine(expected, &seen);
+        let found = report.findings.iter().filter(|finding| finding.check == "trail");
+        found.map(|finding| (finding.severity, finding.what.clone())).collect::<Vec<_>>()
+    };
+    // The shipped catalog observes alarms: `cloudwatch:DescribeAlarms` is told under another name.
+    let shipped = expected();
+    assert_eq!(found(&shipped, "monitoring.amazonaws.com")[0].0, Severity::Error);
+    assert_eq!(found(&shipped, "rdsdata.amazonaws.com"), []);
+    let entry = "\n[observe.tags]\nprovider = \"aws\"\nenvironments = [\"production\"]\nseconds = 300\n\
+                 [[observe.tags.statements]]\nactions = [\"tag:GetResources\"]\nresources = [\"*\"]\n";
+    let with_tags = catalog + entry;
+    assert_eq!(found(&of_catalog(&with_tags), "tagging.amazonaws.com")[0].0, Severity::Error);
+    assert_eq!(found(&shipped, "tagging.amazonaws.com"), []);
+    // What nobody knows is not taken for a stranger.
+    let strange = found(&shipped, "something.amazonaws.com");
+    assert!(strange.len() == 1 && strange[0].0 == Severity::CouldNotCheck, "{strange:?}");
+}
+
+#[test]
+fn data_events_that_are_not_known_are_said_to_be_unknown() {
+    let catalog = std::fs::read_to_string(crate::repository("config/catalog.toml")).unwrap();
+    let entry = |action: &str, resource: &str| {
+        format!(
+            "\n[actions.other]\nsummary = \"x\"\nprovider = \"aws\"\nclass = \"data\"\nrollback = \"x\"\nchanges = 1\n\
+             max_work_seconds = 60\nenvironments = [\"production\"]\n\n[[actions.other.statements]]\nactions = [\"{action}\"]\n\
+             resources = [\"arn:{{partition}}:{resource}\"]\n"
+        )
+    };
+    let unknown = |action: &str, resource: &str| {
+        let report = examine(&of_catalog(&(catalog.clone() + &entry(action, resource))), &good());
+        let found = report.findings.into_iter().find(|finding| finding.what.contains("unknown, not judged"));
+        found.map(|finding| (finding.severity, finding.what.contains(action)))
+    };
+    let snapshot = "rds:{region}:{account}:snapshot:orders";
+    assert_eq!(unknown("rds:DeleteDBSnapshot", snapshot), Some((Severity::Note, true)));
+    assert_eq!(unknown("rds:RebootDBInstance", "rds:{region}:{account}:db:orders"), None);
+    assert_eq!(unknown("dynamodb:DeleteItem", "dynamodb:{region}:{account}:table/orders"), None);
+}
+
+#[test]
+fn what_policies_of_resources_may_give_is_said_of_the_services_that_sessions_use() {
+    let report = examine(&expected(), &good());
+    let told = report.unseen.iter().find(|text| text.contains("policies of resources")).unwrap();
+    for part in ["none is read", "secretsmanager", "name a session of ours", "more than was signed"] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+    assert!(!told.contains("sqs"), "{told}");
 }
 
 #[test]

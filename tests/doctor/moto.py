@@ -12,12 +12,25 @@ def client(name, **keys):
     return boto3.client(name, endpoint_url=asked["endpoint"], region_name=asked["region"], **keys)
 
 
-for service, call, arguments in asked["calls"]:
-    if service not in clients:
-        clients[service] = client(service, aws_access_key_id="AKIAADMIN", aws_secret_access_key="admin")
-    getattr(clients[service], call)(**arguments)
-
 sts = client("sts", aws_access_key_id="AKIAADMIN", aws_secret_access_key="admin")
+
+
+def administrator(account):
+    """Keys of an administrator; in moto the account of a role is the account of its sessions."""
+    if account is None:
+        return {"aws_access_key_id": "AKIAADMIN", "aws_secret_access_key": "admin"}
+    role = "arn:aws:iam::%s:role/admin" % account
+    made = sts.assume_role(RoleArn=role, RoleSessionName="admin")["Credentials"]
+    return {"aws_access_key_id": made["AccessKeyId"], "aws_secret_access_key": made["SecretAccessKey"],
+            "aws_session_token": made["SessionToken"]}
+
+
+for service, call, arguments, *account in asked["calls"]:
+    place = (service, *account)
+    if place not in clients:
+        clients[place] = client(service, **administrator(account[0] if account else None))
+    getattr(clients[place], call)(**arguments)
+
 sessions = {}
 for profile, role in asked["sessions"].items():
     made = sts.assume_role(RoleArn=role, RoleSessionName="broker")["Credentials"]

@@ -12,6 +12,8 @@ use crate::peers::python;
 
 /// Moto's own account.
 const ACCOUNT: &str = "123456789012";
+/// Another one; moto makes it when somebody comes.
+const STAGING: &str = "444455556666";
 const REGION: &str = "eu-central-1";
 
 struct Scene {
@@ -23,7 +25,11 @@ impl Scene {
     /// The account as Terraform makes it.
     fn set() -> Self {
         let scene = Self { moto: Moto::start(), dir: tempfile::tempdir().unwrap() };
-        let sessions = scene.make(&account(), &["minter", "revoker", "doctor"]);
+        let mut sessions = scene.make(&account("production"), &["minter", "revoker", "doctor"]);
+        let further = scene.make_in(STAGING, &account("staging"), &["revoker", "doctor"]);
+        for (name, keys) in further.as_object().unwrap() {
+            sessions[format!("{name}-staging")] = keys.clone();
+        }
         let mut profiles = String::new();
         for (name, keys) in sessions.as_object().unwrap() {
             let key = |at: usize| keys[at].as_str().unwrap();
@@ -41,15 +47,29 @@ impl Scene {
         scene
     }
 
-    /// Calls the administrator's part; gives the keys of a session of each of `roles`.
     fn make(&self, calls: &[Value], roles: &[&str]) -> Value {
+        self.make_in(ACCOUNT, calls, roles)
+    }
+
+    /// Calls the administrator's part; gives the keys of a session of each of `roles`.
+    fn make_in(&self, account: &str, calls: &[Value], roles: &[&str]) -> Value {
         let sessions: serde_json::Map<String, Value> = roles
             .iter()
             .map(|role| {
                 (
                     format!("phasebroker-{role}"),
-                    json!(format!("arn:aws:iam::{ACCOUNT}:role/phasebroker-{role}")),
+                    json!(format!("arn:aws:iam::{account}:role/phasebroker-{role}")),
                 )
+            })
+            .collect();
+        let calls: Vec<Value> = calls
+            .iter()
+            .map(|call| {
+                let mut call = call.clone();
+                if account != ACCOUNT {
+                    call.as_array_mut().unwrap().push(json!(account));
+                }
+                call
             })
             .collect();
         let asked =
@@ -67,8 +87,14 @@ impl Scene {
     }
 
     fn doctor(&self, more: &[&str]) -> Output {
+        self.doctor_of(&["--environment", "production"], more)
+    }
+
+    fn doctor_of(&self, environments: &[&str], more: &[&str]) -> Output {
         Command::new(env!("CARGO_BIN_EXE_phasebroker"))
-            .args(["doctor", "--environment", "production", "--config"])
+            .arg("doctor")
+            .args(environments)
+            .arg("--config")
             .arg(self.dir.path().join("config/phasebroker.toml"))
             .args(more)
             .env_clear()
@@ -80,7 +106,10 @@ impl Scene {
 
     /// Check, severity and evidence of every finding, and the exit code.
     fn findings(&self, more: &[&str]) -> (Vec<[String; 3]>, Option<i32>) {
-        let output = self.doctor(&[&["--json"], more].concat());
+        Self::read(self.doctor(&[&["--json"], more].concat()))
+    }
+
+    fn read(output: Output) -> (Vec<[String; 3]>, Option<i32>) {
         let report: Value = serde_json::from_slice(&output.stdout)
             .unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&output.stderr)));
         let found = report["findings"].as_array().unwrap().iter().map(|finding| {
@@ -91,14 +120,18 @@ impl Scene {
 }
 
 /// What an administrator who applies Terraform calls.
-fn account() -> Vec<Value> {
+fn account(environment: &str) -> Vec<Value> {
+    let (account, trail) = match environment {
+        "production" => (ACCOUNT, "phasebroker-trail"),
+        _ => (STAGING, "phasebroker-staging-trail"),
+    };
     let text = std::fs::read_to_string(crate::repository("tests/terraform/documents.json")).unwrap();
     let documents: Value = serde_json::from_str(&text.replace("111122223333", ACCOUNT)).unwrap();
-    let documents = &documents["production"];
+    let documents = &documents[environment];
     let mut calls = Vec::new();
     let policy = |name: &Value, text: &Value| json!(["iam", "create_policy", {"PolicyName": name, "PolicyDocument": text}]);
     let attach = |role: &Value, name: &Value| {
-        let arn = format!("arn:aws:iam::{ACCOUNT}:policy/{}", name.as_str().unwrap());
+        let arn = format!("arn:aws:iam::{account}:policy/{}", name.as_str().unwrap());
         json!(["iam", "attach_role_policy", {"RoleName": role, "PolicyArn": arn}])
     };
     let tags = json!([{"Key": "phasebroker", "Value": "control"}]);
@@ -114,9 +147,17 @@ fn account() -> Vec<Value> {
     let host = json!({"Version": "2012-10-17", "Statement": [{
         "Effect": "Allow", "Principal": {"AWS": [format!("arn:aws:iam::{ACCOUNT}:role/host")]}, "Action": "sts:AssumeRole",
     }]});
-    for (name, document) in
-        [("minter", "minter_policy"), ("revoker", "revoker_policy"), ("doctor", "doctor_policy")]
-    {
+    let becomes = json!({"Version": "2012-10-17", "Statement": [{
+        "Effect": "Allow", "Principal": {"AWS": format!("arn:aws:iam::{ACCOUNT}:role/phasebroker-revoker")},
+        "Action": "sts:AssumeRole", "Condition": {"StringEquals": {"sts:ExternalId": "phasebroker-staging"}},
+    }]});
+    let own = [("minter", "minter_policy"), ("revoker", "revoker_policy"), ("doctor", "doctor_policy")];
+    for (name, document) in own {
+        let host = match (environment, name) {
+            ("staging", "minter") => continue,
+            ("staging", "revoker") => &becomes,
+            _ => &host,
+        };
         let name = json!(format!("phasebroker-{name}"));
         calls.push(policy(&name, &documents[document]));
         calls.push(
@@ -125,14 +166,12 @@ fn account() -> Vec<Value> {
         calls.push(attach(&name, &name));
     }
     let place = json!({"LocationConstraint": REGION});
-    calls.push(
-        json!(["s3", "create_bucket", {"Bucket": "phasebroker-trail", "CreateBucketConfiguration": place}]),
-    );
+    calls.push(json!(["s3", "create_bucket", {"Bucket": trail, "CreateBucketConfiguration": place}]));
     calls.push(json!(["cloudtrail", "create_trail", {
-        "Name": "phasebroker-trail", "S3BucketName": "phasebroker-trail", "IsMultiRegionTrail": true,
+        "Name": trail, "S3BucketName": trail, "IsMultiRegionTrail": true,
         "IncludeGlobalServiceEvents": true, "EnableLogFileValidation": true,
     }]));
-    calls.push(json!(["cloudtrail", "start_logging", {"Name": "phasebroker-trail"}]));
+    calls.push(json!(["cloudtrail", "start_logging", {"Name": trail}]));
     let mut selectors =
         vec![json!({"FieldSelectors": [{"Field": "eventCategory", "Equals": ["Management"]}]})];
     for (kind, beginnings) in documents["data_events"].as_object().unwrap() {
@@ -142,7 +181,7 @@ fn account() -> Vec<Value> {
         ]}));
     }
     calls.push(json!(["cloudtrail", "put_event_selectors", {
-        "TrailName": "phasebroker-trail", "AdvancedEventSelectors": selectors,
+        "TrailName": trail, "AdvancedEventSelectors": selectors,
     }]));
     calls
 }
@@ -164,7 +203,8 @@ fn configure(dir: &Path, moto: &str) {
         "\n[aws]\nregion = \"{REGION}\"\nmint_profile = \"phasebroker-minter\"\nrevoke_profile = \"phasebroker-revoker\"\n\
          doctor_profile = \"phasebroker-doctor\"\nallow_endpoints = [\"sts\", \"iam\", \"cloudtrail\"]\n\
          sts_endpoint = \"{moto}\"\niam_endpoint = \"{moto}\"\ncloudtrail_endpoint = \"{moto}\"\n\
-         [[aws.accounts]]\naccount = \"444455556666\"\nrevoke_profile = \"phasebroker-revoker-staging\"\n"
+         [[aws.accounts]]\naccount = \"444455556666\"\nrevoke_profile = \"phasebroker-revoker-staging\"\n\
+         doctor_profile = \"phasebroker-doctor-staging\"\n"
     );
     std::fs::write(dir.join("config/phasebroker.toml"), read("phasebroker.toml") + &aws).unwrap();
 }
@@ -191,6 +231,37 @@ fn nothing_is_reported_of_a_good_account_but_that_it_is_not_at_aws() {
     assert!(["identity", "role", "minter", "revoker", "trail"].into_iter().all(unknown), "{findings:#?}");
     assert_eq!(code, Some(6));
     assert_eq!(scene.doctor(&["--environment", "nowhere"]).status.code(), Some(2));
+}
+
+#[test]
+fn a_further_account_is_read_as_its_own_doctor_and_its_findings_name_it() {
+    let scene = Scene::set();
+    let both = |more: &[&str]| scene.doctor_of(&[], more);
+    let (findings, code) = Scene::read(both(&["--json"]));
+    let found: Vec<&str> = findings.iter().map(|[check, ..]| check.as_str()).collect();
+    assert_eq!(found, ["endpoints"; 3], "{findings:#?}");
+    assert_eq!(code, Some(5));
+    let boundary = json!(["iam", "delete_role_permissions_boundary", {"RoleName": "phasebroker-execute"}]);
+    scene.make_in(STAGING, &[boundary], &[]);
+    let told = String::from_utf8(both(&[]).stdout).unwrap();
+    assert!(
+        told.contains(&format!("error  boundary: staging-execute (account {STAGING}) has no permission")),
+        "{told}"
+    );
+    assert!(
+        told.contains(&format!(
+            "account {STAGING}, read as arn:aws:sts::{STAGING}:assumed-role/phasebroker-doctor"
+        )),
+        "{told}"
+    );
+    // Asked for alone, it is looked at alone, with the minter that is at home elsewhere.
+    let (findings, code) = Scene::read(scene.doctor_of(&["--environment", "staging"], &["--json"]));
+    let errors: Vec<_> = findings.iter().filter(|[_, severity, _]| severity == "error").collect();
+    assert!(errors.len() == 1 && errors[0][0] == "boundary" && code == Some(7), "{findings:#?}");
+    let (findings, _) =
+        Scene::read(scene.doctor_of(&["--environment", "staging"], &["--json", "--profile", "nobody"]));
+    let unread = |[check, severity, _]: &&[String; 3]| check == "role" && severity == "could_not_check";
+    assert_eq!(findings.iter().filter(unread).count(), 3, "{findings:#?}");
 }
 
 #[test]

@@ -83,15 +83,20 @@ struct Inner {
     minted: u32,
     packed: u32,
     policies: HashMap<(String, String), String>,
+    /// Role and lease of each session, by its access key.
+    sessions: HashMap<String, (String, String)>,
     regions: Regions,
+    tells_zones: bool,
 }
 
-/// How EC2 answers a session that asks for regions. Session policies and tags mean nothing here: a role that carries any
-/// inline policy is taken to be denied.
+/// How EC2 answers a session that asks for regions. Session policies and tags mean nothing here: a session is denied when
+/// an inline policy of its role names its lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Regions {
     /// So many calls after a Deny was written are still allowed.
     UntilDenied(u32),
+    /// Once a Deny was written, it is refused so many seconds later by AWS's own clock.
+    Later(i64),
     /// Whatever is written.
     Always,
     /// Nobody ever.
@@ -115,7 +120,9 @@ impl FakeAws {
             minted: 0,
             packed: 6,
             policies: HashMap::new(),
+            sessions: HashMap::new(),
             regions: Regions::UntilDenied(0),
+            tells_zones: false,
         })));
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
@@ -156,6 +163,11 @@ impl FakeAws {
     /// How EC2 answers from now on.
     pub fn tell_regions(&self, regions: Regions) {
         self.inner().regions = regions;
+    }
+
+    /// Whether EC2 also tells a session of zones, which no session policy of a probe names.
+    pub fn tell_zones(&self, tells: bool) {
+        self.inner().tells_zones = tells;
     }
 
     /// The account in which every caller is; `None` refuses to say.
@@ -227,7 +239,7 @@ async fn answer(
         let mut inner = fake.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         inner.requests.push(request.clone());
         let said = match request["Action"].as_str() {
-            action @ ("AssumeRole" | "AssumeRoleWithWebIdentity") => inner.assume_role(action),
+            action @ ("AssumeRole" | "AssumeRoleWithWebIdentity") => inner.assume_role(action, &request),
             "GetCallerIdentity" => {
                 inner.account_of(&request["SignedBy"]).ok_or((403, "AccessDenied")).map(|account| {
                     let body =
@@ -235,7 +247,9 @@ async fn answer(
                     result("GetCallerIdentity", &body)
                 })
             }
-            "DescribeRegions" => inner.describe_regions(),
+            "DescribeRegions" => inner.describe_regions(&request["SignedBy"]),
+            "DescribeAvailabilityZones" if inner.tells_zones => Ok(result("DescribeAvailabilityZones", "")),
+            "DescribeAvailabilityZones" => Err((403, "UnauthorizedOperation")),
             action => inner.iam(action, &request),
         };
         let is_mint = request["Action"].starts_with("AssumeRole");
@@ -285,7 +299,7 @@ impl Inner {
         self.keys.get(key).copied().or(self.account)
     }
 
-    fn assume_role(&mut self, action: &str) -> Result<String, (u16, &'static str)> {
+    fn assume_role(&mut self, action: &str, request: &Request) -> Result<String, (u16, &'static str)> {
         let off = match self.behaviour {
             Behaviour::Refuse(status, code) => return Err((status, code)),
             Behaviour::Hang => return Ok(String::new()),
@@ -298,6 +312,10 @@ impl Inner {
         };
         self.minted += 1;
         let n = self.minted;
+        let last = |member: &str, at: char| {
+            request.get(member).and_then(|text| text.rsplit(at).next()).unwrap_or_default().to_owned()
+        };
+        self.sessions.insert(format!("ASIA{n:016}"), (last("RoleArn", '/'), last("RoleSessionName", '-')));
         let expiration = self.now.plus(900 + off).rfc3339();
         Ok(result(
             action,
@@ -310,11 +328,19 @@ impl Inner {
         ))
     }
 
-    fn describe_regions(&mut self) -> Result<String, (u16, &'static str)> {
+    fn describe_regions(&mut self, key: &str) -> Result<String, (u16, &'static str)> {
+        let session = self.sessions.get(key);
+        let denied = session.is_some_and(|(role, lease)| {
+            self.policies.iter().any(|((of, _), text)| of == role && text.contains(lease.as_str()))
+        });
         let allowed = match self.regions {
             Regions::Always => true,
             Regions::Never => false,
-            Regions::UntilDenied(_) if self.policies.is_empty() => true,
+            Regions::UntilDenied(_) | Regions::Later(_) if !denied => true,
+            Regions::Later(seconds) => {
+                self.now = self.now.plus(seconds);
+                false
+            }
             Regions::UntilDenied(left) => {
                 self.regions = Regions::UntilDenied(left.saturating_sub(1));
                 left > 0

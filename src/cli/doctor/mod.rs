@@ -1,7 +1,6 @@
 //! `phasebroker doctor`: reads what AWS holds and says what is wrong with it, what it was, and how to put it right.
 
 mod probe;
-mod series;
 mod show;
 
 use std::path::PathBuf;
@@ -17,8 +16,8 @@ use super::terminal::{Output, say_progress};
 use super::{providers, serve};
 use crate::catalog::ceilings;
 use crate::catalog::iam::ActionTable;
-use crate::config::{Aws, Config};
-use crate::doctor::{Endpoints, Expected, Severity, examine};
+use crate::config::{Aws, AwsAccount, Config};
+use crate::doctor::{Endpoints, Expected, FurtherAccount, Seen, Severity, examine_all};
 use crate::providers::aws::{Identity, InspectSettings, forbidden_endpoint_variables, inspect};
 
 /// Arguments of `doctor`.
@@ -29,8 +28,8 @@ use crate::providers::aws::{Identity, InspectSettings, forbidden_endpoint_variab
 policy, boundary, managed and inline policies, limits and tags; what minter and revoker may do; and what the trail records. It \
 compares them with the catalog and changes nothing. What is denied, throttled or too slow is a finding, never \"fine\".\n\n\
 It reads as `aws.doctor_profile`: the role `doctor_arn` of terraform/modules/aws, which may read these things and nothing else. \
-Without it the identity for probes is used, or else the revoker, and much could not be checked. A doctor reads one account: for \
-each further one, `doctor --environment NAME --profile NAME`.\n\n\
+Without it the identity for probes is used, or else the revoker, and much could not be checked. Each account of `[[aws.accounts]]` \
+is read as its own `doctor_profile` (`doctor_arn` of terraform/modules/target-account), and its findings name it.\n\n\
 It shows what IAM holds; `doctor probe` shows what AWS does: it measures how soon a revoked session is refused.\n\n\
 Exit codes: 0 nothing worse than notes; 5 warnings; 6 something could not be checked; 7 errors; 1 failed; 2 a mistake in the \
 configuration"
@@ -45,7 +44,7 @@ pub struct Args {
     /// Look at the roles of this environment alone; may be given more than once. All by default.
     #[arg(long, value_name = "NAME")]
     pub environment: Vec<String>,
-    /// Read as this profile instead of `aws.doctor_profile`.
+    /// Read as this profile instead of the `doctor_profile` of the account that is looked at (with several: the broker's own).
     #[arg(long, value_name = "NAME")]
     pub profile: Option<String>,
     /// Seconds after which what was not read is told as unread.
@@ -84,10 +83,35 @@ async fn read(args: &Args, output: Output) -> anyhow::Result<ExitCode> {
     if !output.json {
         say_progress("reading what AWS holds");
     }
-    let seen = inspect(&settings(aws, args), &expected, Arc::new(SystemClock)).await;
-    let report = examine(&expected, &seen);
+    let (expected, seen, further) = look(aws, args, expected).await;
+    let report = examine_all(&expected, &seen, &further);
     output.print(&json!(report), || show::told(&report))?;
     Ok(ExitCode::from(code(report.worst())))
+}
+
+/// Reads the broker's own account and each further one in which something is looked at, all at once: one that does not
+/// answer takes nothing of the patience of the others.
+async fn look(aws: &Aws, args: &Args, expected: Expected) -> (Expected, Seen, Vec<(Expected, Seen)>) {
+    let further: Vec<FurtherAccount> = aws
+        .accounts
+        .iter()
+        .map(|one| FurtherAccount { account: one.account.clone(), own_minter: one.mint_profile.is_some() })
+        .collect();
+    let (home, abroad) = expected.split(&further);
+    // `--profile` is of the one account that is looked at; of the broker's own, where there are several.
+    let for_home = !home.roles.is_empty() || abroad.len() != 1;
+    let given = |wanted: bool| args.profile.clone().filter(|_| wanted);
+    let reads = abroad.into_iter().map(async |expected| {
+        let account = aws.accounts.iter().find(|one| expected.account.as_ref() == Some(&one.account));
+        let settings = of_account(aws, account, given(!for_home), args);
+        let seen = inspect(&settings, &expected, Arc::new(SystemClock)).await;
+        (expected, seen)
+    });
+    let settings = of_account(aws, None, given(for_home), args);
+    let own = inspect(&settings, &home, Arc::new(SystemClock));
+    let (mut seen, mut abroad) = tokio::join!(own, futures_util::future::join_all(reads));
+    Seen::acquaint(&mut seen, &mut abroad);
+    (home, seen, abroad)
 }
 
 /// What the catalog asks of AWS, in the environments that were named.
@@ -106,14 +130,31 @@ fn expected(config: &Config, only: &[String]) -> anyhow::Result<Expected> {
     Expected::of(&made, only, ActionTable::embedded()?).map_err(|why| Exit::Refused.because(why))
 }
 
-fn settings(aws: &Aws, args: &Args) -> InspectSettings {
-    let own = args.profile.clone().or_else(|| aws.doctor_profile.clone());
-    let profile = own.clone().or_else(|| aws.probe_profile.clone()).or_else(|| aws.revoke_profile.clone());
+/// Who reads what, in the broker's own account or in a further one.
+fn of_account(
+    aws: &Aws,
+    account: Option<&AwsAccount>,
+    given: Option<String>,
+    args: &Args,
+) -> InspectSettings {
+    let mut broker = providers::aws_settings(aws);
+    let (own, otherwise) = match account {
+        None => {
+            (aws.doctor_profile.clone(), aws.probe_profile.clone().or_else(|| aws.revoke_profile.clone()))
+        }
+        Some(account) => (account.doctor_profile.clone(), Some(account.revoke_profile.clone())),
+    };
+    if let Some(account) = account {
+        broker.revoke = Identity::Profile(account.revoke_profile.clone());
+        broker.mint = account.mint_profile.clone().map_or(broker.mint, Identity::Profile);
+        broker.region = account.region.clone().unwrap_or(broker.region);
+    }
+    let own = given.or(own);
     InspectSettings {
-        aws: providers::aws_settings(aws),
-        doctor: profile.map_or(Identity::DefaultChain, Identity::Profile),
+        aws: broker,
+        doctor: own.clone().or(otherwise).map_or(Identity::DefaultChain, Identity::Profile),
         doctor_is_own: own.is_some(),
-        probe: aws.probe_profile.clone().map(Identity::Profile),
+        probe: aws.probe_profile.clone().filter(|_| account.is_none()).map(Identity::Profile),
         cloudtrail_endpoint: aws.cloudtrail_endpoint.clone(),
         endpoints: endpoints(aws),
         patience: Duration::from_secs(args.patience),

@@ -11,11 +11,13 @@ pub(super) fn told(report: &Report) -> String {
         text += &format!("  {}\n", visible(looked_at));
     }
     for finding in &report.findings {
+        let account = finding.account.as_ref().map(|account| format!(" (account {account})"));
         text += &format!(
-            "\n{}  {}: {} {}\n  read  {}\n  fix   {}\n",
+            "\n{}  {}: {}{} {}\n  read  {}\n  fix   {}\n",
             finding.severity.name(),
             finding.check,
             visible(&finding.subject),
+            account.unwrap_or_default(),
             visible(&finding.what),
             visible(&finding.evidence),
             visible(&finding.fix)

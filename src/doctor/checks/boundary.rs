@@ -101,7 +101,7 @@ fn denies(
             "Deny with `NotAction` = the actions of the ceiling, on `*`".to_owned(),
         );
     }
-    let iam: &[&str] = if expected.kind == "execute" { &["iam:*"] } else { &[] };
+    let iam: &[&str] = if expected.kind.starts_with("execute") { &["iam:*"] } else { &[] };
     let open: Vec<String> = ALWAYS_DENIED
         .iter()
         .chain(iam)
@@ -177,12 +177,13 @@ fn on_everything(statement: &Statement) -> bool {
 
 /// Whether this is the statement's one condition: with a second one it would deny less.
 fn only(statement: &Statement, condition: &Condition) -> bool {
-    matches!(statement.conditions.as_slice(), [one] if one.implies(condition) && condition.implies(one))
+    matches!(statement.conditions.as_slice(), [one] if one.is_same(condition))
 }
 
 /// ARNs of ours in this account, and what the operator protects.
 fn ours(expected: &ExpectedRole, all: &Expected, seen: &Seen) -> Vec<String> {
     let mut arns: Vec<String> = all.roles.iter().map(|role| role.arn.clone()).collect();
+    arns.extend(all.roles.iter().filter_map(|role| Some(role.provider()?.0)));
     arns.extend(seen.minter.name().map(str::to_owned));
     arns.extend(seen.revoker.name().map(str::to_owned));
     for named in &all.roles {

@@ -2,25 +2,35 @@
 //! assumes nothing, and neither touches a boundary. Asked of IAM's own simulation where that is allowed, and of their
 //! policies in any case.
 
-use serde_json::Value;
-
 use super::super::expected::Expected;
 use super::super::finding::Finding;
 use super::super::policy::{Condition, Listed, Policy, Statement};
 use super::super::questions::{Question, of_minter, of_revoker};
 use super::super::seen::{Answers, Read, RoleSeen, Seen};
+use super::becomes::{abroad, becomes};
 use super::{APPLY, Says, few};
 
 const MINT: [&str; 3] = ["sts:AssumeRole", "sts:SetSourceIdentity", "sts:TagSession"];
-/// Signing is granted by the key's own policy.
-const SIGN: [&str; 3] = ["kms:DescribeKey", "kms:GetPublicKey", "kms:Sign"];
+/// What it may know of keys.
+const KNOW: [&str; 2] = ["kms:DescribeKey", "kms:GetPublicKey"];
 
 /// Checks the minter.
 pub(in crate::doctor) fn minter(expected: &Expected, seen: &Seen, findings: &mut Vec<Finding>) {
     let mut says = Says::about("minter", "minter", findings);
-    let roles: Vec<&str> = expected.every_role.iter().map(String::as_str).collect();
-    let part =
-        Policy { statements: vec![allow(&MINT, &roles, Vec::new()), allow(&SIGN, &["*"], Vec::new())] };
+    let minted = expected.every_role.iter().filter(|arn| !expected.by_token.contains(*arn));
+    let roles: Vec<&str> = minted.map(String::as_str).collect();
+    // Signing is granted by a key's own policy; a grant of its own names the one key, or it is one for every key that
+    // leaves its use to IAM.
+    let held = held(&seen.minter);
+    let keys: Vec<&str> =
+        named_for(&held, "kms:Sign").filter(|arn| arn.contains(":kms:") && arn.contains(":key/")).collect();
+    let part = Policy {
+        statements: vec![
+            allow(&MINT, &roles, Vec::new()),
+            allow(&KNOW, &["*"], Vec::new()),
+            allow(&["kms:Sign"], &keys, Vec::new()),
+        ],
+    };
     let questions = of_minter(expected, seen);
     examine("assume the phase roles", &part, &questions, &seen.minter, &seen.minter_answers, &mut says);
 }
@@ -37,17 +47,28 @@ pub(in crate::doctor) fn revoker(expected: &Expected, seen: &Seen, findings: &mu
         allow(&["iam:GetRolePolicy"], &roles, Vec::new()),
         allow(&["iam:DeleteRolePolicy", "iam:PutRolePolicy"], &roles, vec![bounded]),
     ];
-    // In a further account it becomes that account's own revoker.
-    let held = seen.revoker.seen().map(|role| policies(role).0).unwrap_or_default();
-    let further: Vec<&str> = held
-        .iter()
-        .flat_map(Policy::allows)
-        .filter(|statement| statement.actions.patterns == ["sts:AssumeRole"])
-        .flat_map(|statement| statement.resources.iter().filter(|listed| !listed.not))
-        .flat_map(|listed| listed.patterns.iter().map(String::as_str))
-        .filter(|arn| !arn.contains(['*', '?']) && arn.split(':').nth(4) != Some(account.as_str()))
-        .filter(|arn| !expected.every_role.iter().any(|role| role == arn))
-        .collect();
+    // It becomes the revoker of a further account, and nobody else there: what is known of those is who the profiles of
+    // `[[aws.accounts]]` are.
+    let held = held(&seen.revoker);
+    let mut further = Vec::new();
+    for arn in named_for(&held, "sts:AssumeRole") {
+        let there = seen.further.iter().find(|abroad| arn.split(':').nth(4) == Some(&abroad.account));
+        match there {
+            Some(abroad) if abroad.is(arn) => further.push(arn),
+            Some(abroad) if abroad.caller.seen().is_none() => {
+                let why = abroad.caller.unreadable().unwrap_or("sts:GetCallerIdentity named nobody");
+                says.unknown(
+                    format!(
+                        "whether `{arn}`, which it may become, is the revoker of account {}",
+                        abroad.account
+                    ),
+                    why,
+                );
+                further.push(arn);
+            }
+            _ => {}
+        }
+    }
     statements.push(allow(&["sts:AssumeRole"], &further, Vec::new()));
     let part = Policy { statements };
     let questions = of_revoker(expected, seen);
@@ -59,6 +80,13 @@ pub(in crate::doctor) fn revoker(expected: &Expected, seen: &Seen, findings: &mu
         &seen.revoker_answers,
         &mut says,
     );
+    if let (Some(home), Some(role)) = (&seen.home, seen.revoker.seen()) {
+        let mut ids: Vec<&str> =
+            expected.roles.iter().filter_map(|role| role.external_id.as_deref()).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        abroad(role, home, &ids, &mut says);
+    }
 }
 
 fn examine(
@@ -136,44 +164,19 @@ fn examine(
     }
 }
 
-/// Who becomes this identity: named roles, never an account or everybody.
-fn becomes(role: &RoleSeen, says: &mut Says<'_>) {
-    let Ok(policy) = Policy::parse(&role.trust) else {
-        return says.error(
-            "has a trust policy that cannot be understood",
-            format!("iam:GetRole {}", role.arn),
-            APPLY,
-        );
-    };
-    for statement in policy.allows() {
-        let wide = match &statement.principal {
-            Some((element, principal)) => element != "Principal" || is_wide(principal),
-            None => true,
-        };
-        if wide {
-            let told = statement
-                .principal
-                .as_ref()
-                .map_or_else(String::new, |(element, value)| format!(".{element} = {value}"));
-            says.error(
-                "may be assumed by everybody, or by a whole account",
-                format!("iam:GetRole {}: AssumeRolePolicyDocument.Statement[{}]{told}", role.arn, statement.at),
-                "name the role of the broker's host in `broker_principals` of terraform/modules/aws, and apply",
-            );
-        }
-    }
+/// What an identity's policies say, as far as they were read.
+fn held(role: &Read<RoleSeen>) -> Vec<Policy> {
+    role.seen().map(|role| policies(role).0).unwrap_or_default()
 }
 
-fn is_wide(principal: &Value) -> bool {
-    let account =
-        |arn: &str| arn.contains('*') || arn.ends_with(":root") || arn.bytes().all(|b| b.is_ascii_digit());
-    match principal {
-        Value::String(everybody) => account(everybody),
-        Value::Array(all) => all.iter().any(is_wide),
-        // A service or an identity provider acts for whoever it likes: instances and workloads are meant to.
-        Value::Object(members) => members.get("AWS").is_some_and(is_wide),
-        _ => true,
-    }
+/// The exact resources on which policies allow an action by name.
+fn named_for<'a>(held: &'a [Policy], action: &'a str) -> impl Iterator<Item = &'a str> {
+    held.iter()
+        .flat_map(Policy::allows)
+        .filter(|statement| !statement.actions.not && statement.actions.names_action(action))
+        .flat_map(|statement| statement.resources.iter().filter(|listed| !listed.not))
+        .flat_map(|listed| listed.patterns.iter().map(String::as_str))
+        .filter(|arn| !arn.contains(['*', '?']))
 }
 
 fn policies(role: &RoleSeen) -> (Vec<Policy>, bool) {

@@ -1,5 +1,6 @@
 //! The checks, each a function over what was expected and what was read.
 
+mod becomes;
 mod boundary;
 mod broker;
 mod identity;
@@ -45,6 +46,7 @@ impl<'a> Says<'a> {
         self.findings.push(Finding {
             severity,
             check: self.check,
+            account: None,
             subject: self.subject.to_owned(),
             what: what.into(),
             evidence: evidence.into(),

@@ -5,6 +5,7 @@ use super::super::expected::Expected;
 use super::super::finding::Finding;
 use super::super::seen::{Read, Seen, TrailSeen};
 use super::{Says, few};
+use crate::domain::event_source::event_source;
 use crate::domain::time::Timestamp;
 
 /// Seconds within which a trail that records delivers: minutes, says AWS, and doctor's own calls are events.
@@ -104,10 +105,31 @@ fn management(trail: &TrailSeen, expected: &Expected, says: &mut Says<'_>) {
         Read::Unreadable(why) => return says.unknown("which management events it records", why),
     };
     let services = expected.services();
-    let records = |without: &[String]| {
-        without.iter().all(|source| !services.contains(source.split('.').next().unwrap_or_default()))
+    let plain = |text: &str| text.to_ascii_lowercase().replace('-', "");
+    // Either name of a service counts: the one that its calls are told under, and the one that its actions have.
+    let is_of = |source: &str, service: &String| {
+        plain(source) == plain(&event_source(service))
+            || plain(source) == plain(&format!("{service}.amazonaws.com"))
     };
-    if !selectors.iter().any(|selector| selector.everything && records(&selector.without)) {
+    let leaves_out = |source: &String| services.iter().any(|service| is_of(source, service));
+    let mut whole: Vec<_> = selectors
+        .iter()
+        .filter(|selector| selector.everything && !selector.without.iter().any(leaves_out))
+        .collect();
+    whole.sort_by_key(|selector| selector.without.len());
+    if let Some(fullest) = whole.first() {
+        if !fullest.without.is_empty() {
+            let known = expected.known_sources();
+            let strange: Vec<String> =
+                fullest.without.iter().filter(|source| !known.contains(*source)).cloned().collect();
+            if !strange.is_empty() {
+                says.unknown(
+                    format!("whether {}, which it leaves out, is a service that sessions use", few(&strange)),
+                    &format!("cloudtrail:GetEventSelectors {}: {fullest:?}", trail.arn),
+                );
+            }
+        }
+    } else {
         says.error(
             "does not record every management event, reads and writes, of the services that sessions use",
             format!("cloudtrail:GetEventSelectors {}: {selectors:?}", trail.arn),
@@ -117,6 +139,16 @@ fn management(trail: &TrailSeen, expected: &Expected, says: &mut Says<'_>) {
 }
 
 fn data(trail: &TrailSeen, expected: &Expected, says: &mut Says<'_>) {
+    if !expected.untold.is_empty() {
+        let actions: Vec<String> = expected.untold.iter().map(|action| format!("`{action}`")).collect();
+        says.say(
+            super::Severity::Note,
+            format!("whether it tells of {} is unknown, not judged: these may leave data events", few(&actions)),
+            "the catalog's ceilings; the table of actions and the events that they leave",
+            "see in the service's page on CloudTrail which events these leave, and have the trail record them; reconciling \
+             leaves to a person what it does not know",
+        );
+    }
     if expected.data_events.is_empty() {
         return;
     }

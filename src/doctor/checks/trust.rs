@@ -1,5 +1,5 @@
-//! Who may assume a phase role: the minter alone, and only as the broker does it. Whatever is broader than what
-//! `terraform/modules/policies` makes is named, whoever wrote it.
+//! Who may assume a phase role: the minter alone, and only as the broker does it; or, where the approvers' side signs, its
+//! tokens alone. Whatever is broader than what `terraform/modules/policies` makes is named, whoever wrote it.
 
 use serde_json::Value;
 
@@ -11,6 +11,9 @@ use super::{APPLY, Says};
 /// A ULID.
 const ULID: &str = "??????????????????????????";
 const ACTIONS: [&str; 3] = ["sts:AssumeRole", "sts:TagSession", "sts:SetSourceIdentity"];
+const BY_TOKEN: [&str; 3] = ["sts:AssumeRoleWithWebIdentity", "sts:TagSession", "sts:SetSourceIdentity"];
+/// The tags of a session by token: those of every session, the action and its parameters.
+const TOKEN_TAGS: [&str; 6] = ["agent", "grant", "lease", "phase", "action", "p_*"];
 
 /// Judges the trust policy of one role.
 pub(super) fn trust(expected: &ExpectedRole, role: &RoleSeen, seen: &Seen, says: &mut Says<'_>) {
@@ -25,10 +28,19 @@ pub(super) fn trust(expected: &ExpectedRole, role: &RoleSeen, seen: &Seen, says:
             );
         }
     };
+    let actions = if expected.tokens.is_some() { BY_TOKEN } else { ACTIONS };
     for statement in policy.allows() {
         let at = |what: String| read(&format!(".Statement[{}]{what}", statement.at));
         if let Some(principal) = &statement.principal {
-            if !is_minter(principal, seen) {
+            if let Some((provider, _)) = expected.provider() {
+                if alone(principal, "Federated") != Some(provider.as_str()) {
+                    says.error(
+                        "may be assumed by somebody else than the approvers' side: a broker that is taken over could mint from it",
+                        at(format!(".{} = {}, and not {provider}", principal.0, principal.1)),
+                        APPLY,
+                    );
+                }
+            } else if !is_minter(principal, seen) {
                 says.error(
                     match seen.mint.seen() {
                         Some(_) => "may be assumed by somebody else than the minter",
@@ -41,7 +53,9 @@ pub(super) fn trust(expected: &ExpectedRole, role: &RoleSeen, seen: &Seen, says:
         } else {
             says.error("has a trust statement without a principal", at(String::new()), APPLY);
         }
-        if statement.actions.not || !statement.actions.patterns.iter().all(|action| is_one_of_ours(action)) {
+        if statement.actions.not
+            || !statement.actions.patterns.iter().all(|action| is_one_of(&actions, action))
+        {
             let element = if statement.actions.not { "NotAction" } else { "Action" };
             says.error(
                 "trusts for more than assuming, tagging and naming a session",
@@ -49,10 +63,10 @@ pub(super) fn trust(expected: &ExpectedRole, role: &RoleSeen, seen: &Seen, says:
                 APPLY,
             );
         }
-        for action in ACTIONS.into_iter().filter(|action| statement.actions.names_action(action)) {
+        for action in actions.into_iter().filter(|action| statement.actions.names_action(action)) {
             for missing in needed(expected, action).iter().filter(|needed| !meets(statement, needed)) {
                 says.error(
-                    format!("lets the minter call {action} without {}", meaning(missing)),
+                    format!("lets {action} be called without {}", meaning(missing)),
                     at(format!(
                         ".Condition has no {} {} {:?} (nor a narrower one)",
                         missing.operator, missing.key, missing.values
@@ -62,7 +76,7 @@ pub(super) fn trust(expected: &ExpectedRole, role: &RoleSeen, seen: &Seen, says:
             }
         }
     }
-    for action in ACTIONS {
+    for action in actions {
         if !policy.allows().any(|statement| statement.actions.names_action(action)) {
             says.error(format!("gives nobody {action}: nothing can be minted from it"), read(""), APPLY);
         }
@@ -79,6 +93,11 @@ pub(super) fn trust(expected: &ExpectedRole, role: &RoleSeen, seen: &Seen, says:
 
 /// What the broker always sends with an action, and the role therefore asks for. The Terraform module has the same.
 fn needed(role: &ExpectedRole, action: &str) -> Vec<Condition> {
+    if let (Some(tokens), Some((_, host))) = (&role.tokens, role.provider()) {
+        let audience = Condition::new("StringEquals", &format!("{host}:aud"), &[tokens.of.audience.as_str()]);
+        let subject = Condition::new("StringEquals", &format!("{host}:sub"), &[tokens.subject.as_str()]);
+        return by_token(role.phase, [audience, subject], action);
+    }
     let source = if role.phase == "observe" { "?*" } else { ULID };
     let grant = if role.phase == "observe" { "none" } else { ULID };
     let tags =
@@ -109,12 +128,36 @@ fn needed(role: &ExpectedRole, action: &str) -> Vec<Condition> {
     }
 }
 
+/// The same where AWS takes audience, subject, tags and source identity from the token.
+fn by_token(phase: &str, token: [Condition; 2], action: &str) -> Vec<Condition> {
+    let phase_tag = Condition::new("StringEquals", "aws:RequestTag/phase", &[phase]);
+    let like = |key: &str, value: &str| Condition::new("StringLike", key, &[value]);
+    let tags = Condition::new("ForAllValues:StringLike", "aws:TagKeys", &TOKEN_TAGS);
+    let alone = Condition::new("Null", "sts:TransitiveTagKeys", &["true"]);
+    let [lease, action_tag] = [like("aws:RequestTag/lease", ULID), like("aws:RequestTag/action", "?*")];
+    let named = like("sts:SourceIdentity", ULID);
+    match action {
+        "sts:AssumeRoleWithWebIdentity" => {
+            let mut all = vec![phase_tag, lease, action_tag, tags, alone, named];
+            all.extend(token);
+            all.push(like("sts:RoleSessionName", &format!("{phase}-{ULID}")));
+            all.push(like("aws:RequestTag/grant", ULID));
+            all.push(like("aws:RequestTag/agent", "?*"));
+            all
+        }
+        "sts:TagSession" => vec![phase_tag, lease, action_tag, tags, alone],
+        _ => vec![named],
+    }
+}
+
 fn meaning(condition: &Condition) -> String {
     match condition.key.as_str() {
         "sts:SourceIdentity" => "a source identity".to_owned(),
         "sts:RoleSessionName" => "the broker's session name".to_owned(),
         "sts:ExternalId" => "the external id of the catalog".to_owned(),
-        "aws:TagKeys" => "keeping to the four tags of a session".to_owned(),
+        "aws:TagKeys" => "keeping to the tags of a session".to_owned(),
+        key if key.ends_with(":aud") => "the audience of the tokens of the approvers' side".to_owned(),
+        key if key.ends_with(":sub") => "the subject of this environment's tokens".to_owned(),
         "sts:TransitiveTagKeys" => "keeping its tags out of further sessions".to_owned(),
         other => format!("the session tag `{}` of this role", other.trim_start_matches("aws:RequestTag/")),
     }
@@ -124,35 +167,29 @@ fn meets(statement: &Statement, needed: &Condition) -> bool {
     statement.conditions.iter().any(|given| given.implies(needed))
 }
 
-fn is_one_of_ours(action: &str) -> bool {
-    ACTIONS.iter().any(|ours| ours.eq_ignore_ascii_case(action))
+fn is_one_of(actions: &[&str], action: &str) -> bool {
+    actions.iter().any(|ours| ours.eq_ignore_ascii_case(action))
 }
 
-/// Whether `{"AWS": <the minter's role, exactly>}`. IAM knows a role of an account by its name alone, whatever its path;
-/// a unique id instead of an ARN is a role that was deleted.
-fn is_minter((element, principal): &(String, Value), seen: &Seen) -> bool {
-    let Some(members) = principal.as_object().filter(|members| element == "Principal" && members.len() == 1)
-    else {
-        return false;
-    };
-    let named = match members.get("AWS") {
-        Some(Value::String(arn)) => arn,
-        Some(Value::Array(all)) => match all.as_slice() {
-            [Value::String(arn)] => arn,
-            _ => return false,
+/// The one principal of this kind, where there is no other.
+fn alone<'a>((element, principal): &'a (String, Value), kind: &str) -> Option<&'a str> {
+    let members = principal.as_object().filter(|members| element == "Principal" && members.len() == 1)?;
+    match members.get(kind)? {
+        Value::String(one) => Some(one),
+        Value::Array(all) => match all.as_slice() {
+            [Value::String(one)] => Some(one),
+            _ => None,
         },
-        _ => return false,
-    };
-    match (&seen.minter.seen(), seen.mint.seen()) {
-        (Some(minter), _) => *named == minter.arn,
-        (None, Some(mint)) => match mint.role_name() {
-            Some(role) => {
-                named.split(':').nth(4) == Some(mint.account.as_str())
-                    && named.contains(":role/")
-                    && named.rsplit('/').next() == Some(role)
-            }
-            None => *named == mint.arn,
-        },
+        _ => None,
+    }
+}
+
+/// Whether `{"AWS": <the minter's role, exactly>}`.
+fn is_minter(principal: &(String, Value), seen: &Seen) -> bool {
+    let Some(named) = alone(principal, "AWS") else { return false };
+    match (seen.minter.seen(), seen.mint.seen()) {
+        (Some(minter), _) => named == minter.arn,
+        (None, Some(mint)) => mint.is_of(named),
         (None, None) => false,
     }
 }

@@ -38,6 +38,13 @@ impl AwsClock {
         (0..=KNOWN_FOR_SECONDS).contains(&age).then(|| reading.aws.plus(age))
     }
 
+    /// A `Date` as it came; what is none tells nothing.
+    pub(super) fn told(&self, date: &str) {
+        if let Some(at) = parse_http_date(date) {
+            self.saw(at);
+        }
+    }
+
     fn saw(&self, aws: Timestamp) {
         let reading = Reading { aws, since_boot: self.clock.since_boot() };
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(reading);
@@ -70,8 +77,8 @@ impl Intercept for DateHeader {
         _: &RuntimeComponents,
         _: &mut ConfigBag,
     ) -> Result<(), BoxError> {
-        if let Some(at) = context.response().headers().get("date").and_then(parse_http_date) {
-            self.0.saw(at);
+        if let Some(date) = context.response().headers().get("date") {
+            self.0.told(date);
         }
         Ok(())
     }

@@ -9,11 +9,15 @@ use std::time::Duration;
 use aws_sdk_sts::config::Credentials;
 use reqwest::header::HeaderMap;
 
+use super::aws_clock::AwsClock;
 use super::signing::{Signing, put, suffix};
 use crate::broker::ports::{Clock, CredentialSecret};
+use crate::domain::time::Timestamp;
 
 /// The IAM action that the canary calls: a session policy that allows it on `*` lets the canary tell.
 pub const CANARY_ACTION: &str = "ec2:DescribeRegions";
+/// The IAM action of another read as harmless, which no canary's session policy allows: AWS refuses it from the start.
+pub const OUTSIDE_ACTION: &str = "ec2:DescribeAvailabilityZones";
 /// For one call, connecting included.
 const PATIENCE: Duration = Duration::from_secs(3);
 /// The largest answer that is read; the regions of one name are some hundred bytes.
@@ -61,7 +65,31 @@ pub enum Watched {
 pub struct Canary {
     client: reqwest::Client,
     clock: Arc<dyn Clock>,
+    aws_clock: AwsClock,
     endpoint: Option<String>,
+}
+
+/// One of the two calls.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Ask {
+    Regions,
+    Zones,
+}
+
+impl Ask {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Regions => "DescribeRegions",
+            Self::Zones => "DescribeAvailabilityZones",
+        }
+    }
+
+    fn filter(self) -> &'static str {
+        match self {
+            Self::Regions => "RegionName.1",
+            Self::Zones => "Filter.1.Name=region-name&Filter.1.Value.1",
+        }
+    }
 }
 
 impl Canary {
@@ -73,13 +101,27 @@ impl Canary {
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy()
             .build()?;
-        Ok(Self { client, clock, endpoint })
+        Ok(Self { client, aws_clock: AwsClock::new(clock.clone()), clock, endpoint })
     }
 
     /// Asks once; returns within three seconds or so.
     pub async fn call(&self, session: &CredentialSecret, place: &CanaryPlace) -> CanaryOutcome {
-        match self.answer(session, place).await {
-            Ok((status, body)) => verdict(status, &body),
+        self.ask(Ask::Regions, session, place).await
+    }
+
+    /// Asks once for [`OUTSIDE_ACTION`].
+    pub async fn call_outside(&self, session: &CredentialSecret, place: &CanaryPlace) -> CanaryOutcome {
+        self.ask(Ask::Zones, session, place).await
+    }
+
+    /// AWS's own time, as its answers of the last five minutes tell it.
+    pub fn aws_now(&self) -> Option<Timestamp> {
+        self.aws_clock.now()
+    }
+
+    async fn ask(&self, ask: Ask, session: &CredentialSecret, place: &CanaryPlace) -> CanaryOutcome {
+        match self.answer(ask, session, place).await {
+            Ok((status, body)) => verdict(ask, status, &body),
             Err(why) => CanaryOutcome::Unreachable(why),
         }
     }
@@ -114,6 +156,7 @@ impl Canary {
 
     async fn answer(
         &self,
+        ask: Ask,
         session: &CredentialSecret,
         place: &CanaryPlace,
     ) -> Result<(u16, Vec<u8>), String> {
@@ -131,7 +174,8 @@ impl Canary {
         };
         let url = reqwest::Url::parse(&address).ok().filter(|url| url.as_str() == address);
         let url = url.ok_or("the region makes no address of AWS")?;
-        let body = format!("Action=DescribeRegions&RegionName.1={}&Version=2016-11-15", place.region);
+        let (action, filter) = (ask.name(), ask.filter());
+        let body = format!("Action={action}&{filter}={}&Version=2016-11-15", place.region);
         let mut headers = HeaderMap::new();
         let unsignable = |_| "the call could not be signed";
         put(&mut headers, "content-type", "application/x-www-form-urlencoded", false).map_err(unsignable)?;
@@ -143,10 +187,15 @@ impl Canary {
             None,
             "canary",
         );
-        let signing = Signing { region: &place.region, name: "ec2", at: self.clock.wall(), credentials };
+        // AWS takes no signature of a clock that is off; its own is known after the first answer, refusals included.
+        let at = self.aws_clock.now().unwrap_or_else(|| self.clock.wall());
+        let signing = Signing { region: &place.region, name: "ec2", at, credentials };
         signing.sign(url.as_str(), &mut headers, body.as_bytes()).map_err(unsignable)?;
         let mut response =
             self.client.post(url).headers(headers).body(body).send().await.map_err(|e| why(&e))?;
+        if let Some(date) = response.headers().get("date").and_then(|date| date.to_str().ok()) {
+            self.aws_clock.told(date);
+        }
         let status = response.status().as_u16();
         let mut read = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(|e| why(&e))? {
@@ -159,9 +208,9 @@ impl Canary {
     }
 }
 
-fn verdict(status: u16, body: &[u8]) -> CanaryOutcome {
+fn verdict(ask: Ask, status: u16, body: &[u8]) -> CanaryOutcome {
     let text = String::from_utf8_lossy(body);
-    if status == 200 && text.contains("<DescribeRegionsResponse") {
+    if status == 200 && text.contains(&format!("<{}Response", ask.name())) {
         return CanaryOutcome::Allowed;
     }
     match error_code(&text) {
@@ -198,7 +247,6 @@ mod tests {
 
     use super::*;
     use crate::domain::secret::Secret;
-    use crate::domain::time::Timestamp;
 
     const YES: &str = "<DescribeRegionsResponse><regionInfo/></DescribeRegionsResponse>";
 
@@ -268,6 +316,29 @@ mod tests {
             assert_eq!(canary.call(&session(), &place()).await, outcome);
             assert_eq!(*seen.lock().unwrap(), ["DescribeRegions"]);
         }
+    }
+
+    #[tokio::test]
+    async fn the_call_outside_is_another_read_and_only_its_own_yes_is_allowed() {
+        let zones = "<DescribeAvailabilityZonesResponse/>";
+        for (status, body, allowed) in [(200, zones.to_owned(), true), (200, YES.to_owned(), false)] {
+            let (canary, seen) = asked(vec![(status, body)]).await;
+            let outcome = canary.call_outside(&session(), &place()).await;
+            assert_eq!(outcome == CanaryOutcome::Allowed, allowed, "{outcome:?}");
+            assert_eq!(*seen.lock().unwrap(), ["DescribeAvailabilityZones"]);
+        }
+        let (canary, _) = asked(vec![(403, no("UnauthorizedOperation"))]).await;
+        let outcome = canary.call_outside(&session(), &place()).await;
+        assert_eq!(outcome, CanaryOutcome::Denied("UnauthorizedOperation".into()));
+    }
+
+    #[tokio::test]
+    async fn aws_tells_its_time_with_every_answer_refusals_included() {
+        let (canary, _) = asked(vec![(403, no("UnauthorizedOperation"))]).await;
+        assert_eq!(canary.aws_now(), None);
+        canary.call(&session(), &place()).await;
+        // The server's own clock, not the one that stands still.
+        assert!(canary.aws_now().unwrap() > Still.wall().plus(86_400));
     }
 
     #[tokio::test]

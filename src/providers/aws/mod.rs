@@ -35,7 +35,7 @@ use crate::domain::sent::{MAX_CLOCK_OFFSET_SECONDS, session_policy_text};
 use crate::domain::time::Timestamp;
 
 use by_token::Countersigner;
-pub use canary::{CANARY_ACTION, Canary, CanaryOutcome, CanaryPlace, Watched};
+pub use canary::{CANARY_ACTION, Canary, CanaryOutcome, CanaryPlace, OUTSIDE_ACTION, Watched};
 pub use deny::{
     DenyDocument, DenyEntry, ISSUE_TIME_SLACK_SECONDS, Level, LiveEntry, MAX_DENY_CHARS, deny_document,
 };

@@ -58,6 +58,7 @@ module "staging" {
   minter_arn         = module.phasebroker.minter_arn
   minter_unique_id   = module.phasebroker.minter_unique_id
   broker_revoker_arn = module.phasebroker.revoker_arn
+  doctor_principals  = [var.broker_principal]
   key_administrators = [var.administrators.staging]
 }
 

@@ -8,6 +8,7 @@ locals {
   revoker    = "${var.name_prefix}revoker"
   profile    = "${local.revoker}-${local.account}"
   doctor     = "${var.name_prefix}doctor"
+  doctored   = length(var.doctor_principals) > 0
   tags       = merge(var.tags, { phasebroker = "control" })
 }
 
@@ -78,9 +79,9 @@ resource "aws_iam_role_policies_exclusive" "revoker" {
   policy_names = []
 }
 
-# Reads what is made here, for `phasebroker doctor --environment NAME --profile NAME`.
+# Reads what is made here, for `phasebroker doctor`.
 resource "aws_iam_role" "doctor" {
-  count = length(var.doctor_principals) > 0 ? 1 : 0
+  count = local.doctored ? 1 : 0
 
   name                 = local.doctor
   path                 = var.path
@@ -100,7 +101,7 @@ resource "aws_iam_role" "doctor" {
 }
 
 resource "aws_iam_policy" "doctor" {
-  count = length(var.doctor_principals) > 0 ? 1 : 0
+  count = local.doctored ? 1 : 0
 
   name        = local.doctor
   path        = var.path
@@ -110,14 +111,14 @@ resource "aws_iam_policy" "doctor" {
 }
 
 resource "aws_iam_role_policy_attachments_exclusive" "doctor" {
-  count = length(var.doctor_principals) > 0 ? 1 : 0
+  count = local.doctored ? 1 : 0
 
   role_name   = aws_iam_role.doctor[0].name
   policy_arns = [aws_iam_policy.doctor[0].arn]
 }
 
 resource "aws_iam_role_policies_exclusive" "doctor" {
-  count = length(var.doctor_principals) > 0 ? 1 : 0
+  count = local.doctored ? 1 : 0
 
   role_name    = aws_iam_role.doctor[0].name
   policy_names = []

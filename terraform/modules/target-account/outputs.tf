@@ -13,18 +13,24 @@ output "configuration" {
   value       = <<-EOT
     [[aws.accounts]]
     account = "${local.account}"
-    revoke_profile = "${local.profile}"
+    revoke_profile = "${local.profile}"${local.doctored ? "\ndoctor_profile = \"${local.doctor}-${local.account}\"" : ""}
     region = "${local.home.region}"
   EOT
 }
 
 output "profile" {
-  description = "The profile of the shared AWS configuration that it names: the broker's revoker becomes this account's."
+  description = "The profiles of the shared AWS configuration that it names: the broker's revoker becomes this account's, and one of doctor_principals its doctor."
   value       = <<-EOT
     [profile ${local.profile}]
     role_arn = ${aws_iam_role.revoker.arn}
     external_id = ${local.home.external_id}
     source_profile = phasebroker-revoke
+    %{if local.doctored~}
+
+    [profile ${local.doctor}-${local.account}]
+    role_arn = ${aws_iam_role.doctor[0].arn}
+    source_profile = phasebroker-host
+    %{endif~}
   EOT
 }
 

@@ -94,6 +94,8 @@ pub async fn inspect(settings: &InspectSettings, expected: &Expected, clock: Arc
         minter_answers: Read::Absent,
         revoker_answers: Read::Absent,
         trails: Read::Absent,
+        further: Vec::new(),
+        home: None,
     };
     for role in &expected.roles {
         let read = roles.role(role.role_name(), &role.account).await;

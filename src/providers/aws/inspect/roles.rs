@@ -35,8 +35,8 @@ impl Roles<'_> {
             Some(own) if own == account => {}
             Some(own) => {
                 return Read::Unreadable(format!(
-                    "{call}: the role is of account {account}, and doctor reads as one of account {own}; look at it with \
-                     --profile, as somebody of that account"
+                    "{call}: the role is of account {account}, and doctor reads as one of account {own}; name a \
+                     `doctor_profile` of that account in its `[[aws.accounts]]`, or look at it with --profile"
                 ));
             }
             None => return Read::Unreadable(format!("{call}: nobody knows in which account doctor reads")),
