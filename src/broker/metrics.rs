@@ -259,9 +259,13 @@ impl Metrics {
         self.pending_revocations.set(clamp(count));
     }
 
-    /// One attempt at a role's Deny policy; so many roles fail now, and so many are too full.
-    pub fn deny_policy(&self, fate: DenyFate, failing: usize, crowded: usize) {
+    /// One attempt at a role's Deny policy.
+    pub fn deny_policy(&self, fate: DenyFate) {
         self.deny_policies.get_or_create(&[("fate", fate.name())]).inc();
+    }
+
+    /// The Deny policies of so many roles fail now, and so many are too full.
+    pub fn deny_policies_stand(&self, failing: usize, crowded: usize) {
         self.failing_deny_policies.set(clamp(failing));
         self.crowded_deny_policies.set(clamp(crowded));
     }

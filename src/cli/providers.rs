@@ -20,7 +20,9 @@ pub(super) async fn start(
     let mut providers: Vec<Arc<dyn CredentialProvider>> = vec![Arc::new(JwtProvider::new(signer.clone()))];
     if let Some(aws) = &config.aws {
         nothing_sends_aws_calls_elsewhere()?;
-        let settings = AwsSettings { watch, ..aws_settings(aws) };
+        let targets = config.rules.catalog.environments().values().filter_map(|target| target.aws.as_ref());
+        let roles = targets.flat_map(|target| target.roles()).map(str::to_owned).collect();
+        let settings = AwsSettings { watch, roles, ..aws_settings(aws) };
         let provider = AwsProvider::new(settings, store.clone(), clock.clone()).await?;
         providers.push(Arc::new(provider));
     }

@@ -42,6 +42,11 @@ impl TestClock {
         self.wall.fetch_add(seconds, Ordering::SeqCst);
         self.boot.fetch_add(seconds, Ordering::SeqCst);
     }
+
+    /// Somebody sets the wall clock.
+    pub fn jump(&self, seconds: i64) {
+        self.wall.fetch_add(seconds, Ordering::SeqCst);
+    }
 }
 
 impl Clock for TestClock {

@@ -129,6 +129,8 @@ pub trait ProviderWatch: std::fmt::Debug + Send + Sync {
     /// One attempt at the Deny policy of a role. `crowded` says that the revoked leases no longer fit by name, so that a
     /// watermark stands for them.
     fn deny_policy(&self, role: &str, fate: DenyFate, crowded: bool);
+    /// Nothing is to be denied on the role any more, or nothing can be: it is not looked at until somebody asks again.
+    fn deny_policy_idle(&self, role: &str);
 }
 
 /// Mints and revokes credentials of one kind.

@@ -8,6 +8,8 @@ mod bucket;
 mod canary;
 mod deny;
 mod errors;
+mod held;
+mod inline_policy;
 mod inspect;
 mod minter;
 mod request;
@@ -76,8 +78,8 @@ impl AwsProvider {
             minters.insert(account.account.clone(), minter);
         }
         let revokers = Revokers::new(&settings).await;
-        let (look_again, watch) = (settings.look_again, settings.watch);
-        let writers = Writers::start(revokers, store, clock.clone(), look_again, watch);
+        let (look_again, watch, roles) = (settings.look_again, settings.watch, settings.roles);
+        let writers = Writers::start(revokers, store, clock.clone(), look_again, watch, roles);
         Ok(Self { minter, minters, clock, writers })
     }
 
@@ -86,6 +88,7 @@ impl AwsProvider {
     }
 
     async fn assume(&self, opened: &OpenedLease, credential: &AwsCredential) -> MintOutcome {
+        self.writers.born(opened.lease());
         let shut_until = self.writers.shut_until(&credential.role_arn);
         self.minter(&credential.account).assume(opened, credential, shut_until).await
     }

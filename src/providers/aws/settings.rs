@@ -1,6 +1,7 @@
 //! What an operator decides about AWS, and the clients made of it.
 //! Endpoints come from here only: those of the environment and of profiles are never read into a client.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -37,6 +38,8 @@ pub struct AwsSettings {
     pub sts_burst: u32,
     /// The longest between two looks at a role's Deny policy while an entry is live; more than 30 s counts as 30 s.
     pub look_again: Duration,
+    /// Roles of the catalog: a Deny for one of them is not written into one of the same name in another account.
+    pub roles: BTreeSet<String>,
     /// Who hears how the Deny policies fare.
     pub watch: Arc<dyn ProviderWatch>,
 }
@@ -61,6 +64,7 @@ struct Unwatched;
 
 impl ProviderWatch for Unwatched {
     fn deny_policy(&self, _: &str, _: DenyFate, _: bool) {}
+    fn deny_policy_idle(&self, _: &str) {}
 }
 
 impl AwsSettings {
@@ -77,6 +81,7 @@ impl AwsSettings {
             sts_calls_per_second: 20,
             sts_burst: 40,
             look_again: Duration::from_secs(30),
+            roles: BTreeSet::new(),
             watch: Arc::new(Unwatched),
         }
     }
