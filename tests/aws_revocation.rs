@@ -395,7 +395,9 @@ async fn while_it_is_unknown_whose_role_it_is_none_is_written_that_has_a_namesak
     scene.aws.put_callers_in(None);
     let why = scene.revoke(&lease).await.unwrap_err().0;
     assert!(why.contains("GetCallerIdentity") && why.contains(FAR_ARN), "{why}");
-    assert!(scene.aws.requests("PutRolePolicy").is_empty() && scene.aws.requests("DeleteRolePolicy").is_empty());
+    assert!(
+        scene.aws.requests("PutRolePolicy").is_empty() && scene.aws.requests("DeleteRolePolicy").is_empty()
+    );
     assert_eq!(heard.0.lock().unwrap()[0].1, DenyFate::Failed, "people hear of it");
     scene.aws.put_callers_in(Some("123456789012"));
     until("it is denied by itself", || denied(&scene, ROLE) == ids(std::slice::from_ref(&lease))).await;
@@ -429,7 +431,9 @@ async fn while_it_is_unknown_whose_role_it_is_whatever_stands_there_is_kept() {
     let later = scene.aws.requests("GetRolePolicy").len();
     until("it is looked at again", || scene.aws.requests("GetRolePolicy").len() > later + 2).await;
     assert!(scene.aws.requests("DeleteRolePolicy").is_empty());
-    assert!(scene.aws.policy(ROLE, POLICY_NAME).is_some() && scene.aws.requests("PutRolePolicy").len() >= asked);
+    assert!(
+        scene.aws.policy(ROLE, POLICY_NAME).is_some() && scene.aws.requests("PutRolePolicy").len() >= asked
+    );
     // What is no policy of ours at all is not written over.
     scene.aws.edit_policy(ROLE, POLICY_NAME, Some("{}"));
     scene.aws.set_clock(scene.clock.wall());

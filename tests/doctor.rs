@@ -8,6 +8,8 @@ mod account;
 #[path = "doctor/broken.rs"]
 mod broken;
 mod broker;
+#[path = "doctor/canary.rs"]
+mod canary;
 #[path = "doctor/double.rs"]
 mod double;
 mod fake_aws;

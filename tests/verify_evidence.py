@@ -6,6 +6,7 @@ KNOWN = re.compile("(?!(grant|approval|lease|playbook)[.])[a-z0-9._]+|grant.(sea
 STEPS = "(new|refused)>intent|intent>(refused|unknown|minted)|minted>released|(minted|unknown|released)>ended|.+>recalled"
 ANSWERS, FAILED = {"approve": "approval.received", "deny": "grant.denied", "withdraw": "approval.withdrawn"}, {}
 ENDED, SEALS = ("grant.denied", "grant.cancelled", "grant.lapsed"), ("grant.sealed", "grant.suggested", "administration.sealed")
+CANARY = dict(Sid="Canary", Effect="Allow", Action=["ec2:DescribeRegions"], Resource=["*"])
 DENY = dict(Effect="Deny", Action="*", Resource="*", Condition={"DateGreaterThanEquals": {"aws:CurrentTime": "{{not_after}}"}})
 NAME = re.compile('{([a-z][a-z0-9_]{0,31})}|[*?${}"\\\\]')  # What a value stands for, and characters that none may hold.
 def need(check, holds, why): holds or len(FAILED.setdefault(check, [])) >= 20 or FAILED[check].append(str(why))
@@ -94,12 +95,13 @@ def gives(book, given, work, lease):  # What the template that people signed wit
     whole, place, name = strict(book["template"].encode()), book["environment"], book["action"]
     half = closed(closed(whole, "environment action", "inverse")["action"], "name entry", "aws jwt")
     entry = closed(half["entry"], "summary provider class changes max_work_seconds environments parameters",
-                   "service settles inverse rollback exceptions unscopable statements")
+                   "service settles inverse rollback exceptions unscopable statements canary")
     assert (whole["environment"], half["name"]) == (place, name) and 1 <= work <= entry["max_work_seconds"], "of something else"
     assert all(type(it) in (str, int) and not NAME.search(str(it)) for it in given.values()), "more to IAM or JSON than itself"
     cloud, of, way = entry["provider"] == "aws", entry.get("statements", []), entry.get("inverse", dict(action="", parameters={}))
     aws = cloud and closed(half["aws"], "account region execute_role observe_role", "trust_role external_id protected shards")
     own = dict(account=aws["account"], region=aws["region"], partition=aws["execute_role"].split(":")[1]) if cloud else {}
+    assert entry.get("canary", True) is True, "a catalog says nothing of what is not"
     def fill(texts): return texts if texts == ["*"] else [NAME.sub(lambda hit: str({**given, **own}[hit[1]]), it) for it in texts]
     turn = {key: str(given[it[1:-1]] if re.fullmatch("{.*}", str(it)) else it) for key, it in way["parameters"].items()}
     turn = ", ".join(f"{key}={it}" if re.fullmatch("[A-Za-z0-9_.:/@+-]*", it) else f'{key}="{it}"' for key, it in turn.items())
@@ -116,7 +118,8 @@ def gives(book, given, work, lease):  # What the template that people signed wit
     shard = int.from_bytes(sha(lease.encode())[:4], "big") % {n: n for n in range(1, 9)}[aws.get("shards", 1)]
     role = aws["trust_role"] if entry["class"] == "trust" else aws["execute_role"] + f"-{shard}" * (shard > 0)
     return action, dict({it: aws.get(it) for it in ("account", "region", "external_id")}, provider="aws", revocability="seconds",
-        role_arn=role, session_policy=compact({"Version": "2012-10-17", "Statement": [*(allow(**one) for one in of), DENY]}))
+        role_arn=role, session_policy=compact({"Version": "2012-10-17",
+            "Statement": [*(allow(**one) for one in of), *[CANARY] * ("canary" in entry), DENY]}))
 def ends(grant, aws):  # A session that ends itself, by a policy of plain compact JSON and soon after, and names the grant.
     text, lease, policy = aws["session_policy"], grant["time"]["lease"], json.loads(aws["session_policy"])
     tags = dict(lease=lease, phase="execute", agent=grant["who"]["claiming_agent"], grant=grant["id"])
@@ -198,6 +201,9 @@ def verify(pack, trust):
         if kind == "lease" and step != "recalled": states[lease] = step
         if kind in ("reconciled", "incident"):
             need("life", states.get(lease, "intent") not in ("intent", "refused"), f"event {i}")
+        if step in ("seen", "unseen"):  # What a canary saw of an early end, and not before AWS refused.
+            told = event["facts"].get("denied_at", event["at"] + (step == "seen"))
+            need("life", states.get(lease) == "ended" and told <= event["at"], f"event {i}")
         if event["type"] == "lease.intent" and (event["facts"].get("phase") not in ("observe", "decide") or "grant" in event):
             stage("authority", use, trust, docs, events, tokens, era, i, event)
 pack, trust = (stage("form", lambda: strict(open(path, "rb").read().removesuffix(b"\n"), 2**24)) or {} for path in sys.argv[1:])

@@ -46,7 +46,7 @@ pub struct Claimed {
     /// Which provider.
     pub provider: ProviderKind,
     /// The credential.
-    pub secret: CredentialSecret,
+    pub secret: Arc<CredentialSecret>,
     /// The request it was minted from.
     pub credential: Credential,
     /// How soon it can be ended early.
@@ -251,6 +251,8 @@ impl Broker {
         };
         self.metrics.issued(lease.phase, lease.provider);
         let grant = authority.sealed().grant();
+        let secret = Arc::new(minted.secret);
+        self.keep_for_canary(lease, &secret, &grant.credential);
         let claimed = Arc::new(Claimed {
             lease: lease.id,
             run: lease.run,
@@ -258,7 +260,7 @@ impl Broker {
             hard_end: lease.hard_end,
             execute_token: self.broker_token(lease, grant.who.requester.to_string(), now)?,
             provider: lease.provider,
-            secret: minted.secret,
+            secret,
             credential: grant.credential.clone(),
             revocability: lease.revocability,
             recall_until: now.plus(i64::from(self.settings.reply_seconds)),

@@ -8,6 +8,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 
 use super::allowance::{AgentAllowances, Allowance, FAILED_LOGINS, PER_CALLER, PER_GRANT, PER_NAMED};
+use super::canaries::Canaries;
 use super::exporting::polls::Polls;
 use super::frozen::Frozen;
 use super::gate::Gate;
@@ -161,6 +162,7 @@ impl Broker {
             failed_logins: [Allowance::new(PER_NAMED), Allowance::new(FAILED_LOGINS)],
             allowances: AgentAllowances::default(),
             packed: Packed::default(),
+            canaries: Canaries::default(),
             waits,
             polls: Polls::default(),
             signalled: Signalled::default(),
@@ -178,6 +180,7 @@ impl Broker {
             }
             recovered => recovered?,
         }
+        broker.lost_canaries().await;
         broker.make_journal().await?;
         broker.load_reserved_keys().await?;
         if !distrusted {

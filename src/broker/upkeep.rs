@@ -130,7 +130,8 @@ mod tests {
         let none = ["phasebroker_failing_deny_policies 0", "phasebroker_crowded_deny_policies 0"];
         assert!(none.iter().all(|line| text.contains(line)), "{text}");
         (0..TOLD_AFTER).for_each(|_| upkeep.deny_policy("one", DenyFate::Failed, false));
-        let failing = told.0.lock().unwrap().iter().filter(|(kind, _)| *kind == "deny_policy_failing").count();
+        let failing =
+            told.0.lock().unwrap().iter().filter(|(kind, _)| *kind == "deny_policy_failing").count();
         assert_eq!(failing, 2, "when it fails again, people hear of it again");
     }
 }

@@ -42,6 +42,7 @@ pub(super) fn aws_settings(aws: &Aws) -> AwsSettings {
         accounts: aws.accounts.iter().map(account).collect(),
         sts_endpoint: aws.sts_endpoint.clone(),
         iam_endpoint: aws.iam_endpoint.clone(),
+        ec2_endpoint: aws.ec2_endpoint.clone(),
         sts_calls_per_second: aws.sts_calls_per_second,
         sts_burst: aws.sts_burst,
         ..AwsSettings::new(aws.region.clone(), identity(&aws.mint_profile), identity(&aws.revoke_profile))

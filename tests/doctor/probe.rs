@@ -47,15 +47,20 @@ resources = ["*"]
 conditions = { StringEquals = { "aws:RequestedRegion" = ["{region}"] } }
 "#;
 
-struct Scene {
-    aws: Arc<FakeAws>,
-    place: Place,
+pub(super) struct Scene {
+    pub(super) aws: Arc<FakeAws>,
+    pub(super) place: Place,
     _broker: Running,
     winding: tokio::task::JoinHandle<()>,
 }
 
 impl Scene {
     async fn set(regions: Regions) -> Self {
+        Self::set_with(regions, "").await
+    }
+
+    /// With more entries in the catalog.
+    pub(super) async fn set_with(regions: Regions, entries: &str) -> Self {
         let aws = Arc::new(FakeAws::start(now()).await);
         aws.tell_regions(regions);
         // The double's clock stands still by itself.
@@ -68,7 +73,7 @@ impl Scene {
         });
         let place = Place::new(Some(&aws.url()));
         let catalog = std::fs::read_to_string(place.path("catalog.toml")).unwrap();
-        std::fs::write(place.path("catalog.toml"), catalog + ENTRIES).unwrap();
+        std::fs::write(place.path("catalog.toml"), catalog + ENTRIES + entries).unwrap();
         let key = STANDARD.encode(place.keys.of("fixer").to_pkcs8().unwrap().as_slice());
         let pem = format!("-----BEGIN PRIVATE KEY-----\n{key}\n-----END PRIVATE KEY-----\n");
         std::fs::write(place.path("fixer.pem"), pem).unwrap();
@@ -77,7 +82,7 @@ impl Scene {
         Self { aws, place, _broker: broker, winding }
     }
 
-    fn doctor(&self, command: &str, more: &[&str]) -> Child {
+    pub(super) fn doctor(&self, command: &str, more: &[&str]) -> Child {
         Command::new(program())
             .args(["doctor", command, "--json", "--agent", "fixer", "--environment", "cloud"])
             .args(["--broker", &self.place.url, "--ec2-endpoint", &self.aws.url(), "--key"])
@@ -91,6 +96,25 @@ impl Scene {
 
     async fn report(&self, command: &str, more: &[&str]) -> (Value, Option<i32>) {
         read(self.doctor(command, more)).await
+    }
+
+    /// The report of a child that waits for signatures, once bob has signed.
+    pub(super) async fn signed_by_bob(&self, mut child: Child) -> (Value, Option<i32>) {
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let grant = loop {
+            let line = lines.next_line().await.unwrap().expect("doctor waits for signatures");
+            if let Some((before, _)) = line.split_once(" waits for signatures") {
+                break before.rsplit(' ').next().unwrap().to_owned();
+            }
+        };
+        assert_eq!(self.aws.minted(), 0, "nothing before the signature");
+        let (status, document) = self.place.get_as("bob", &format!("/v1/grants/{grant}/document")).await;
+        assert_eq!(status, 200, "{document}");
+        let sealed = SealedGrant::parse(&decode(document["document"].as_str().unwrap()).unwrap()).unwrap();
+        let token = json!({"token": self.place.approval("bob", &sealed)});
+        let (status, answer) = self.place.post(&format!("/v1/grants/{grant}/approvals"), None, &token).await;
+        assert_eq!(status, 200, "{answer}");
+        read(child).await
     }
 
     /// Kinds of the events of a lease, oldest first.
@@ -162,22 +186,8 @@ async fn a_session_that_goes_on_or_never_could_is_not_called_dead() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_execute_role_is_probed_only_with_a_signature() {
     let scene = Scene::set(Regions::UntilDenied(0)).await;
-    let mut child = scene.doctor("probe", &["--observe-set", "service-status", "--action", "canary"]);
-    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-    let grant = loop {
-        let line = lines.next_line().await.unwrap().expect("doctor waits for signatures");
-        if let Some((before, _)) = line.split_once(" waits for signatures") {
-            break before.rsplit(' ').next().unwrap().to_owned();
-        }
-    };
-    assert_eq!(scene.aws.minted(), 0, "nothing before the signature");
-    let (status, document) = scene.place.get_as("bob", &format!("/v1/grants/{grant}/document")).await;
-    assert_eq!(status, 200, "{document}");
-    let sealed = SealedGrant::parse(&decode(document["document"].as_str().unwrap()).unwrap()).unwrap();
-    let token = json!({"token": scene.place.approval("bob", &sealed)});
-    let (status, answer) = scene.place.post(&format!("/v1/grants/{grant}/approvals"), None, &token).await;
-    assert_eq!(status, 200, "{answer}");
-    let (report, code) = read(child).await;
+    let child = scene.doctor("probe", &["--observe-set", "service-status", "--action", "canary"]);
+    let (report, code) = scene.signed_by_bob(child).await;
     assert_eq!(code, Some(0), "{report:#}");
     assert_eq!((&report["role"], &report["probes"][0]["allowed"]), (&json!("execute"), &json!(true)));
     let deny = scene.aws.policy("execute", POLICY_NAME).unwrap();

@@ -88,6 +88,7 @@ pub fn settings(endpoint: &str) -> AwsSettings {
     AwsSettings {
         sts_endpoint: Some(endpoint.to_owned()),
         iam_endpoint: Some(endpoint.to_owned()),
+        ec2_endpoint: Some(endpoint.to_owned()),
         timeouts: Timeouts {
             connect: Duration::from_millis(500),
             attempt: Duration::from_millis(1_000),

@@ -224,7 +224,7 @@ fn role_ceiling(
     refused: &mut Vec<Refusal>,
 ) -> RoleCeiling {
     let (mut all, mut entries) = (Statements::default(), BTreeMap::new());
-    for Source { name, permissions, globs } in sources(catalog, environment, role) {
+    for Source { name, permissions, canary, globs } in sources(catalog, environment, role) {
         for action in permissions.iter().flat_map(Permission::actions).map(|facts| facts.full_name()) {
             let needs_trust = role == "execute" && in_list("iam:*", &action);
             if needs_trust || ALWAYS_DENIED.iter().any(|denied| in_list(denied, &action)) {
@@ -236,6 +236,10 @@ fn role_ceiling(
         for permission in permissions {
             own.add(permission, &globs, aws);
             all.add(permission, &globs, aws);
+        }
+        if canary {
+            own.add_canary();
+            all.add_canary();
         }
         entries.insert(name, own.text().map_or(0, |text| counted(&text)));
     }
@@ -257,6 +261,7 @@ fn role_ceiling(
 struct Source<'a> {
     name: String,
     permissions: &'a [Permission],
+    canary: bool,
     /// What each parameter can be at most.
     globs: BTreeMap<String, Vec<String>>,
 }
@@ -270,6 +275,7 @@ fn sources<'a>(catalog: &'a Catalog, environment: &Environment, role: &str) -> V
         let source = |(name, set): (&ActionType, &'a ObserveSet)| Source {
             name: name.to_string(),
             permissions: &set.permissions,
+            canary: false,
             globs: BTreeMap::new(),
         };
         return sets.map(source).collect();
@@ -282,6 +288,7 @@ fn sources<'a>(catalog: &'a Catalog, environment: &Environment, role: &str) -> V
     let source = |(name, entry): (&ActionType, &'a Entry)| Source {
         name: name.to_string(),
         permissions: &entry.permissions,
+        canary: entry.canary,
         globs: widest::globs(&entry.parameters),
     };
     actions.map(source).collect()

@@ -9,6 +9,7 @@ use crate::catalog::iam::ActionFacts;
 use crate::catalog::permission::Permission;
 use crate::catalog::resolved::AwsTarget;
 use crate::catalog::template::Template;
+use crate::domain::sent::CANARY_ACTION;
 
 /// More texts of one template than this are not written out: each name then stands for `*`.
 const MOST_TEXTS: usize = 8;
@@ -61,6 +62,12 @@ impl Statements {
         if !resources.is_empty() {
             self.0.insert((resources, conditions(permission, &values), actions));
         }
+    }
+
+    /// Adds what a canary may do.
+    pub(super) fn add_canary(&mut self) {
+        let everything = Set::from(["*".to_owned()]);
+        self.0.insert((everything, Conditions::new(), Set::from([CANARY_ACTION.to_owned()])));
     }
 
     /// Every action that is allowed.

@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::series::Series;
-use crate::broker::ports::{Clock, CredentialSecret};
+use crate::broker::ports::{CanaryOutcome, CanaryPlace, Clock, CredentialSecret};
 use crate::broker::runs::OpenRun;
 use crate::cli::agent::{AgentArgs, AgentClient, AwsSession, Enter, ExecuteCredential, PhaseKey};
 use crate::cli::clock::SystemClock;
@@ -25,8 +25,9 @@ use crate::cli::terminal::{Output, say_progress};
 use crate::domain::id::{LeaseId, RunId};
 use crate::domain::principal::{ActionType, Environment};
 use crate::domain::proposal::visible;
+use crate::domain::sent::CANARY_ACTION;
 use crate::domain::time::Timestamp;
-use crate::providers::aws::{CANARY_ACTION, Canary, CanaryOutcome, CanaryPlace, Watched};
+use crate::providers::aws::{Canary, Watched};
 
 /// Between two calls while AWS still lets the session act.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -39,7 +40,7 @@ const BEFORE_DEADLINE: i64 = 5;
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "The set, or the action, must let a session call ec2:DescribeRegions on `*`, and so must the role's ceiling: \
-give the catalog an entry for it, print the ceilings and apply. (sts:GetCallerIdentity would show nothing: no Deny stops it.) \
+give the catalog an entry for it (or an action `canary = true`), print the ceilings and apply. (sts:GetCallerIdentity would show nothing: no Deny stops it.) \
 Each round is an ordinary run of this agent: the ledger holds it, and reconciling finds nothing odd.\n\n\
 Exit codes: 0 AWS refused every revoked session; 6 it could not be told; 7 AWS still let a revoked session act; 1 failed; 2 usage"
 )]

@@ -438,8 +438,7 @@ mod tests {
                 Step::Open(count) => {
                     for _ in 0..count {
                         let lease = LeaseId::generate(self.aws);
-                        let entry =
-                            DenyEntry { lease, issued_at: now.wall, hard_end: now.wall.plus(LIFE) };
+                        let entry = DenyEntry { lease, issued_at: now.wall, hard_end: now.wall.plus(LIFE) };
                         self.births.insert(lease, now.boot + LIFE + ISSUE_TIME_SLACK_SECONDS);
                         let issued = self.aws;
                         let known = Known { entry, issued, revoked: false, written: false, spared: false };

@@ -25,7 +25,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use crate::broker::ports::{
-    Clock, CredentialProvider, MintOutcome, NotReady, PhaseCredential, RevokeFailed, Revoked, Store,
+    CanaryCall, Clock, CredentialProvider, MintOutcome, NotReady, PhaseCredential, RevokeFailed, Revoked,
+    Store,
 };
 use crate::domain::authority::Authority;
 use crate::domain::id::LeaseId;
@@ -35,7 +36,7 @@ use crate::domain::plan::{ASSUME_ROLE_SECONDS, AwsCredential, Credential, Provid
 use crate::domain::sent::{MAX_CLOCK_OFFSET_SECONDS, session_policy_text};
 use crate::domain::time::Timestamp;
 
-pub use canary::{CANARY_ACTION, Canary, CanaryOutcome, CanaryPlace, Watched};
+pub use canary::{Canary, Watched};
 pub use deny::{
     DenyDocument, DenyEntry, ISSUE_TIME_SLACK_SECONDS, Level, LiveEntry, MAX_DENY_CHARS, deny_document,
 };
@@ -58,6 +59,7 @@ pub struct AwsProvider {
     minters: HashMap<String, Minter>,
     clock: Arc<dyn Clock>,
     writers: Writers,
+    canary: Arc<Canary>,
 }
 
 impl AwsProvider {
@@ -77,10 +79,12 @@ impl AwsProvider {
             let minter = Minter::new(&settings, identity, region, clock.clone()).await;
             minters.insert(account.account.clone(), minter);
         }
+        let canary = Canary::new(clock.clone(), settings.ec2_endpoint.clone())
+            .map_err(|error| BadAwsSettings::NoCanary(error.to_string()))?;
         let revokers = Revokers::new(&settings).await;
         let (look_again, watch, roles) = (settings.look_again, settings.watch, settings.roles);
         let writers = Writers::start(revokers, store, clock.clone(), look_again, watch, roles);
-        Ok(Self { minter, minters, clock, writers })
+        Ok(Self { minter, minters, clock, writers, canary: Arc::new(canary) })
     }
 
     fn minter(&self, account: &str) -> &Minter {
@@ -164,6 +168,10 @@ impl CredentialProvider for AwsProvider {
             return Err(RevokeFailed(format!("lease {} is not of AWS", lease.id)));
         }
         self.writers.deny(lease, now).await
+    }
+
+    fn canary(&self) -> Option<Arc<dyn CanaryCall>> {
+        Some(self.canary.clone())
     }
 }
 

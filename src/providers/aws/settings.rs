@@ -30,6 +30,8 @@ pub struct AwsSettings {
     pub sts_endpoint: Option<String>,
     /// Another IAM endpoint, allowed by name in the configuration.
     pub iam_endpoint: Option<String>,
+    /// Another EC2 endpoint for the calls of canaries, allowed by name in the configuration.
+    pub ec2_endpoint: Option<String>,
     /// How long a call may take.
     pub timeouts: Timeouts,
     /// STS calls a second that the broker allows itself in the long run.
@@ -77,6 +79,7 @@ impl AwsSettings {
             accounts: Vec::new(),
             sts_endpoint: None,
             iam_endpoint: None,
+            ec2_endpoint: None,
             timeouts: Timeouts::default(),
             sts_calls_per_second: 20,
             sts_burst: 40,
@@ -247,6 +250,9 @@ pub enum BadAwsSettings {
     /// One identity for two accounts.
     #[error("a revoking identity is of one account; name another profile for each account")]
     OneRevoker,
+    /// No client for it.
+    #[error("the client that asks EC2 for canaries cannot be made: {0}")]
+    NoCanary(String),
 }
 
 /// Names of the environment variables that would send AWS calls elsewhere; while any is set, the broker must not start.

@@ -155,12 +155,8 @@ impl Shared {
             return Ok(writer.inbox.clone());
         }
         let inbox = Arc::new(Inbox::default());
-        let role = Role::new(
-            role_arn.to_owned(),
-            name.to_owned(),
-            self.revokers.of(role_arn),
-            self.common.clone(),
-        );
+        let role =
+            Role::new(role_arn.to_owned(), name.to_owned(), self.revokers.of(role_arn), self.common.clone());
         let shut_until = role.shut_until();
         let task = tokio::spawn(write_on(role, inbox.clone(), self.look_again, self.watch.clone()));
         roles.insert(role_arn.to_owned(), Writer { inbox: inbox.clone(), shut_until, task });
