@@ -11,6 +11,7 @@ fn arrows() -> BTreeMap<&'static str, &'static [&'static str]> {
         ("domain", &[][..]),
         ("catalog", &["domain"][..]),
         ("policy", &["domain"][..]),
+        ("countersign", &["domain", "catalog", "policy"][..]),
         ("authn", &["domain"][..]),
         ("guardrails", &["domain", "catalog"][..]),
         ("ledger", &["domain", "catalog"][..]),
@@ -37,6 +38,7 @@ fn arrows() -> BTreeMap<&'static str, &'static [&'static str]> {
                 "providers",
                 "exports",
                 "config",
+                "countersign",
                 "doctor",
                 "http",
             ][..],
@@ -176,7 +178,9 @@ fn environment_variables_are_read_by_the_command_line_only() {
 fn witnesses_are_made_where_their_proof_is() {
     assert_eq!(strays("Plan::compiled(", &["catalog"]), Vec::<String>::new());
     assert_eq!(strays("OpenedLease::committed(", &["store"]), Vec::<String>::new());
-    assert_eq!(strays("ApprovedGrant::check(", &["broker/redecide.rs"]), Vec::<String>::new());
+    // The approvers' side counts again, by its own rules, and mints nothing either.
+    let counts = ["broker/redecide.rs", "countersign"];
+    assert_eq!(strays("ApprovedGrant::check(", &counts), Vec::<String>::new());
     // Whoever verifies evidence checks it again, and mints nothing.
     let checks = ["broker/covering.rs", "ledger/evidence/playbooks.rs"];
     for witness in ["CoveredGrant::check(", "SignedPlaybook::check("] {

@@ -8,6 +8,8 @@
 mod arguments;
 #[path = "terraform/boundaries.rs"]
 mod boundaries;
+#[path = "terraform/by_tag.rs"]
+mod by_tag;
 #[path = "terraform/ceilings.rs"]
 mod ceilings;
 #[path = "terraform/command.rs"]

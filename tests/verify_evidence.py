@@ -6,7 +6,6 @@ KNOWN = re.compile("(?!(grant|approval|lease|playbook)[.])[a-z0-9._]+|grant.(sea
 STEPS = "(new|refused)>intent|intent>(refused|unknown|minted)|minted>released|(minted|unknown|released)>ended|.+>recalled"
 ANSWERS, FAILED = {"approve": "approval.received", "deny": "grant.denied", "withdraw": "approval.withdrawn"}, {}
 ENDED, SEALS = ("grant.denied", "grant.cancelled", "grant.lapsed"), ("grant.sealed", "grant.suggested", "administration.sealed")
-CANARY = dict(Sid="Canary", Effect="Allow", Action=["ec2:DescribeRegions"], Resource=["*"])
 DENY = dict(Effect="Deny", Action="*", Resource="*", Condition={"DateGreaterThanEquals": {"aws:CurrentTime": "{{not_after}}"}})
 NAME = re.compile('{([a-z][a-z0-9_]{0,31})}|[*?${}"\\\\]')  # What a value stands for, and characters that none may hold.
 def need(check, holds, why): holds or len(FAILED.setdefault(check, [])) >= 20 or FAILED[check].append(str(why))
@@ -22,7 +21,7 @@ def plain(value, depth=0):  # Integers within 2^53-1, printable ASCII, at most 1
     assert depth <= 12 and not (re.search("[^ -~]", value) if type(value) is str else type(value) is int and abs(value) >= 2**53)
     for one in [*value, *value.values()] if type(value) is dict else value if type(value) is list else []: plain(one, depth + 1)
 def strict(raw, most=65535):  # In the form of RFC 8785; a number is not true or false.
-    assert not re.search(rb'"([a-z]+_)*(version|index|at|previous|epoch|changes|uses|seconds|by|after|shards)":(true|false)', raw)
+    assert not re.search(rb'nary":[^t]|"(\w+_)?(version|index|at|previous|epoch|changes|uses|seconds|by|after|shards)":[tf]', raw)
     plain(it := json.loads(raw, parse_float=str, parse_constant=str)); return [it][len(raw) > most or canonical(it) != raw]
 def closed(value, must, may=""): return [value][not {*must.split()} <= {*value} <= {*f"{must} {may}".split()}]  # Or an exception.
 def signed(jwk, message, signature):  # By this key, with the algorithm of its kind.
@@ -61,8 +60,9 @@ def shape(doc):  # Nothing was signed that nobody reads.
     closed(doc["action"], "type service summary parameters unenforced class reversible changes exceptions preconditions",
            "rollback unscopable dependents plan_digest"), [closed(one, "name value") for one in doc["action"]["preconditions"]]
     key, of = doc["credential"], "role_arn account region session_name source_identity session_policy tags duration_seconds"
-    of, more = (of, "external_id") if key["provider"] == "aws" else ("audience authorization_details", "")
+    of, more = (of, "external_id web_identity") if key["provider"] == "aws" else ("audience authorization_details", "")
     closed(key, f"provider work_seconds revocability {of}", more), closed(why.get("alert", {}), "", "source id key counts_until")
+    "web_identity" in key and closed(key["web_identity"], "issuer audience")
     return closed(doc, "version type id epoch issuer decision time environment who action credential evidence")
 def of(events, *kinds, **about): return [i for i, e in events.items() if e["type"] in kinds and about.items() <= e.items()]
 def approval(trust, docs, events, grant, token):  # Its receipt and claims; an exception when it does not count.
@@ -101,7 +101,6 @@ def gives(book, given, work, lease):  # What the template that people signed wit
     cloud, of, way = entry["provider"] == "aws", entry.get("statements", []), entry.get("inverse", dict(action="", parameters={}))
     aws = cloud and closed(half["aws"], "account region execute_role observe_role", "trust_role external_id protected shards")
     own = dict(account=aws["account"], region=aws["region"], partition=aws["execute_role"].split(":")[1]) if cloud else {}
-    assert entry.get("canary", True) is True, "a catalog says nothing of what is not"
     def fill(texts): return texts if texts == ["*"] else [NAME.sub(lambda hit: str({**given, **own}[hit[1]]), it) for it in texts]
     turn = {key: str(given[it[1:-1]] if re.fullmatch("{.*}", str(it)) else it) for key, it in way["parameters"].items()}
     turn = ", ".join(f"{key}={it}" if re.fullmatch("[A-Za-z0-9_.:/@+-]*", it) else f'{key}="{it}"' for key, it in turn.items())
@@ -118,11 +117,13 @@ def gives(book, given, work, lease):  # What the template that people signed wit
     shard = int.from_bytes(sha(lease.encode())[:4], "big") % {n: n for n in range(1, 9)}[aws.get("shards", 1)]
     role = aws["trust_role"] if entry["class"] == "trust" else aws["execute_role"] + f"-{shard}" * (shard > 0)
     return action, dict({it: aws.get(it) for it in ("account", "region", "external_id")}, provider="aws", revocability="seconds",
-        role_arn=role, session_policy=compact({"Version": "2012-10-17",
-            "Statement": [*(allow(**one) for one in of), *[CANARY] * ("canary" in entry), DENY]}))
+        role_arn=role, session_policy=compact({"Version": "2012-10-17", "Statement": [*(allow(**one) for one in of),
+            *[dict(Sid="Canary", **allow(["ec2:DescribeRegions"], ["*"]))] * ("canary" in entry), DENY]}))
 def ends(grant, aws):  # A session that ends itself, by a policy of plain compact JSON and soon after, and names the grant.
-    text, lease, policy = aws["session_policy"], grant["time"]["lease"], json.loads(aws["session_policy"])
+    text, lease, policy, act = aws["session_policy"], grant["time"]["lease"], json.loads(aws["session_policy"]), grant["action"]
     tags = dict(lease=lease, phase="execute", agent=grant["who"]["claiming_agent"], grant=grant["id"])
+    if "web_identity" in aws: tags |= {"action": act["type"], **{f"p_{name}": str(it) for name, it in act["parameters"].items()
+                                                                 if f"p_{name}" in aws["tags"]}}
     named = dict(session_name=f"execute-{lease}", source_identity=grant["id"], duration_seconds=900, tags=tags)
     plainly, last = text.count("{{not_after}}") == 1 and len(compact(policy)) == len(text), policy["Statement"][-1]
     return plainly and DENY.items() <= last.items() and {*last} <= {*DENY, "Sid"} and named.items() <= aws.items()
@@ -201,9 +202,8 @@ def verify(pack, trust):
         if kind == "lease" and step != "recalled": states[lease] = step
         if kind in ("reconciled", "incident"):
             need("life", states.get(lease, "intent") not in ("intent", "refused"), f"event {i}")
-        if step in ("seen", "unseen"):  # What a canary saw of an early end, and not before AWS refused.
-            told = event["facts"].get("denied_at", event["at"] + (step == "seen"))
-            need("life", states.get(lease) == "ended" and told <= event["at"], f"event {i}")
+        if step in ("seen", "unseen"): need("life", states.get(lease) == "ended" and event["facts"].get(
+            "denied_at", event["at"] + (step == "seen")) <= event["at"], f"event {i}")  # What a canary saw.
         if event["type"] == "lease.intent" and (event["facts"].get("phase") not in ("observe", "decide") or "grant" in event):
             stage("authority", use, trust, docs, events, tokens, era, i, event)
 pack, trust = (stage("form", lambda: strict(open(path, "rb").read().removesuffix(b"\n"), 2**24)) or {} for path in sys.argv[1:])

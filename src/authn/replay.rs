@@ -24,7 +24,7 @@ pub enum ReplayError {
     #[error("this `jti` was used already; make a new one for every call")]
     Used,
     /// Signed before the process started.
-    #[error("issued before the broker started; make a new one")]
+    #[error("issued before this process started; make a new one")]
     BeforeStart,
     /// Not a usable `jti`.
     #[error("`jti` must be {MIN_JTI_BYTES} to {MAX_JTI_BYTES} printable ASCII characters without spaces")]
@@ -43,6 +43,8 @@ pub enum Kind {
     Proof,
     /// A person's assertion.
     Person,
+    /// A broker's proof before a countersigner.
+    Countersigning,
 }
 
 /// One thing to be used once.
@@ -94,6 +96,7 @@ impl ReplayGuard {
             Kind::Assertion => "assertion",
             Kind::Proof => "proof",
             Kind::Person => "person",
+            Kind::Countersigning => "countersigning",
         };
         let name = Digest::tagged(kind, format!("{}\0{}", burn.signer, burn.jti).as_bytes());
         let shard = usize::from(name.as_bytes()[0]) % SHARDS;

@@ -8,7 +8,7 @@ use super::ports::{Counted, GrantRecord, PlaybookRecord, PlaybookUse, Reservatio
 use super::refusal::{Code, Refusal};
 use super::rules::Rules;
 use crate::domain::alert::{Alert, StartingAlert};
-use crate::domain::authority::{CoveredGrant, Quorum, SignedPlaybook};
+use crate::domain::authority::{CoveredGrant, Quorum, SignedPlaybook, WEB_IDENTITY_NEEDS_PEOPLE};
 use crate::domain::decision::Terms;
 use crate::domain::digest::Digest;
 use crate::domain::playbook::{Playbook, Trigger};
@@ -52,6 +52,9 @@ impl Broker {
         alert: Option<&str>,
     ) -> Result<Result<Covering, Vec<String>>, Refusal> {
         let (action, now) = (matter.plan.action(), matter.now);
+        if matter.plan.credential().web_identity().is_some() {
+            return Ok(Err(vec![format!("no playbook covers it: {WEB_IDENTITY_NEEDS_PEOPLE}")]));
+        }
         let records = self.store.playbooks(now).await.map_err(|e| self.gate.store_failed(&e))?;
         let mut start = Start { alert, probes_left: PROBES_PER_REQUEST };
         let mut why = Vec::new();

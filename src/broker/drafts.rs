@@ -10,6 +10,7 @@ use super::reviews::somebody_reviews;
 use super::rules::Rules;
 use super::runs::conflict;
 use crate::catalog::{self, Ids};
+use crate::domain::authority::WEB_IDENTITY_NEEDS_PEOPLE;
 use crate::domain::decision::Verdict;
 use crate::domain::digest::Digest;
 use crate::domain::grant::Who;
@@ -46,6 +47,10 @@ impl Broker {
         let template = rules.catalog.template(&draft.action, &draft.environment).ok_or_else(|| {
             invalid(format!("`{}` is not allowed in `{}`", draft.action, draft.environment))
         })?;
+        if rules.catalog.web_identity(&draft.action, &draft.environment).is_some() {
+            let place = &draft.environment;
+            return Err(invalid(format!("nothing runs by itself in `{place}`: {WEB_IDENTITY_NEEDS_PEOPLE}")));
+        }
         let combinations = entry.check_ranges(&draft.parameters).map_err(invalid)?;
         if draft.agents.is_empty() || combinations.len().saturating_mul(draft.agents.len()) > MAX_COMBINATIONS
         {

@@ -9,6 +9,7 @@ use super::permission::session_policy;
 use super::refused::CompileError;
 use super::resolved::{AwsTarget, Catalog, Entry, Target};
 use super::template::{Filling, forbidden_in};
+use super::web_identity::tagged;
 use crate::domain::action::{Action, ActionClass, Parameters, Precondition};
 use crate::domain::grant::Grant;
 use crate::domain::id::{GrantId, LeaseId};
@@ -75,7 +76,11 @@ pub fn compile(proposal: &Proposal, ids: &Ids, catalog: &Catalog) -> Result<Plan
                 grant: &grant,
                 source_identity: &grant,
             };
-            Credential::Aws(session.credential(aws, session_policy, work_seconds))
+            let credential = session.credential(aws, session_policy, work_seconds);
+            Credential::Aws(match &aws.web_identity {
+                Some(web) => tagged(credential, web, &proposal.action, entry, &parameters)?,
+                None => credential,
+            })
         }
         (ProviderKind::Jwt, _, Some(jwt)) => Credential::Jwt(JwtCredential {
             audience: jwt.audience.clone(),
@@ -180,6 +185,7 @@ impl Session<'_> {
             source_identity: self.source_identity.to_owned(),
             session_policy,
             tags: tags.map(|(key, value)| (key.to_owned(), value)).into(),
+            web_identity: None,
             external_id: aws.external_id.clone(),
             duration_seconds: ASSUME_ROLE_SECONDS,
             work_seconds,

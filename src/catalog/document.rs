@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::domain::action::{ActionClass, ParameterValue};
 use crate::domain::observation::Trust;
 use crate::domain::plan::ProviderKind;
+use crate::domain::web_identity::WebIdentity;
 
 /// Values by condition key, by operator, as an IAM policy writes them.
 pub(super) type Conditions = BTreeMap<String, BTreeMap<String, Vec<String>>>;
@@ -64,6 +65,10 @@ pub struct AwsTargetDocument {
     pub trust_role: Option<String>,
     /// Role of observe sessions.
     pub observe_role: String,
+    /// The issuer whose tokens execute sessions are made with; its signing key is held on the approvers' side. Without
+    /// one the broker's own identity assumes the execute roles.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub web_identity: Option<WebIdentity>,
     /// External id that the roles' trust policies ask for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub external_id: Option<String>,

@@ -22,10 +22,12 @@ mod sample;
 mod shape;
 mod signed;
 mod template;
+mod web_identity;
 mod widest;
 
 pub use ceiling::{
-    ALWAYS_DENIED, Ceilings, EnvironmentCeilings, MANAGED_POLICY_CHARS, Refusal, RoleCeiling, ceilings,
+    ALWAYS_DENIED, Ceilings, EnvironmentCeilings, MANAGED_POLICY_CHARS, Refusal, RoleCeiling,
+    TrustedIdentity, ceilings,
 };
 pub use check::CatalogError;
 pub use compile::{Ids, compile, recompile};

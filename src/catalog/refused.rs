@@ -83,6 +83,15 @@ pub enum CompileError {
         /// The words.
         values: String,
     },
+    /// It stands in a tag of the session, and AWS takes no such tag.
+    #[error(
+        "the parameter `{name}` becomes a tag of the session, and those hold letters, digits, space and _ . : / = + - @ only, \
+         at most 256: ask for another value"
+    )]
+    NoTag {
+        /// Its name.
+        name: String,
+    },
     /// Zero or too long.
     #[error("{asked} seconds of work were asked for: ask for 1 to {longest}")]
     WorkSeconds {

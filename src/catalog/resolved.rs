@@ -14,6 +14,7 @@ use crate::domain::id::LeaseId;
 use crate::domain::observation::Trust;
 use crate::domain::plan::ProviderKind;
 use crate::domain::principal::{ActionType, Environment};
+use crate::domain::web_identity::WebIdentity;
 
 /// Everything that may be asked for, checked.
 #[derive(Debug, Clone)]
@@ -51,6 +52,8 @@ pub struct AwsTarget {
     pub trust_role: Option<String>,
     /// Role of observe sessions.
     pub observe_role: String,
+    /// The issuer whose tokens execute sessions are made with.
+    pub web_identity: Option<WebIdentity>,
     /// External id that the roles ask for.
     pub external_id: Option<String>,
     /// Further ARNs that no action may touch.
@@ -106,6 +109,13 @@ impl Catalog {
         self.environments.contains_key(environment)
     }
 
+    /// Whose tokens `action` is carried out with in `environment`, where the approvers' side signs them: there no playbook
+    /// stands in for people.
+    pub fn web_identity(&self, action: &ActionType, environment: &Environment) -> Option<&WebIdentity> {
+        let aws = self.actions.get(action)?.provider == ProviderKind::Aws;
+        self.environments.get(environment)?.aws.as_ref()?.web_identity.as_ref().filter(|_| aws)
+    }
+
     /// The action types.
     pub fn actions(&self) -> &BTreeMap<ActionType, Entry> {
         &self.actions
@@ -133,6 +143,7 @@ impl AwsTarget {
             execute_roles: written.execute_roles(),
             trust_role: written.trust_role.clone(),
             observe_role: written.observe_role.clone(),
+            web_identity: written.web_identity.clone(),
             external_id: written.external_id.clone(),
             protected: written.protected.clone(),
         }

@@ -7,6 +7,8 @@ use serde_json::json;
 
 use super::exit::Exit;
 use super::terminal::Output;
+use crate::broker::rules::Rules;
+use crate::catalog::Target;
 use crate::config::Config;
 
 /// `phasebroker config …`
@@ -46,6 +48,7 @@ pub fn run(command: Command, output: Output) -> anyhow::Result<ExitCode> {
                 },
                 "keys": { "token": config.keys.token.to_string(), "log": config.keys.log.to_string() },
                 "digests": digests,
+                "countersigned": countersigned(rules),
             });
             output.print(&answer, || {
                 format!(
@@ -65,7 +68,7 @@ pub fn run(command: Command, output: Output) -> anyhow::Result<ExitCode> {
                     digests.guardrails,
                     config.keys.token,
                     config.keys.log
-                )
+                ) + &countersigned(rules).iter().map(|name| told(name)).collect::<String>()
             })?;
             Ok(Exit::Done.into())
         }
@@ -75,4 +78,18 @@ pub fn run(command: Command, output: Output) -> anyhow::Result<ExitCode> {
             Ok(Exit::Usage.into())
         }
     }
+}
+
+/// Environments in which the approvers' side signs the token of an execute session.
+fn countersigned(rules: &Rules) -> Vec<String> {
+    let by_token = |target: &Target| target.aws.as_ref().is_some_and(|aws| aws.web_identity.is_some());
+    let all = rules.catalog.environments().iter().filter(|(_, target)| by_token(target));
+    all.map(|(name, _)| name.to_string()).collect()
+}
+
+fn told(environment: &str) -> String {
+    format!(
+        "\nin `{environment}` the approvers' side signs the token of each AWS session for work: no playbook covers an action at \
+         AWS there, people sign every one"
+    )
 }

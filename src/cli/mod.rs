@@ -7,6 +7,7 @@ pub mod aws;
 mod beside;
 pub mod clock;
 pub mod config;
+pub mod countersign;
 pub mod demo;
 pub mod dev;
 pub mod doctor;
@@ -77,6 +78,9 @@ pub enum Command {
     Aws(aws::Command),
     /// Say what is wrong with the AWS side of a configuration, what was read, and how to put it right.
     Doctor(Box<doctor::Args>),
+    /// Sign on the approvers' side what AWS trusts instead of the broker.
+    #[command(subcommand)]
+    Countersign(countersign::Command),
     /// Look after the store.
     #[command(subcommand)]
     Store(store::Command),
@@ -141,6 +145,7 @@ async fn dispatch(command: Command, output: Output) -> anyhow::Result<ExitCode> 
         Command::Policy(command) => policy::run(command, output).await,
         Command::Aws(command) => aws::run(command, output),
         Command::Doctor(args) => doctor::run(*args, output).await,
+        Command::Countersign(command) => countersign::run(command, output).await,
         Command::Store(command) => store::run(command, output).await,
         Command::Approvals(command) => approvals::run(command, output).await,
         Command::Leases(command) => leases::run(command, output).await,

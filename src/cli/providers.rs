@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::countersign;
 use super::own_keys::nothing_sends_aws_calls_elsewhere;
 use crate::broker::ports::{Clock, CredentialProvider, ProviderWatch, Store};
 use crate::config::{Aws, AwsAccount, Config};
@@ -22,7 +23,8 @@ pub(super) async fn start(
         nothing_sends_aws_calls_elsewhere()?;
         let targets = config.rules.catalog.environments().values().filter_map(|target| target.aws.as_ref());
         let roles = targets.flat_map(|target| target.roles()).map(str::to_owned).collect();
-        let settings = AwsSettings { watch, roles, ..aws_settings(aws) };
+        let countersigner = countersign::access(config)?;
+        let settings = AwsSettings { watch, roles, countersigner, ..aws_settings(aws) };
         let provider = AwsProvider::new(settings, store.clone(), clock.clone()).await?;
         providers.push(Arc::new(provider));
     }

@@ -1,6 +1,7 @@
 //! The section [aws]: who mints, who revokes and who reads, in which account and through which endpoints.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 
 use super::resolve::Resolver;
 use super::written;
@@ -31,10 +32,23 @@ pub struct Aws {
     pub probe_endpoint: Option<String>,
     /// Another CloudTrail endpoint, allowed by name.
     pub cloudtrail_endpoint: Option<String>,
+    /// Who signs the tokens of sessions for work, where an environment has a web identity.
+    pub countersigner: Option<CountersignerAccess>,
     /// STS calls a second in the long run.
     pub sts_calls_per_second: u32,
     /// STS calls at once.
     pub sts_burst: u32,
+}
+
+/// Where the countersigner is, and how the broker proves itself to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CountersignerAccess {
+    /// Its URL.
+    pub url: String,
+    /// File of the Ed25519 key with which the broker proves itself.
+    pub key: PathBuf,
+    /// File of the certificate authority, where it is not a public one.
+    pub ca: Option<PathBuf>,
 }
 
 /// What differs in one account.
@@ -88,6 +102,11 @@ impl Resolver<'_> {
             self.within(path, number, 1, 10_000);
         }
         self.accounts(&aws);
+        let countersigner = aws.web_identity.map(|written| {
+            self.callable("aws.web_identity.countersigner", &written.countersigner);
+            let (key, ca) = (self.path(&written.key), written.ca.map(|ca| self.path(&ca)));
+            CountersignerAccess { url: written.countersigner, key, ca }
+        });
         let account = |written: written::AwsAccount| AwsAccount {
             account: written.account,
             revoke_profile: written.revoke_profile,
@@ -106,6 +125,7 @@ impl Resolver<'_> {
             ec2_endpoint: aws.ec2_endpoint,
             probe_endpoint: aws.probe_endpoint,
             cloudtrail_endpoint: aws.cloudtrail_endpoint,
+            countersigner,
             sts_calls_per_second: aws.sts_calls_per_second,
             sts_burst: aws.sts_burst,
         }

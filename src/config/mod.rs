@@ -2,6 +2,7 @@
 //! named with file, path and key. Secrets stay where they are: a key here is a path. Reads files, no environment.
 
 mod aws;
+mod countersigner;
 mod exports;
 mod issuers;
 mod keys;
@@ -24,7 +25,8 @@ use crate::authn::resource::ResourceServer;
 use crate::broker::rules::Rules;
 use crate::ledger::verifier_key::VerifierKey;
 
-pub use aws::{Aws, AwsAccount};
+pub use aws::{Aws, AwsAccount, CountersignerAccess};
+pub use countersigner::{CountersignerConfig, CountersignerRules};
 pub use exports::{CaepSettings, ExportSettings, ExportTo, SecretFile, SyslogAddress};
 pub use keys::{KeyPlace, Keys};
 pub use mistakes::{ConfigError, ConfigErrors};

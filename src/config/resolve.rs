@@ -224,7 +224,8 @@ impl Resolver<'_> {
             self.errors.at(&self.source, "listen", problem);
             return None;
         };
-        let serving = Serving { issuer: &server.issuer, listen, tls, behind_proxy, dev: server.dev };
+        let dev = server.dev;
+        let serving = Serving { key: "issuer", issuer: &server.issuer, listen, tls, behind_proxy, dev };
         serving.check(&self.source, &mut self.errors);
         Some(listen)
     }

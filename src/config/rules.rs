@@ -44,11 +44,11 @@ pub(super) struct Around<'a> {
 impl RuleFiles {
     /// Reads and checks all four; `None` when any has a mistake.
     pub(super) fn read(&self, errors: &mut ConfigErrors) -> Option<Rules> {
-        let catalog = self.catalog(errors);
+        let catalog = read_catalog(&self.catalog, errors);
         let guardrails = self.guardrails(errors);
         let budgets = guardrails.as_ref().map(Guardrails::budget_names).unwrap_or_default();
         let policy = self.policy(&budgets, errors);
-        let directory = self.directory(errors);
+        let directory = read_directory(&self.directory, errors);
         Some(Rules { catalog: catalog?, policy: policy?, directory: directory?, guardrails: guardrails? })
     }
 
@@ -96,6 +96,7 @@ impl RuleFiles {
                 errors.0.push(whole(&self.catalog, format!("environments.{name}.aws.account"), problem));
             }
         }
+        let countersigned = around.aws.is_some_and(|aws| aws.countersigner.is_some());
         for (name, target) in rules.catalog.environments() {
             let path = format!("environments.{name}");
             if let Some(jwt) = target.jwt.as_ref().filter(|jwt| jwt.introspects)
@@ -106,6 +107,11 @@ impl RuleFiles {
                     jwt.audience
                 );
                 errors.0.push(whole(&self.catalog, format!("{path}.jwt.introspects"), problem));
+            }
+            if target.aws.as_ref().is_some_and(|aws| aws.web_identity.is_some()) && !countersigned {
+                let problem =
+                    "needs a countersigner to ask: give `aws.web_identity` in the configuration".to_owned();
+                errors.0.push(whole(&self.catalog, format!("{path}.aws.web_identity"), problem));
             }
             if dev && name.as_str() != "demo" {
                 let problem = "a configuration marked `dev` has no environment but `demo`".to_owned();
@@ -122,39 +128,6 @@ impl RuleFiles {
                 errors.0.push(whole(&self.catalog, format!("actions.{name}.provider"), problem));
             }
         }
-    }
-
-    fn catalog(&self, errors: &mut ConfigErrors) -> Option<Catalog> {
-        let text = text(&self.catalog, errors)?;
-        let source = Source { file: &self.catalog, text: &text };
-        let document =
-            CatalogDocument::from_toml(&text).map_err(|error| errors.toml(&source, &error)).ok()?;
-        if document == CatalogDocument::default() {
-            errors.file(&self.catalog, "the catalog is empty; add environments and actions");
-            return None;
-        }
-        let table = ActionTable::embedded()
-            .map_err(|error| errors.file(&self.catalog, format!("the built-in action table: {error}")))
-            .ok()?;
-        let wrong = |mistakes: Vec<crate::catalog::CatalogError>| {
-            mistakes.into_iter().for_each(|mistake| errors.at(&source, &mistake.path, mistake.problem));
-        };
-        Catalog::check(&document, table).map_err(wrong).ok()
-    }
-
-    fn directory(&self, errors: &mut ConfigErrors) -> Option<Directory> {
-        let text = text(&self.directory, errors)?;
-        let source = Source { file: &self.directory, text: &text };
-        let document: DirectoryDocument =
-            toml::from_str(&text).map_err(|error| errors.toml(&source, &error)).ok()?;
-        if document.people.is_empty() {
-            errors.file(&self.directory, "the directory names no people; nobody could approve anything");
-            return None;
-        }
-        let wrong = |mistakes: Vec<crate::domain::directory::DirectoryError>| {
-            mistakes.into_iter().for_each(|mistake| errors.at(&source, &mistake.path, mistake.problem));
-        };
-        Directory::check(document).map_err(wrong).ok()
     }
 
     fn guardrails(&self, errors: &mut ConfigErrors) -> Option<Guardrails> {
@@ -201,6 +174,40 @@ impl RuleFiles {
         }
         None
     }
+}
+
+/// The catalog of a file, checked whole.
+pub(super) fn read_catalog(file: &Path, errors: &mut ConfigErrors) -> Option<Catalog> {
+    let text = text(file, errors)?;
+    let source = Source { file, text: &text };
+    let document = CatalogDocument::from_toml(&text).map_err(|error| errors.toml(&source, &error)).ok()?;
+    if document == CatalogDocument::default() {
+        errors.file(file, "the catalog is empty; add environments and actions");
+        return None;
+    }
+    let table = ActionTable::embedded()
+        .map_err(|error| errors.file(file, format!("the built-in action table: {error}")))
+        .ok()?;
+    let wrong = |mistakes: Vec<crate::catalog::CatalogError>| {
+        mistakes.into_iter().for_each(|mistake| errors.at(&source, &mistake.path, mistake.problem));
+    };
+    Catalog::check(&document, table).map_err(wrong).ok()
+}
+
+/// The directory of a file, checked whole.
+pub(super) fn read_directory(file: &Path, errors: &mut ConfigErrors) -> Option<Directory> {
+    let text = text(file, errors)?;
+    let source = Source { file, text: &text };
+    let document: DirectoryDocument =
+        toml::from_str(&text).map_err(|error| errors.toml(&source, &error)).ok()?;
+    if document.people.is_empty() {
+        errors.file(file, "the directory names no people; nobody could approve anything");
+        return None;
+    }
+    let wrong = |mistakes: Vec<crate::domain::directory::DirectoryError>| {
+        mistakes.into_iter().for_each(|mistake| errors.at(&source, &mistake.path, mistake.problem));
+    };
+    Directory::check(document).map_err(wrong).ok()
 }
 
 /// Keys of resource servers that are somebody else's too: path and problem of each.

@@ -6,6 +6,8 @@ use super::mistakes::{ConfigErrors, Source};
 
 /// What decides whether the listener may be opened.
 pub(super) struct Serving<'a> {
+    /// What the configuration calls it.
+    pub(super) key: &'static str,
     pub(super) issuer: &'a str,
     pub(super) listen: SocketAddr,
     pub(super) tls: bool,
@@ -18,7 +20,7 @@ impl Serving<'_> {
         let Some(url) = url(self.issuer) else {
             return errors.at(
                 source,
-                "issuer",
+                self.key,
                 format!(
                     "`{}` is not an http or https URL without query, fragment, user and closing slash",
                     self.issuer
@@ -28,7 +30,7 @@ impl Serving<'_> {
         let loopback = self.listen.ip().is_loopback();
         let https = url.scheme() == "https";
         if (self.tls || self.behind_proxy) && !https {
-            errors.at(source, "issuer", "must be https with [tls] or [proxy]: it is what callers connect to");
+            errors.at(source, self.key, "must be https with [tls] or [proxy]: it is what callers connect to");
         }
         if !self.tls && !self.behind_proxy {
             if !loopback {
@@ -44,11 +46,11 @@ impl Serving<'_> {
             if https {
                 errors.at(
                     source,
-                    "issuer",
+                    self.key,
                     "is https, but nothing here terminates TLS: add [tls] or [proxy]",
                 );
             } else if !is_loopback(&url) {
-                errors.at(source, "issuer", "http is for loopback only; use https with [tls] or [proxy]");
+                errors.at(source, self.key, "http is for loopback only; use https with [tls] or [proxy]");
             }
         }
         if self.dev && !loopback {

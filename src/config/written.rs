@@ -114,6 +114,7 @@ pub(super) struct Aws {
     pub(super) ec2_endpoint: Option<String>,
     pub(super) probe_endpoint: Option<String>,
     pub(super) cloudtrail_endpoint: Option<String>,
+    pub(super) web_identity: Option<WebIdentity>,
     #[serde(default = "twenty")]
     pub(super) sts_calls_per_second: u32,
     #[serde(default = "forty")]
@@ -127,6 +128,14 @@ pub(super) struct AwsAccount {
     pub(super) revoke_profile: String,
     pub(super) mint_profile: Option<String>,
     pub(super) region: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct WebIdentity {
+    pub(super) countersigner: String,
+    pub(super) key: PathBuf,
+    pub(super) ca: Option<PathBuf>,
 }
 
 fn twenty() -> u32 {

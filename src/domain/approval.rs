@@ -203,6 +203,21 @@ impl Approval {
         unverified.peek::<ApprovalClaims>().ok().map(|claims| claims.jti)
     }
 
+    /// Verifies a token for whoever checks it at `now` and did not receive it: the instant that counts is the one in it.
+    pub fn verify_later<'a>(
+        token: &str,
+        signed: impl Into<Signable<'a>>,
+        directory: &Directory,
+        now: Timestamp,
+    ) -> Result<Self, ApprovalError> {
+        let unverified = Unverified::parse(token, APPROVAL_TYP, KeyHeader::Kid)?;
+        let signed_at = unverified.peek::<ApprovalClaims>()?.iat;
+        if signed_at.since(now) > MAX_SKEW_SECONDS {
+            return Err(ApprovalError::Time(format!("it is to be signed at {signed_at} only")));
+        }
+        Self::verify(token, signed, directory, signed_at)
+    }
+
     /// Verifies a token over `signed`, received at `received_at`.
     ///
     /// INVARIANT: signed-before-minted and no-self-approval: key enrolled, person eligible, every claim equal to the grant's own.

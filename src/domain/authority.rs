@@ -55,6 +55,10 @@ impl Authority {
     }
 }
 
+/// Why no playbook covers it.
+pub const WEB_IDENTITY_NEEDS_PEOPLE: &str =
+    "the approvers' side signs the token of such a session, and only for what people signed themselves";
+
 /// Against what signatures are counted.
 #[derive(Debug, Clone, Copy)]
 pub struct Quorum<'a> {
@@ -194,6 +198,9 @@ impl CoveredGrant {
         }
         if !grant.action.reversible {
             return Err("an action that cannot be undone never runs by itself".into());
+        }
+        if grant.credential.web_identity().is_some() {
+            return Err(WEB_IDENTITY_NEEDS_PEOPLE.into());
         }
         playbook.playbook.covers(&grant.action, &grant.environment, grant.time.work_seconds)?;
         for agent in [&grant.who.proposing_agent, &grant.who.claiming_agent] {

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::action::{Action, Parameters};
 use super::principal::{ActionType, Environment};
+use super::web_identity::WebIdentity;
 
 /// The only placeholder in a session policy; replaced by `not_after` at the mint.
 pub const NOT_AFTER_PLACEHOLDER: &str = "{{not_after}}";
@@ -82,8 +83,11 @@ pub struct AwsCredential {
     pub source_identity: String,
     /// Session policy text with [`NOT_AFTER_PLACEHOLDER`] exactly once (execute).
     pub session_policy: String,
-    /// Exactly `lease`, `phase`, `agent`, `grant`; none transitive.
+    /// Exactly `lease`, `phase`, `agent`, `grant`, and with a web identity `action` and the parameters; none transitive.
     pub tags: BTreeMap<String, String>,
+    /// Whose token it is minted with, where the approvers' side signs one (execute).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub web_identity: Option<WebIdentity>,
     /// External id of a cross-account role.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub external_id: Option<String>,
@@ -119,6 +123,14 @@ impl Credential {
         match self {
             Self::Jwt(jwt) => jwt.work_seconds,
             Self::Aws(aws) => aws.work_seconds,
+        }
+    }
+
+    /// Whose token it is minted with, where the approvers' side signs one.
+    pub fn web_identity(&self) -> Option<&WebIdentity> {
+        match self {
+            Self::Jwt(_) => None,
+            Self::Aws(aws) => aws.web_identity.as_ref(),
         }
     }
 

@@ -130,6 +130,7 @@ mod tests {
             source_identity: "grant".into(),
             session_policy: policy.into(),
             tags: Default::default(),
+            web_identity: None,
             external_id: None,
             duration_seconds: 900,
             work_seconds: 60,

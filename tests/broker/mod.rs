@@ -123,6 +123,17 @@ impl TestBroker {
         Self::over(setup, listener, TestClock::default(), keys, written, folder).await
     }
 
+    /// Starts one whose clock shows the present, for peers that have clocks of their own, under changed rules.
+    pub async fn at_present(setup: Setup, change: impl FnOnce(&mut Written)) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let keys = Arc::new(Keys::generate());
+        let mut written = Written::usual(&keys);
+        change(&mut written);
+        let folder = Arc::new(tempfile::tempdir().unwrap());
+        let clock = TestClock::running();
+        Self::over(setup, listener, clock, keys, Arc::new(Mutex::new(written)), folder).await
+    }
+
     /// The same broker in a new process: what was in memory is gone; store, keys, rules, port and clock stay.
     pub async fn restart(self) -> Self {
         self.restart_after(|_| {}).await
@@ -209,7 +220,11 @@ impl TestBroker {
             None => Arc::new(jwt),
         }];
         if let Some(aws) = &setup.aws {
-            let aws = AwsProvider::new(aws.clone(), store.clone(), shared.clone()).await.unwrap();
+            let mut aws = aws.clone();
+            if let Some(access) = &mut aws.countersigner {
+                access.broker = issuer.clone();
+            }
+            let aws = AwsProvider::new(aws, store.clone(), shared.clone()).await.unwrap();
             providers.push(Arc::new(aws));
         }
         providers.extend(setup.providers.iter().cloned());

@@ -299,3 +299,34 @@ async fn an_aws_session_holds_with_its_deadline_in_the_clock_of_aws_and_no_wider
     sent(&|_| (), 121).refused_only("sent");
     sent(&|policy| *policy = policy.replace("ec2:RebootInstances", "ec2:*"), AHEAD).refused_only("sent");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_by_the_token_of_the_approvers_side_holds_with_the_tags_of_its_action_and_no_others() {
+    let b = TestBroker::with(Setup { providers: vec![Arc::new(Cloud)], ..Setup::default() }).await;
+    let web = "\n[environments.cloud.aws.web_identity]\nissuer = \"https://approvers.example.com/oidc\"\n\
+               audience = \"sts.amazonaws.com\"\n";
+    b.reload(|written| written.catalog.push_str(web)).await;
+    let approved = b.run_to_approved_on_aws().await;
+    let claimed = b.claim(&approved).await.unwrap();
+    let done = serde_json::from_value(json!({"outcome": "succeeded"})).unwrap();
+    b.agent("fixer").complete(&claimed, &approved.claim_key, &done).await.unwrap();
+    b.sweep().await;
+    let it = Packed::of(&b, approved.deciding.run).await;
+    it.holds();
+    let (_, grant) = it.grant();
+    let tags = grant["credential"]["tags"].as_object().unwrap();
+    assert_eq!((tags.len(), &tags["p_instance"]), (6, &json!("i-0123456789abcdef0")));
+    // Nobody signed these: this check says no by itself.
+    let with = |change: &dyn Fn(&mut Value)| it.with_grant(|grant| change(&mut grant["credential"]));
+    with(&|_| ()).holds();
+    with(&|credential| credential["tags"]["p_instance"] = json!("i-0123456789abcdef1")).refused("sent");
+    with(&|credential| credential["tags"]["action"] = json!("scale-asg")).refused("sent");
+    with(&|credential| credential["tags"]["p_other"] = json!("x")).refused("sent");
+    with(&|credential| drop(credential["tags"].as_object_mut().unwrap().remove("action"))).refused("sent");
+    with(&|credential| drop(credential.as_object_mut().unwrap().remove("web_identity"))).refused("sent");
+    with(&|credential| credential["web_identity"]["issuer"] = json!("https://x.example"))
+        .refused("approvals");
+    with(&|credential| credential["web_identity"]["more"] = json!("x")).refused("grants");
+    with(&|credential| drop(credential["web_identity"].as_object_mut().unwrap().remove("audience")))
+        .refused("grants");
+}

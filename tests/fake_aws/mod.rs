@@ -20,7 +20,7 @@ use time::macros::format_description;
 /// The account in which callers are, unless a test says otherwise.
 const HOME: &str = "123456789012";
 
-/// What the fake does with an AssumeRole.
+/// What the fake does with an AssumeRole, by an identity or by a token.
 #[derive(Debug, Clone, Default)]
 pub enum Behaviour {
     /// Mints and answers.
@@ -215,16 +215,17 @@ async fn answer(
     headers: HeaderMap,
     Form(mut request): Form<Request>,
 ) -> Response {
-    // Beside the form's own members: who signed, and for which region.
-    let signed = headers["authorization"].to_str().unwrap().split("Credential=").nth(1).unwrap().to_owned();
-    let mut scope = signed.split('/');
-    request.insert("SignedBy".into(), scope.next().unwrap().into());
-    request.insert("SignedFor".into(), scope.nth(1).unwrap().into());
+    // Beside the form's own members: who signed, and for which region; a token is sent by nobody in particular.
+    if let Some(signed) = headers.get("authorization") {
+        let mut scope = signed.to_str().unwrap().split("Credential=").nth(1).unwrap().split('/');
+        request.insert("SignedBy".into(), scope.next().unwrap().into());
+        request.insert("SignedFor".into(), scope.nth(1).unwrap().into());
+    }
     let (behaviour, date, said) = {
         let mut inner = fake.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         inner.requests.push(request.clone());
         let said = match request["Action"].as_str() {
-            "AssumeRole" => inner.assume_role(),
+            action @ ("AssumeRole" | "AssumeRoleWithWebIdentity") => inner.assume_role(action),
             "GetCallerIdentity" => {
                 inner.account_of(&request["SignedBy"]).ok_or((403, "AccessDenied")).map(|account| {
                     let body =
@@ -235,7 +236,7 @@ async fn answer(
             "DescribeRegions" => inner.describe_regions(),
             action => inner.iam(action, &request),
         };
-        let is_mint = request["Action"] == "AssumeRole";
+        let is_mint = request["Action"].starts_with("AssumeRole");
         let hangs = inner.identity_hangs && request["Action"] == "GetCallerIdentity";
         let slow = request.get("RoleName").and_then(|role| match inner.faults.get(role) {
             Some(IamFault::Slow(delay)) => Some(Behaviour::AnswerAfter(*delay)),
@@ -282,7 +283,7 @@ impl Inner {
         self.keys.get(key).copied().or(self.account)
     }
 
-    fn assume_role(&mut self) -> Result<String, (u16, &'static str)> {
+    fn assume_role(&mut self, action: &str) -> Result<String, (u16, &'static str)> {
         let off = match self.behaviour {
             Behaviour::Refuse(status, code) => return Err((status, code)),
             Behaviour::Hang => return Ok(String::new()),
@@ -293,7 +294,7 @@ impl Inner {
         let n = self.minted;
         let expiration = self.now.plus(900 + off).rfc3339();
         Ok(result(
-            "AssumeRole",
+            action,
             &format!(
                 "<Credentials><AccessKeyId>ASIA{n:016}</AccessKeyId><SecretAccessKey>secret-{n}</SecretAccessKey>\
                  <SessionToken>token-{n}</SessionToken><Expiration>{expiration}</Expiration></Credentials>\

@@ -133,6 +133,7 @@ pub fn aws_credential(lease: LeaseId, phase: Phase) -> AwsCredential {
         )
         .into(),
         tags: tags.into_iter().map(|(name, value)| (name.to_owned(), value)).collect::<BTreeMap<_, _>>(),
+        web_identity: None,
         external_id: Some("external-1".into()),
         duration_seconds: 900,
         work_seconds: WORK_SECONDS,

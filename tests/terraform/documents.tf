@@ -3,6 +3,11 @@ variable "ceilings" {
   type = string
 }
 
+# The same catalog, with a web identity in production.
+variable "by_tag" {
+  type = string
+}
+
 locals {
   environments = jsondecode(file(var.ceilings)).environments
 }
@@ -27,6 +32,14 @@ module "staging" {
   revoker_arn      = "arn:aws:iam::444455556666:role/phasebroker-revoker"
 }
 
+module "by_tag" {
+  source = "./modules/policies"
+
+  environments = { production = jsondecode(file(var.by_tag)).environments.production }
+  minter_arn   = "arn:aws:iam::111122223333:role/phasebroker-minter"
+  revoker_arn  = "arn:aws:iam::111122223333:role/phasebroker-revoker"
+}
+
 output "documents" {
-  value = { production = module.production, staging = module.staging }
+  value = { production = module.production, staging = module.staging, by_tag = module.by_tag }
 }

@@ -104,6 +104,34 @@ fn in_another_account_the_minter_is_known_by_its_unique_id() {
 }
 
 #[test]
+fn a_role_that_trusts_the_approvers_side_is_told_of_any_other_way_in_and_of_another_issuer() {
+    let provider = "arn:aws:iam::111122223333:oidc-provider/approvers.example.com/oidc";
+    let by = |provider: &str| json!({"type": "WebIdentityUser", "userName": "execute:production", "identityProvider": provider});
+    let told_of = |who: Value, role: &str, event: &str| {
+        let mut record = assumed(who, role, Some(900));
+        record["eventName"] = json!(event);
+        ["assumed-without-token", "assumed-by-others"]
+            .iter()
+            .any(|pattern| told("by_tag", pattern, record.clone()))
+    };
+    assert!(!told_of(by(provider), "phasebroker-execute", "AssumeRoleWithWebIdentity"));
+    assert!(!told_of(by_role("phasebroker-minter"), "phasebroker-observe", "AssumeRole"));
+    for role in ["phasebroker-execute", "phasebroker-trust"] {
+        assert!(told_of(by("arn:aws:iam::111122223333:oidc-provider/x"), role, "AssumeRoleWithWebIdentity"));
+        assert!(
+            told_of(by_role("phasebroker-minter"), role, "AssumeRole"),
+            "the minter has no business there"
+        );
+        assert!(told_of(by_user(), role, "AssumeRole"));
+    }
+    let changed = |name: &str| json!({"eventSource": "iam.amazonaws.com", "eventName": name, "userIdentity": by_user()});
+    for name in ["CreateOpenIDConnectProvider", "AddClientIDToOpenIDConnectProvider"] {
+        assert!(told("by_tag", "identity-provider-changed", changed(name)), "{name}");
+    }
+    assert!(!told("by_tag", "identity-provider-changed", changed("ListOpenIDConnectProviders")));
+}
+
+#[test]
 fn a_session_longer_than_the_broker_asks_for_is_told() {
     let told = |seconds| {
         told(

@@ -68,7 +68,8 @@ fn the_documents_that_are_judged_are_those_that_terraform_makes() {
     let ceilings = crate::repository("terraform/examples/single-account/ceilings.json");
     terraform(folder.path(), &["init", "-backend=false", "-no-color"]);
     let given = format!("-var=ceilings={}", ceilings.display());
-    terraform(folder.path(), &["apply", "-auto-approve", "-no-color", &given]);
+    let by_tag = format!("-var=by_tag={}", crate::repository("tests/terraform/by_tag.json").display());
+    terraform(folder.path(), &["apply", "-auto-approve", "-no-color", &given, &by_tag]);
     let made: Value =
         serde_json::from_str(&terraform(folder.path(), &["output", "-json", "documents"])).unwrap();
     let now = format!("{}\n", serde_json::to_string_pretty(&made).unwrap());

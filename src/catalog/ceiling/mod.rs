@@ -1,7 +1,8 @@
 //! The ceiling of each AWS role: the union of what every action type and observe set of one environment can compile to.
 //!
 //! Terraform makes roles and permission boundaries of it, so that catalog and roles cannot drift. It is wider than any
-//! session, and never wider than the catalog; what it cannot hold is refused, never cut.
+//! session, and never wider than the catalog; what it cannot hold is refused, never cut. Where execute sessions are made
+//! with a web identity it is no wider than the session either: its resources are those that the session's tags name.
 
 mod statement;
 
@@ -12,15 +13,20 @@ use serde::Serialize;
 
 use super::permission::Permission;
 use super::resolved::{AwsTarget, Catalog, Entry, ObserveSet};
+use super::template::Filling;
+use super::web_identity::variables;
 use super::widest;
 use crate::domain::action::ActionClass;
 use crate::domain::digest::Digest;
 use crate::domain::plan::ProviderKind;
 use crate::domain::principal::{ActionType, Environment};
+use crate::domain::web_identity::{WebIdentity, subject};
 use statement::Statements;
 
-/// Version of what is printed; the Terraform module reads this one.
+/// Version of what is printed; the Terraform module reads both.
 const VERSION: u32 = 1;
+/// Version of an environment with a web identity: a module that knows only the first must not make its roles.
+const VERSION_BY_TAG: u32 = 2;
 /// Most characters of a managed policy, white space apart (IAM quotas; it cannot be raised).
 pub const MANAGED_POLICY_CHARS: usize = 6_144;
 /// What a boundary says beside the ceiling: its Denies, with names and paths of ordinary length.
@@ -75,10 +81,23 @@ pub struct EnvironmentCeilings {
     pub region: String,
     /// External id that the trust policies ask for.
     pub external_id: Option<String>,
+    /// Whose tokens the execute roles trust, and nobody else.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub web_identity: Option<TrustedIdentity>,
     /// ARNs that no action may touch.
     pub protected: Vec<String>,
     /// `observe`, `execute`, where the catalog has them its shards `execute-1`, `execute-2`, …, and `trust`.
     pub roles: BTreeMap<String, RoleCeiling>,
+}
+
+/// The tokens that execute roles trust.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct TrustedIdentity {
+    /// Issuer and audience.
+    #[serde(flatten)]
+    pub of: WebIdentity,
+    /// Their `sub`.
+    pub subject: String,
 }
 
 /// What one role may do at most.
@@ -194,13 +213,17 @@ pub fn ceilings(catalog: &Catalog) -> Result<Ceilings, Vec<Refusal>> {
         environments.insert(
             name.clone(),
             EnvironmentCeilings {
-                version: VERSION,
+                version: aws.web_identity.as_ref().map_or(VERSION, |_| VERSION_BY_TAG),
                 catalog_digest: catalog.digest(),
                 environment: name.clone(),
                 partition: aws.partition.clone(),
                 account: aws.account.clone(),
                 region: aws.region.clone(),
                 external_id: aws.external_id.clone(),
+                web_identity: aws
+                    .web_identity
+                    .clone()
+                    .map(|of| TrustedIdentity { of, subject: subject(name) }),
                 protected: aws.protected.clone(),
                 roles,
             },
@@ -212,7 +235,8 @@ pub fn ceilings(catalog: &Catalog) -> Result<Ceilings, Vec<Refusal>> {
     if !refused.is_empty() {
         return Err(refused);
     }
-    Ok(Ceilings { version: VERSION, catalog_digest: catalog.digest(), environments })
+    let version = environments.values().map(|one| one.version).max().unwrap_or(VERSION);
+    Ok(Ceilings { version, catalog_digest: catalog.digest(), environments })
 }
 
 /// One role, in one environment.
@@ -224,7 +248,8 @@ fn role_ceiling(
     refused: &mut Vec<Refusal>,
 ) -> RoleCeiling {
     let (mut all, mut entries) = (Statements::default(), BTreeMap::new());
-    for Source { name, permissions, canary, globs } in sources(catalog, environment, role) {
+    let by_tag = aws.web_identity.is_some() && role != "observe";
+    for Source { name, permissions, canary, globs, variables } in sources(catalog, environment, role) {
         for action in permissions.iter().flat_map(Permission::actions).map(|facts| facts.full_name()) {
             let needs_trust = role == "execute" && in_list("iam:*", &action);
             if needs_trust || ALWAYS_DENIED.iter().any(|denied| in_list(denied, &action)) {
@@ -234,12 +259,16 @@ fn role_ceiling(
         }
         let mut own = Statements::default();
         for permission in permissions {
-            own.add(permission, &globs, aws);
-            all.add(permission, &globs, aws);
+            for statements in [&mut own, &mut all] {
+                match by_tag {
+                    true => statements.add_by_tag(&name, permission, &variables, aws),
+                    false => statements.add(permission, &globs, aws),
+                }
+            }
         }
         if canary {
-            own.add_canary();
-            all.add_canary();
+            let of = by_tag.then_some(name.as_str());
+            [&mut own, &mut all].into_iter().for_each(|statements| statements.add_canary(of));
         }
         entries.insert(name, own.text().map_or(0, |text| counted(&text)));
     }
@@ -264,6 +293,8 @@ struct Source<'a> {
     canary: bool,
     /// What each parameter can be at most.
     globs: BTreeMap<String, Vec<String>>,
+    /// The tags of a session that stand for the parameters.
+    variables: Filling,
 }
 
 fn sources<'a>(catalog: &'a Catalog, environment: &Environment, role: &str) -> Vec<Source<'a>> {
@@ -277,6 +308,7 @@ fn sources<'a>(catalog: &'a Catalog, environment: &Environment, role: &str) -> V
             permissions: &set.permissions,
             canary: false,
             globs: BTreeMap::new(),
+            variables: Filling::new(),
         };
         return sets.map(source).collect();
     }
@@ -290,6 +322,7 @@ fn sources<'a>(catalog: &'a Catalog, environment: &Environment, role: &str) -> V
         permissions: &entry.permissions,
         canary: entry.canary,
         globs: widest::globs(&entry.parameters),
+        variables: variables(entry),
     };
     actions.map(source).collect()
 }

@@ -8,8 +8,9 @@ use crate::catalog::document::Conditions;
 use crate::catalog::iam::ActionFacts;
 use crate::catalog::permission::Permission;
 use crate::catalog::resolved::AwsTarget;
-use crate::catalog::template::Template;
+use crate::catalog::template::{Filling, Template};
 use crate::domain::sent::CANARY_ACTION;
+use crate::domain::web_identity::ACTION_TAG;
 
 /// More texts of one template than this are not written out: each name then stands for `*`.
 const MOST_TEXTS: usize = 8;
@@ -64,10 +65,47 @@ impl Statements {
         }
     }
 
-    /// Adds what a canary may do.
-    pub(super) fn add_canary(&mut self) {
-        let everything = Set::from(["*".to_owned()]);
-        self.0.insert((everything, Conditions::new(), Set::from([CANARY_ACTION.to_owned()])));
+    /// Adds what a canary may do; where sessions carry their action as a tag, only in those of this entry.
+    pub(super) fn add_canary(&mut self, of: Option<&str>) {
+        let mut conditions = Conditions::new();
+        if let Some(name) = of {
+            let tag = format!("aws:PrincipalTag/{ACTION_TAG}");
+            conditions.entry("StringEquals".to_owned()).or_default().insert(tag, vec![name.to_owned()]);
+        }
+        let (everything, action) = (Set::from(["*".to_owned()]), Set::from([CANARY_ACTION.to_owned()]));
+        self.0.insert((everything, conditions, action));
+    }
+
+    /// Adds what `permission` of the entry `name` is for a session that carries its parameters as tags: nothing else.
+    pub(super) fn add_by_tag(
+        &mut self,
+        name: &str,
+        permission: &Permission,
+        variables: &Filling,
+        target: &AwsTarget,
+    ) {
+        let actions = permission.actions.iter().map(ActionFacts::full_name).collect();
+        let mut filling = target.filling();
+        filling.extend(variables.clone());
+        let fill = |template: &Template| template.fill(&filling).ok();
+        let resources: Set = match &permission.resources {
+            None => Set::from(["*".to_owned()]),
+            Some(templates) => {
+                templates.iter().filter_map(fill).filter(|arn| target.owns(arn).is_ok()).collect()
+            }
+        };
+        let mut conditions = Conditions::new();
+        for (operator, keys) in &permission.conditions {
+            for (key, values) in keys {
+                let values = values.iter().filter_map(fill).collect();
+                conditions.entry(operator.clone()).or_default().insert(key.clone(), values);
+            }
+        }
+        let action = conditions.entry("StringEquals".to_owned()).or_default();
+        action.insert(format!("aws:PrincipalTag/{ACTION_TAG}"), vec![name.to_owned()]);
+        if !resources.is_empty() {
+            self.0.insert((resources, conditions, actions));
+        }
     }
 
     /// Every action that is allowed.

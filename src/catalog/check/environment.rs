@@ -77,6 +77,9 @@ impl Checker<'_> {
                 );
             }
         }
+        if let Some(web) = &written.web_identity {
+            self.web_identity(&format!("{path}.web_identity"), web);
+        }
         for (at, arn) in written.protected.iter().enumerate() {
             if !arn.starts_with("arn:") || forbidden_in(arn).is_some() {
                 self.fail(format!("{path}.protected[{at}]"), "it is no exact ARN");

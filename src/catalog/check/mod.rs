@@ -5,6 +5,7 @@ mod digests;
 mod environment;
 mod inverse;
 mod observe;
+mod web_identity;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -50,6 +51,7 @@ impl Catalog {
                 actions.insert(name, entry);
             }
         }
+        checker.web_identities(&environments, &actions);
         checker.inverses(document, &mut actions);
         checker.templates(document, &mut actions);
         let mut observe = BTreeMap::new();

@@ -62,7 +62,10 @@ fn told(made: &Ceilings, out: Option<&Path>) -> String {
             let entries: Vec<&str> = ceiling.entries.keys().map(String::as_str).collect();
             vec![
                 environment.to_string(),
-                (*role).to_owned(),
+                match one.web_identity.is_some() && *role != "observe" {
+                    true => format!("{role} (by tag)"),
+                    false => (*role).to_owned(),
+                },
                 if entries.is_empty() { "nothing".to_owned() } else { entries.join(", ") },
                 format!("{} of {MANAGED_POLICY_CHARS}", ceiling.boundary_chars),
                 ceiling.arn.clone(),

@@ -34,7 +34,11 @@ fn parse(path: &Path, text: &[u8]) -> anyhow::Result<SigningKey> {
 
 /// Makes an Ed25519 key for an agent and writes it to `path`; never overwrites.
 pub fn generate_agent_key(path: &Path) -> anyhow::Result<PublicKey> {
-    let key = SigningKey::generate()?;
+    write_key(path, &SigningKey::generate()?)
+}
+
+/// Writes a key to `path`, for its owner alone; never overwrites.
+pub fn write_key(path: &Path, key: &SigningKey) -> anyhow::Result<PublicKey> {
     let body = Zeroizing::new(STANDARD.encode(key.to_pkcs8()?.as_slice()));
     let mut pem = Zeroizing::new(String::with_capacity(body.len() + 128));
     pem.push_str(BEGIN);

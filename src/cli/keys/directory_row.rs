@@ -19,7 +19,8 @@ pub fn agent_row(agent: &str, key: &PublicKey) -> String {
     )
 }
 
-fn inline(key: &PublicKey) -> String {
+/// A key as TOML, on one line.
+pub fn inline(key: &PublicKey) -> String {
     let jwk = key.jwk();
     let y = jwk.y.map(|y| format!(", y = \"{y}\"")).unwrap_or_default();
     format!("{{ kty = \"{}\", crv = \"{}\", x = \"{}\"{y} }}", jwk.kty, jwk.crv, jwk.x)

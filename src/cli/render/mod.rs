@@ -91,6 +91,14 @@ fn aws_credential(page: &mut Page, aws: &AwsCredential, grant: &Grant) {
     page.field("role", &aws.role_arn);
     page.field("account", &format!("{}, region {}", aws.account, aws.region));
     page.field("session", &format!("{}, source identity {}", aws.session_name, aws.source_identity));
+    if let Some(web) = &aws.web_identity {
+        let token = format!(
+            "with one token of {} (audience {}), which the approvers' side signs after it has checked these signatures; \
+             the role trusts no other, and its own policy holds the tags below",
+            web.issuer, web.audience
+        );
+        page.field("minted", &token);
+    }
     if let Some(id) = &aws.external_id {
         page.field("external id", id);
     }

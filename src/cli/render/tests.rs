@@ -91,6 +91,20 @@ fn everything_that_decides_is_there() {
 }
 
 #[test]
+fn whose_token_a_session_is_minted_with_is_said_in_words() {
+    let said = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let (_, plain) = rendered(|_| {});
+    assert!(!said(&plain).contains("approvers' side"), "{plain}");
+    let (_, text) = rendered(|grant| {
+        grant["credential"]["web_identity"] =
+            json!({"issuer": "https://approvers.example/oidc", "audience": "sts.amazonaws.com"});
+    });
+    let part = "one token of https://approvers.example/oidc (audience sts.amazonaws.com), which the approvers' side signs";
+    assert!(said(&text).contains(part), "{text}");
+    assert!(text.lines().all(|line| line.chars().count() <= WIDTH), "{text}");
+}
+
+#[test]
 fn a_typical_grant_fits_a_page() {
     let (_, text) = rendered(|_| {});
     assert!(text.lines().count() <= 60, "{} lines:\n{text}", text.lines().count());

@@ -16,6 +16,7 @@ use crate::domain::plan::{ASSUME_ROLE_SECONDS, AwsCredential, Credential};
 use crate::domain::principal::Actor;
 use crate::domain::sent::{deadline_in, ends_itself, is_plain};
 use crate::domain::time::Timestamp;
+use crate::domain::web_identity::has_tags_of;
 
 /// Seconds by which a deadline may lie beyond the work that was signed: clocks tick in whole seconds.
 const DEADLINE_SLACK_SECONDS: i64 = 2;
@@ -232,14 +233,7 @@ pub(super) fn sent(uses: &[Use<'_>]) -> Check {
 
 /// What an AWS session must be besides its policy: it ends itself, and CloudTrail names the grant.
 fn session(grant: &Grant, aws: &AwsCredential) -> [(bool, &'static str); 5] {
-    let (id, lease, agent) = (&grant.id, &grant.time.lease, &grant.who.claiming_agent);
-    let tags = [
-        ("agent", agent.to_string()),
-        ("grant", id.to_string()),
-        ("lease", lease.to_string()),
-        ("phase", "execute".into()),
-    ];
-    let tags: BTreeMap<String, String> = tags.map(|(name, value)| (name.to_owned(), value)).into();
+    let (id, lease) = (&grant.id, &grant.time.lease);
     [
         (
             ends_itself(&aws.session_policy),
@@ -251,7 +245,7 @@ fn session(grant: &Grant, aws: &AwsCredential) -> [(bool, &'static str); 5] {
             aws.session_name == format!("execute-{lease}") && aws.source_identity == id.to_string(),
             "has the name or source identity of another grant",
         ),
-        (aws.tags == tags, "has tags of another grant"),
+        (has_tags_of(aws, grant), "has tags of another grant"),
     ]
 }
 

@@ -64,7 +64,9 @@
 //! grant's credential has the digest `sent` (for a token: canonical JSON of `credential`, `lease`, `not_after`; for
 //! AWS: the session policy with `{{not_after}}` replaced by an instant within 120 s of `not_after`, of the years 1970
 //! to 9999); an AWS session's policy, of plain compact JSON, ends with the Deny of everything from `{{not_after}}` on,
-//! it lasts 900 s, and name, source identity and tags are those of grant, lease and claiming agent. `deadline`:
+//! it lasts 900 s, and name, source identity and tags are those of grant, lease and claiming agent; with a
+//! `web_identity` (`issuer`, `audience`) there are also the tag `action`, of the action's type, and for parameters of the
+//! action `p_<name>`, of their values. `deadline`:
 //! `not_after` is at most `work_seconds` and 2 s after the intent. `one_use`: no other intent of the grant, but those
 //! that were refused. `life`: every `lease.` event names a lease, and each takes only the steps intent, then refused,
 //! unknown or minted; minted, then released or ended; released or unknown, then ended. A `reconciled` or
@@ -94,7 +96,8 @@
 //! `trust_role`; with `shards`, the first four bytes of the SHA-256 of the lease's id, a big-endian number, modulo
 //! it give the shard: `-` and the number come after `execute_role`, and nothing for 0) of `aws`, `revocability` `seconds`, and as `session_policy` the compact JSON of
 //! `{"Version":"2012-10-17","Statement":[…]}`: for each statement `{"Effect":"Allow","Action","Resource","Condition"?}`,
-//! then the Deny. No table of AWS actions is asked.
+//! then the Deny. An `aws` with a `web_identity` gives nothing at AWS: there no playbook stands in for people. No table of
+//! AWS actions is asked.
 
 pub mod build;
 mod case;

@@ -74,6 +74,10 @@ fn advice(code: &str) -> &'static str {
             "STS denied the mint; check that the role exists and that its trust policy lets the minting identity \
              assume it, tag the session and set the source identity"
         }
+        "InvalidIdentityToken" | "IDPRejectedClaim" | "IDPCommunicationError" => {
+            "AWS does not take the token of the approvers' side; check the issuer's documents, its provider in the account, \
+             and audience and subject in the role's trust policy"
+        }
         "MalformedPolicyDocument" => {
             "STS cannot read the session policy, so that this grant is cancelled; mend the action type in the catalog, then \
              propose again"
@@ -126,7 +130,7 @@ pub(super) fn chain(error: &(dyn Error + 'static)) -> String {
     printable(&links(error).map(ToString::to_string).collect::<Vec<_>>().join(": "))
 }
 
-fn printable(text: &str) -> String {
+pub(super) fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_ascii_graphic() || c == ' ' { c } else { '?' }).take(MESSAGE_CHARS).collect()
 }
 

@@ -7,8 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use aws_sdk_sts::config::interceptors::BeforeTransmitInterceptorContextRef;
 use aws_sdk_sts::config::{ConfigBag, Intercept, RuntimeComponents};
 use aws_sdk_sts::error::BoxError;
-use aws_sdk_sts::operation::assume_role::AssumeRoleOutput;
-use aws_sdk_sts::types::Tag;
+use aws_sdk_sts::types::{Credentials, Tag};
 
 use super::aws_clock::AwsClock;
 use super::bucket::Bucket;
@@ -69,28 +68,48 @@ impl Minter {
         })
     }
 
-    /// Assumes the role of an opened lease, once. `shut_until` is until when the role's Deny policy denies new sessions.
+    /// AWS's clock, when the opened lease may be minted as this credential now. `shut_until` is until when the role's Deny
+    /// policy denies new sessions.
+    pub(super) fn ready(
+        &self,
+        opened: &OpenedLease,
+        credential: &AwsCredential,
+        shut_until: Option<Timestamp>,
+    ) -> Result<Timestamp, MintOutcome> {
+        let Some(asked_at) = self.aws_clock.now() else {
+            let why = "AWS's clock is not known any more; claim again";
+            return Err(refused("aws_clock_unknown", why, Some(1)));
+        };
+        if let Err(why) = request::check(opened, credential, asked_at) {
+            return Err(refused("not_this_lease", why, None));
+        }
+        if shut_until.is_some_and(|until| until > asked_at) {
+            let why = "so many sessions of the role were revoked lately that its Deny policy stops new ones too; claim \
+                       again in a minute, or spread the work over more roles";
+            return Err(refused("role_shut", why, Some(30)));
+        }
+        Ok(asked_at)
+    }
+
+    /// One call of STS, of those that the broker allows itself.
+    pub(super) fn one_call(&self) -> Result<(), MintOutcome> {
+        let why = "the broker's own limit of STS calls is used up";
+        let taken = self.bucket.take(self.clock.since_boot());
+        taken.then_some(()).ok_or_else(|| refused("too_many_mints", why, Some(1)))
+    }
+
+    /// Assumes the role of an opened lease, once.
     pub(super) async fn assume(
         &self,
         opened: &OpenedLease,
         credential: &AwsCredential,
         shut_until: Option<Timestamp>,
     ) -> MintOutcome {
-        let Some(asked_at) = self.aws_clock.now() else {
-            return refused("aws_clock_unknown", "AWS's clock is not known any more; claim again", Some(1));
+        let ready = self.ready(opened, credential, shut_until);
+        let asked_at = match ready.and_then(|asked_at| self.one_call().map(|()| asked_at)) {
+            Ok(asked_at) => asked_at,
+            Err(outcome) => return outcome,
         };
-        if let Err(why) = request::check(opened, credential, asked_at) {
-            return refused("not_this_lease", why, None);
-        }
-        if shut_until.is_some_and(|until| until > asked_at) {
-            let why = "so many sessions of the role were revoked lately that its Deny policy stops new ones too; claim \
-                       again in a minute, or spread the work over more roles";
-            return refused("role_shut", why, Some(30));
-        }
-        if !self.bucket.take(self.clock.since_boot()) {
-            let why = "the broker's own limit of STS calls is used up";
-            return refused("too_many_mints", why, Some(1));
-        }
         let tags = credential.tags.iter().map(|(key, value)| Tag::builder().key(key).value(value).build());
         let Ok(tags) = tags.collect::<Result<Vec<Tag>, _>>() else {
             return refused("not_this_lease", "a tag of the session has no key or value", None);
@@ -113,18 +132,53 @@ impl Minter {
             .await;
         let answered_at = asked_at.plus(self.clock.since_boot() - boot_at_start);
         match answer {
-            Ok(output) => minted(output, asked_at, answered_at),
+            // Its successor counts the session token, not the policy; this one is what the limit is on.
+            #[allow(deprecated)]
+            Ok(output) => minted(output.credentials, output.packed_policy_size, asked_at, answered_at),
+            Err(error) => errors::outcome(&error, sent.load(Ordering::SeqCst)),
+        }
+    }
+
+    /// Assumes it with a token that somebody else signed, once. AWS checks the token and no identity of ours.
+    pub(super) async fn assume_by(
+        &self,
+        token: &Secret,
+        opened: &OpenedLease,
+        credential: &AwsCredential,
+        asked_at: Timestamp,
+    ) -> MintOutcome {
+        let boot_at_start = self.clock.since_boot();
+        let sent = Arc::new(AtomicBool::new(false));
+        let answer = self
+            .sts
+            .assume_role_with_web_identity()
+            .role_arn(&credential.role_arn)
+            .role_session_name(&credential.session_name)
+            .web_identity_token(token.expose())
+            .duration_seconds(i32::try_from(ASSUME_ROLE_SECONDS).unwrap_or(900))
+            .policy(&opened.prepared().document)
+            .customize()
+            .interceptor(SentFlag(sent.clone()))
+            .send()
+            .await;
+        let answered_at = asked_at.plus(self.clock.since_boot() - boot_at_start);
+        match answer {
+            #[allow(deprecated)]
+            Ok(output) => minted(output.credentials, output.packed_policy_size, asked_at, answered_at),
             Err(error) => errors::outcome(&error, sent.load(Ordering::SeqCst)),
         }
     }
 }
 
 /// Releases nothing whose life at AWS is not the one the deadline was computed for.
-fn minted(output: AssumeRoleOutput, asked_at: Timestamp, answered_at: Timestamp) -> MintOutcome {
-    // Its successor counts the session token, not the policy; this one is what the limit is on.
-    #[allow(deprecated)]
-    let packed_policy_percent = output.packed_policy_size.and_then(|percent| u32::try_from(percent).ok());
-    let Some(credentials) = output.credentials else {
+fn minted(
+    credentials: Option<Credentials>,
+    packed: Option<i32>,
+    asked_at: Timestamp,
+    answered_at: Timestamp,
+) -> MintOutcome {
+    let packed_policy_percent = packed.and_then(|percent| u32::try_from(percent).ok());
+    let Some(credentials) = credentials else {
         return unknown("STS answered without credentials".into());
     };
     let secret_access_key = Secret::new(credentials.secret_access_key);

@@ -5,6 +5,7 @@
 mod aws_clock;
 mod backoff;
 mod bucket;
+mod by_token;
 mod canary;
 mod deny;
 mod errors;
@@ -36,6 +37,7 @@ use crate::domain::plan::{ASSUME_ROLE_SECONDS, AwsCredential, Credential, Provid
 use crate::domain::sent::{MAX_CLOCK_OFFSET_SECONDS, session_policy_text};
 use crate::domain::time::Timestamp;
 
+use by_token::Countersigner;
 pub use canary::{Canary, Watched};
 pub use deny::{
     DenyDocument, DenyEntry, ISSUE_TIME_SLACK_SECONDS, Level, LiveEntry, MAX_DENY_CHARS, deny_document,
@@ -60,6 +62,7 @@ pub struct AwsProvider {
     clock: Arc<dyn Clock>,
     writers: Writers,
     canary: Arc<Canary>,
+    countersigner: Option<Countersigner>,
 }
 
 impl AwsProvider {
@@ -70,6 +73,7 @@ impl AwsProvider {
         clock: Arc<dyn Clock>,
     ) -> Result<Self, BadAwsSettings> {
         settings.check()?;
+        let countersigner = settings.countersigner.clone().map(Countersigner::new).transpose()?;
         let minter = Minter::new(&settings, &settings.mint, &settings.region, clock.clone()).await;
         let mut minters = HashMap::new();
         let own = |account: &&AccountSettings| account.mint.is_some() || account.region.is_some();
@@ -84,7 +88,7 @@ impl AwsProvider {
         let revokers = Revokers::new(&settings).await;
         let (look_again, watch, roles) = (settings.look_again, settings.watch, settings.roles);
         let writers = Writers::start(revokers, store, clock.clone(), look_again, watch, roles);
-        Ok(Self { minter, minters, clock, writers, canary: Arc::new(canary) })
+        Ok(Self { minter, minters, clock, writers, canary: Arc::new(canary), countersigner })
     }
 
     fn minter(&self, account: &str) -> &Minter {
@@ -147,6 +151,9 @@ impl CredentialProvider for AwsProvider {
             return refused("not_this_lease", "the lease was opened for another grant", None);
         }
         match &grant.credential {
+            Credential::Aws(aws) if aws.web_identity.is_some() => {
+                self.assume_by_token(opened, aws, authority).await
+            }
             Credential::Aws(aws) => self.assume(opened, aws).await,
             Credential::Jwt(_) => refused("not_this_lease", "the grant is not for AWS", None),
         }

@@ -4,6 +4,7 @@ use crate::domain::id::LeaseId;
 use crate::domain::lease::OpenedLease;
 use crate::domain::plan::{ASSUME_ROLE_SECONDS, AwsCredential, NOT_AFTER_PLACEHOLDER, ProviderKind};
 use crate::domain::time::Timestamp;
+use crate::domain::web_identity::is_action_tag;
 
 /// The tags a session may carry.
 const TAGS: [&str; 4] = ["agent", "grant", "lease", "phase"];
@@ -53,7 +54,8 @@ fn check_names(lease: LeaseId, phase: &str, credential: &AwsCredential) -> Resul
     if tag("lease") != Some(lease.to_string().as_str()) || tag("phase") != Some(phase) {
         return Err("the tags `lease` and `phase` do not name this lease");
     }
-    if credential.tags.keys().any(|name| !TAGS.contains(&name.as_str())) {
+    let own = |name: &str| TAGS.contains(&name) || (credential.web_identity.is_some() && is_action_tag(name));
+    if credential.tags.keys().any(|name| !own(name)) {
         return Err("a session carries no other tags than agent, grant, lease and phase");
     }
     Ok(())
@@ -95,6 +97,7 @@ mod tests {
             source_identity: "grant".into(),
             session_policy: r#"{"until":"{{not_after}}"}"#.into(),
             tags: tags.into_iter().map(|(k, v)| (k.to_owned(), v)).collect::<BTreeMap<_, _>>(),
+            web_identity: None,
             external_id: None,
             duration_seconds: 900,
             work_seconds: 120,

@@ -14,6 +14,7 @@ use aws_sdk_sts::config::{Region, SharedCredentialsProvider};
 
 use super::aws_clock::{AwsClock, DateHeader};
 use crate::broker::ports::{DenyFate, ProviderWatch};
+use crate::domain::countersign::Access;
 
 /// Settings of the `aws` provider, as resolved from the configuration.
 #[derive(Debug, Clone)]
@@ -32,6 +33,8 @@ pub struct AwsSettings {
     pub iam_endpoint: Option<String>,
     /// Another EC2 endpoint for the calls of canaries, allowed by name in the configuration.
     pub ec2_endpoint: Option<String>,
+    /// Who signs the tokens of sessions for work, where an environment asks for one.
+    pub countersigner: Option<Access>,
     /// How long a call may take.
     pub timeouts: Timeouts,
     /// STS calls a second that the broker allows itself in the long run.
@@ -80,6 +83,7 @@ impl AwsSettings {
             sts_endpoint: None,
             iam_endpoint: None,
             ec2_endpoint: None,
+            countersigner: None,
             timeouts: Timeouts::default(),
             sts_calls_per_second: 20,
             sts_burst: 40,
@@ -241,6 +245,9 @@ pub enum BadAwsSettings {
     /// A limit of zero.
     #[error("the allowed STS calls a second, and at once, must each be at least 1")]
     NoCalls,
+    /// The countersigner cannot be asked over TLS.
+    #[error("`ca` is no certificate as PEM, or TLS cannot be set up")]
+    CountersignerTls,
     /// One identity for both.
     #[error("minting and revoking need two AWS identities; name two different profiles")]
     OneIdentity,

@@ -33,7 +33,16 @@ module "phase_roles" {
   tags     = local.tags
 
   # IAM takes no trust policy that names a role which does not exist.
-  depends_on = [aws_iam_role.minter]
+  depends_on = [aws_iam_role.minter, aws_iam_openid_connect_provider.approvers]
+}
+
+# Whom AWS believes in the place of the approvers' side: who can write under this URL can let it trust another key.
+resource "aws_iam_openid_connect_provider" "approvers" {
+  for_each = module.policies.identity_providers
+
+  url            = each.value.url
+  client_id_list = each.value.audiences
+  tags           = local.tags
 }
 
 resource "aws_iam_role" "minter" {

@@ -27,14 +27,14 @@ locals {
   }
 
   # Ours, by name: roles, policies, trail, bucket, topics, rules.
-  ours = [
+  ours = concat([
     "${local.arn_of_iam}:role${var.path}${var.name_prefix}*",
     "${local.arn_of_iam}:policy${var.path}${var.name_prefix}*",
     "arn:${local.partition}:cloudtrail:*:${local.account}:trail/${var.name_prefix}*",
     "arn:${local.partition}:events:*:${local.account}:rule/${var.name_prefix}*",
     "arn:${local.partition}:s3:::${var.name_prefix}*",
     "arn:${local.partition}:sns:*:${local.account}:${var.name_prefix}*",
-  ]
+  ], [for provider in values(local.identity_providers) : provider.arn])
   named_otherwise = [for arn in distinct(concat(local.role_arns, local.protected)) : arn if !anytrue([
     for own in local.ours : startswith(arn, trimsuffix(own, "*"))
   ])]

@@ -1,6 +1,6 @@
 # The broker's two identities. Neither can do the other's part, whatever else is attached to it.
 locals {
-  minted_roles = sort(distinct(concat(local.role_arns, var.minter_further_roles)))
+  minted_roles = sort(distinct(concat(local.minted_arns, var.minter_further_roles)))
   mint_actions = ["sts:AssumeRole", "sts:SetSourceIdentity", "sts:TagSession"]
   deny_actions = ["iam:DeleteRolePolicy", "iam:GetRolePolicy", "iam:PutRolePolicy"]
 

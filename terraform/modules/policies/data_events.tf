@@ -1,5 +1,5 @@
 # Which data events a trail has to record so that every call of an execute session can be seen: for each service whose
-# data events are off by default, the resources that the ceilings name, up to the first wildcard.
+# data events are off by default, the resources that the ceilings name, up to the first wildcard or variable.
 locals {
   data_event_types = {
     dynamodb = "AWS::DynamoDB::Table"
@@ -13,6 +13,6 @@ locals {
     for statement in statements : statement.Resource
   ]]))
   data_events = { for service, type in local.data_event_types : type => sort(distinct([
-    for arn in local.executed_resources : split("*", split("?", arn)[0])[0] if try(split(":", arn)[2], "") == service
+    for arn in local.executed_resources : split("$", split("*", split("?", arn)[0])[0])[0] if try(split(":", arn)[2], "") == service
   ])) if anytrue([for arn in local.executed_resources : try(split(":", arn)[2], "") == service]) }
 }

@@ -11,6 +11,8 @@ locals {
   phase_names_match = [for name in sort([for role in values(local.roles) : role.name]) : { "equals-ignore-case" = name }]
   our_names_match   = [for name in local.our_role_names : { "equals-ignore-case" = name }]
   arns_match        = [for arn in local.role_arns : { "equals-ignore-case" = arn }]
+  minted_match      = [for arn in local.minted_arns : { "equals-ignore-case" = arn }]
+  signed_match      = [for arn in local.signed_arns : { "equals-ignore-case" = arn }]
 
   # A trail of this account sees the ARN of a caller of this account, and of others only account and unique id.
   # (Two shapes cannot be the arms of one conditional.)
@@ -25,14 +27,49 @@ locals {
     ]
   }[local.foreign ? "elsewhere" : "here"]
 
-  event_patterns = {
+  event_patterns = merge(local.patterns, { for name, pattern in local.signed_patterns : name => pattern if length(local.signed_arns) > 0 })
+
+  # Where the approvers' side signs.
+  signed_patterns = {
+    # Its role is assumed, or tried, with anything but a token of its issuer.
+    assumed-without-token = jsonencode(merge(local.via_trail, {
+      source = ["aws.sts"]
+      detail = {
+        eventSource       = ["sts.amazonaws.com"]
+        eventName         = [{ prefix = "AssumeRole" }]
+        requestParameters = { roleArn = local.signed_match }
+        userIdentity = { "$or" = [
+          { type = [{ "anything-but" = ["WebIdentityUser"] }] },
+          { identityProvider = [{ "anything-but" = [for provider in values(local.identity_providers) : provider.arn] }] },
+          { identityProvider = [{ exists = false }] },
+        ] }
+      }
+    }))
+
+    # Whom AWS believes in the place of the approvers' side changes at all.
+    identity-provider-changed = jsonencode(merge(local.via_trail, {
+      source = ["aws.iam"]
+      detail = {
+        eventSource = ["iam.amazonaws.com"]
+        eventName = [
+          "AddClientIDToOpenIDConnectProvider",
+          "CreateOpenIDConnectProvider",
+          "DeleteOpenIDConnectProvider",
+          "RemoveClientIDFromOpenIDConnectProvider",
+          "UpdateOpenIDConnectProviderThumbprint",
+        ]
+      }
+    }))
+  }
+
+  patterns = {
     # A phase role is assumed, or tried, by anyone but the broker.
     assumed-by-others = jsonencode(merge(local.via_trail, {
       source = ["aws.sts"]
       detail = {
         eventSource       = ["sts.amazonaws.com"]
         eventName         = [{ prefix = "AssumeRole" }]
-        requestParameters = { roleArn = local.arns_match }
+        requestParameters = { roleArn = local.minted_match }
         userIdentity      = { "$or" = local.not_the_minter }
       }
     }))

@@ -13,8 +13,20 @@ locals {
     phase       = role.phase
     ceiling     = role.ceiling
     external_id = one.external_id
+    # Only work is done with a token of the approvers' side; the minter observes.
+    web_identity = kind == "observe" ? null : one.web_identity
   } }]...)
-  role_arns = sort([for role in values(local.roles) : role.arn])
+  role_arns   = sort([for role in values(local.roles) : role.arn])
+  minted_arns = sort([for role in values(local.roles) : role.arn if role.web_identity == null])
+  signed_arns = sort([for role in values(local.roles) : role.arn if role.web_identity != null])
+
+  # Issuers whose signing key is held on the approvers' side.
+  issuers = distinct([for role in values(local.roles) : role.web_identity.issuer if role.web_identity != null])
+  identity_providers = { for issuer in local.issuers : trimprefix(issuer, "https://") => {
+    url       = issuer
+    audiences = sort(distinct([for role in values(local.roles) : role.web_identity.audience if try(role.web_identity.issuer, null) == issuer]))
+    arn       = "${local.arn_of_iam}:oidc-provider/${trimprefix(issuer, "https://")}"
+  } }
   protected = sort(distinct(flatten([for one in values(var.environments) : one.protected])))
 
   # Everything else is named by the prefix.

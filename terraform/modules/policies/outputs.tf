@@ -41,6 +41,11 @@ output "trust_policies" {
   }
 }
 
+output "identity_providers" {
+  description = "OIDC providers whose tokens the execute roles trust, by host and path: URL, audiences and ARN; empty without a web identity."
+  value       = local.identity_providers
+}
+
 output "ceilings" {
   description = "What each phase role may do at most, JSON; a role for which the catalog has nothing is missing."
   value       = local.ceilings

@@ -1,13 +1,17 @@
-# Who may assume a phase role: the minter alone, and only as the broker does it. Each statement uses the condition keys
+# Who may assume a phase role: the minter alone, and only as the broker does it; or, where the approvers' side signs, a
+# token of its issuer alone. Each statement uses the condition keys
 # that AWS lists for its action, so that no key is absent by nature.
 locals {
   # A ULID, and what a session is called.
   ulid          = "??????????????????????????"
   allowed_tags  = ["agent", "grant", "lease", "phase"]
+  signed_tags   = concat(local.allowed_tags, ["action", "p_*"])
   source_shapes = { observe = "?*", execute = local.ulid }
   grant_shapes  = { observe = "none", execute = local.ulid }
 
-  trust_policies = { for name, role in local.roles : name => jsonencode({
+  trust_policies = merge(local.minted_trust, local.signed_trust)
+
+  minted_trust = { for name, role in local.roles : name => jsonencode({
     Version = "2012-10-17"
     Statement = [
       {
@@ -50,5 +54,58 @@ locals {
         Condition = { StringLike = { "sts:SourceIdentity" = local.source_shapes[role.phase] } }
       },
     ]
-  }) }
+  }) if role.web_identity == null }
+
+  # AWS takes audience, subject, tags and source identity from the token. Session policy and duration are the caller's
+  # choice, so that nothing here may rest on them.
+  signed_trust = { for name, role in local.roles : name => jsonencode({
+    Version = "2012-10-17"
+    Statement = [
+      {
+        Sid       = "Assume"
+        Effect    = "Allow"
+        Principal = { Federated = local.identity_providers[trimprefix(role.web_identity.issuer, "https://")].arn }
+        Action    = "sts:AssumeRoleWithWebIdentity"
+        Condition = {
+          StringEquals = {
+            "${trimprefix(role.web_identity.issuer, "https://")}:aud" = role.web_identity.audience
+            "${trimprefix(role.web_identity.issuer, "https://")}:sub" = role.web_identity.subject
+            "aws:RequestTag/phase"                                    = role.phase
+          }
+          StringLike = {
+            "sts:RoleSessionName"   = "${role.phase}-${local.ulid}"
+            "sts:SourceIdentity"    = local.ulid
+            "aws:RequestTag/lease"  = local.ulid
+            "aws:RequestTag/grant"  = local.ulid
+            "aws:RequestTag/agent"  = "?*"
+            "aws:RequestTag/action" = "?*"
+          }
+          "ForAllValues:StringLike" = { "aws:TagKeys" = local.signed_tags }
+          Null                      = { "sts:TransitiveTagKeys" = "true" }
+        }
+      },
+      {
+        Sid       = "Tag"
+        Effect    = "Allow"
+        Principal = { Federated = local.identity_providers[trimprefix(role.web_identity.issuer, "https://")].arn }
+        Action    = "sts:TagSession"
+        Condition = {
+          StringEquals = { "aws:RequestTag/phase" = role.phase }
+          StringLike = {
+            "aws:RequestTag/lease"  = local.ulid
+            "aws:RequestTag/action" = "?*"
+          }
+          "ForAllValues:StringLike" = { "aws:TagKeys" = local.signed_tags }
+          Null                      = { "sts:TransitiveTagKeys" = "true" }
+        }
+      },
+      {
+        Sid       = "Name"
+        Effect    = "Allow"
+        Principal = { Federated = local.identity_providers[trimprefix(role.web_identity.issuer, "https://")].arn }
+        Action    = "sts:SetSourceIdentity"
+        Condition = { StringLike = { "sts:SourceIdentity" = local.ulid } }
+      },
+    ]
+  }) if role.web_identity != null }
 }

@@ -8,7 +8,12 @@ variable "environments" {
     account        = string
     region         = string
     external_id    = optional(string)
-    protected      = optional(list(string), [])
+    web_identity = optional(object({
+      issuer   = string
+      audience = string
+      subject  = string
+    }))
+    protected = optional(list(string), [])
     roles = map(object({
       arn     = string
       phase   = string
@@ -17,8 +22,26 @@ variable "environments" {
   }))
 
   validation {
-    condition     = alltrue([for one in values(var.environments) : one.version == 1])
-    error_message = "This module reads version 1 of the ceilings: use the module that came with the phasebroker that printed them."
+    condition     = alltrue([for one in values(var.environments) : one.version == (one.web_identity == null ? 1 : 2)])
+    error_message = "This module reads version 1 of the ceilings, and 2 with a web identity: use the module that came with the phasebroker that printed them."
+  }
+  validation {
+    condition = alltrue([for one in values(var.environments) : one.web_identity == null || try(
+      can(regex("^https://[a-z0-9.-]+(/[A-Za-z0-9._-]+)*$", one.web_identity.issuer)) && length(one.web_identity.issuer) <= 255, false
+    )])
+    error_message = "The issuer of a web identity is an https URL without port, query and closing slash."
+  }
+  validation {
+    condition = alltrue([for one in values(var.environments) : one.web_identity == null || try(
+      can(regex("^[A-Za-z0-9._:/-]{1,255}$", one.web_identity.audience)) && one.web_identity.subject == "execute:${one.environment}", false
+    )])
+    error_message = "The audience of a web identity is one text without wildcards, and its subject is execute: and the environment. Take both as `phasebroker aws ceiling` printed them."
+  }
+  validation {
+    condition = alltrue(flatten([for one in values(var.environments) : one.web_identity == null ? [] : [for name, role in one.roles : role.ceiling == null || name == "observe" || try(alltrue([
+      for statement in jsondecode(role.ceiling).Statement : length(statement.Condition.StringEquals["aws:PrincipalTag/action"]) == 1
+    ]), false)]]))
+    error_message = "With a web identity every statement of a ceiling names its action type by aws:PrincipalTag/action: the caller chooses the session policy, and the ceiling alone holds the session. Take it as `phasebroker aws ceiling` printed it."
   }
   validation {
     condition     = length(var.environments) > 0 && alltrue([for name, one in var.environments : name == one.environment && can(regex("^[a-z0-9][a-z0-9-]{0,22}$", name))])

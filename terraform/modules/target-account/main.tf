@@ -28,6 +28,17 @@ module "phase_roles" {
   policies = module.policies
   path     = var.path
   tags     = local.tags
+
+  depends_on = [aws_iam_openid_connect_provider.approvers]
+}
+
+# Whom AWS believes in the place of the approvers' side: who can write under this URL can let it trust another key.
+resource "aws_iam_openid_connect_provider" "approvers" {
+  for_each = module.policies.identity_providers
+
+  url            = each.value.url
+  client_id_list = each.value.audiences
+  tags           = local.tags
 }
 
 resource "aws_iam_role" "revoker" {

@@ -189,3 +189,45 @@ run "a_shard_of_the_execute_role_is_an_execute_role" {
     error_message = "minter and revoker know every shard"
   }
 }
+
+run "with_a_web_identity_work_trusts_its_tokens_alone_and_observing_the_minter" {
+  command = plan
+  variables {
+    environments = {
+      production = {
+        version        = 2
+        catalog_digest = "digest"
+        environment    = "production"
+        partition      = "aws"
+        account        = "111122223333"
+        region         = "eu-central-1"
+        web_identity   = { issuer = "https://approvers.example.com/oidc", audience = "sts.amazonaws.com", subject = "execute:production" }
+        roles = {
+          observe = { arn = "arn:aws:iam::111122223333:role/phasebroker-observe", phase = "observe" }
+          execute = { arn = "arn:aws:iam::111122223333:role/phasebroker-execute", phase = "execute" }
+        }
+      }
+    }
+  }
+
+  assert {
+    condition = alltrue([for statement in jsondecode(output.trust_policies["production-execute"]).Statement :
+      statement.Principal == { Federated = "arn:aws:iam::111122223333:oidc-provider/approvers.example.com/oidc" }
+    ])
+    error_message = "the provider alone, and no role"
+  }
+  assert {
+    condition = alltrue([for statement in jsondecode(output.trust_policies["production-observe"]).Statement :
+      statement.Principal == { AWS = var.minter_arn }
+    ])
+    error_message = "observing keeps the minter"
+  }
+  assert {
+    condition     = jsondecode(output.minter_policy).Statement[0].Resource == ["arn:aws:iam::111122223333:role/phasebroker-observe"]
+    error_message = "the minter may ask for nothing but observing"
+  }
+  assert {
+    condition     = strcontains(output.event_patterns["assumed-without-token"], "phasebroker-execute") && !strcontains(output.event_patterns["assumed-by-others"], "phasebroker-execute")
+    error_message = "somebody hears of any other way into the role, and of no token"
+  }
+}

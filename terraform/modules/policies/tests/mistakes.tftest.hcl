@@ -685,3 +685,206 @@ run "more_roles_than_a_minter_policy_holds" {
 
   expect_failures = [output.minter_policy]
 }
+
+run "nothing_is_wrong_with_a_web_identity" {
+  command = plan
+  variables {
+    environments = {
+      production = {
+        version        = 2
+        catalog_digest = "digest"
+        environment    = "production"
+        partition      = "aws"
+        account        = "111122223333"
+        region         = "eu-central-1"
+        external_id    = null
+        web_identity   = { issuer = "https://approvers.example.com/oidc", audience = "sts.amazonaws.com", subject = "execute:production" }
+        protected      = []
+        roles = {
+          observe = { arn = "arn:aws:iam::111122223333:role/observe", phase = "observe", ceiling = null }
+          execute = { arn = "arn:aws:iam::111122223333:role/execute", phase = "execute", ceiling = "{\"Version\":\"2012-10-17\",\"Statement\":[{\"Effect\":\"Allow\",\"Action\":[\"ec2:RebootInstances\"],\"Resource\":[\"arn:aws:ec2:eu-central-1:111122223333:instance/i-0\"],\"Condition\":{\"StringEquals\":{\"aws:PrincipalTag/action\":[\"reboot\"]}}}]}" }
+        }
+      }
+    }
+  }
+
+  assert {
+    condition     = length(output.identity_providers) == 1
+    error_message = "one issuer"
+  }
+}
+
+run "a_web_identity_in_ceilings_that_know_none" {
+  command = plan
+  variables {
+    environments = {
+      production = {
+        version        = 1
+        catalog_digest = "digest"
+        environment    = "production"
+        partition      = "aws"
+        account        = "111122223333"
+        region         = "eu-central-1"
+        external_id    = null
+        web_identity   = { issuer = "https://approvers.example.com/oidc", audience = "sts.amazonaws.com", subject = "execute:production" }
+        protected      = []
+        roles = {
+          observe = { arn = "arn:aws:iam::111122223333:role/observe", phase = "observe", ceiling = null }
+          execute = { arn = "arn:aws:iam::111122223333:role/execute", phase = "execute", ceiling = "{\"Version\":\"2012-10-17\",\"Statement\":[{\"Effect\":\"Allow\",\"Action\":[\"ec2:RebootInstances\"],\"Resource\":[\"arn:aws:ec2:eu-central-1:111122223333:instance/i-0\"],\"Condition\":{\"StringEquals\":{\"aws:PrincipalTag/action\":[\"reboot\"]}}}]}" }
+        }
+      }
+    }
+  }
+
+  expect_failures = [var.environments]
+}
+
+run "ceilings_by_tag_without_a_web_identity" {
+  command = plan
+  variables {
+    environments = {
+      production = {
+        version        = 2
+        catalog_digest = "digest"
+        environment    = "production"
+        partition      = "aws"
+        account        = "111122223333"
+        region         = "eu-central-1"
+        external_id    = null
+        web_identity   = null
+        protected      = []
+        roles = {
+          observe = { arn = "arn:aws:iam::111122223333:role/observe", phase = "observe", ceiling = null }
+          execute = { arn = "arn:aws:iam::111122223333:role/execute", phase = "execute", ceiling = "{\"Version\":\"2012-10-17\",\"Statement\":[{\"Effect\":\"Allow\",\"Action\":[\"ec2:RebootInstances\"],\"Resource\":[\"arn:aws:ec2:eu-central-1:111122223333:instance/i-0\"],\"Condition\":{\"StringEquals\":{\"aws:PrincipalTag/action\":[\"reboot\"]}}}]}" }
+        }
+      }
+    }
+  }
+
+  expect_failures = [var.environments]
+}
+
+run "an_issuer_over_http" {
+  command = plan
+  variables {
+    environments = {
+      production = {
+        version        = 2
+        catalog_digest = "digest"
+        environment    = "production"
+        partition      = "aws"
+        account        = "111122223333"
+        region         = "eu-central-1"
+        external_id    = null
+        web_identity   = { issuer = "http://approvers.example.com/oidc", audience = "sts.amazonaws.com", subject = "execute:production" }
+        protected      = []
+        roles = {
+          observe = { arn = "arn:aws:iam::111122223333:role/observe", phase = "observe", ceiling = null }
+          execute = { arn = "arn:aws:iam::111122223333:role/execute", phase = "execute", ceiling = "{\"Version\":\"2012-10-17\",\"Statement\":[{\"Effect\":\"Allow\",\"Action\":[\"ec2:RebootInstances\"],\"Resource\":[\"arn:aws:ec2:eu-central-1:111122223333:instance/i-0\"],\"Condition\":{\"StringEquals\":{\"aws:PrincipalTag/action\":[\"reboot\"]}}}]}" }
+        }
+      }
+    }
+  }
+
+  expect_failures = [var.environments]
+}
+
+run "an_issuer_with_a_port" {
+  command = plan
+  variables {
+    environments = {
+      production = {
+        version        = 2
+        catalog_digest = "digest"
+        environment    = "production"
+        partition      = "aws"
+        account        = "111122223333"
+        region         = "eu-central-1"
+        external_id    = null
+        web_identity   = { issuer = "https://approvers.example.com:8443", audience = "sts.amazonaws.com", subject = "execute:production" }
+        protected      = []
+        roles = {
+          observe = { arn = "arn:aws:iam::111122223333:role/observe", phase = "observe", ceiling = null }
+          execute = { arn = "arn:aws:iam::111122223333:role/execute", phase = "execute", ceiling = "{\"Version\":\"2012-10-17\",\"Statement\":[{\"Effect\":\"Allow\",\"Action\":[\"ec2:RebootInstances\"],\"Resource\":[\"arn:aws:ec2:eu-central-1:111122223333:instance/i-0\"],\"Condition\":{\"StringEquals\":{\"aws:PrincipalTag/action\":[\"reboot\"]}}}]}" }
+        }
+      }
+    }
+  }
+
+  expect_failures = [var.environments]
+}
+
+run "an_audience_with_a_wildcard" {
+  command = plan
+  variables {
+    environments = {
+      production = {
+        version        = 2
+        catalog_digest = "digest"
+        environment    = "production"
+        partition      = "aws"
+        account        = "111122223333"
+        region         = "eu-central-1"
+        external_id    = null
+        web_identity   = { issuer = "https://approvers.example.com/oidc", audience = "*", subject = "execute:production" }
+        protected      = []
+        roles = {
+          observe = { arn = "arn:aws:iam::111122223333:role/observe", phase = "observe", ceiling = null }
+          execute = { arn = "arn:aws:iam::111122223333:role/execute", phase = "execute", ceiling = "{\"Version\":\"2012-10-17\",\"Statement\":[{\"Effect\":\"Allow\",\"Action\":[\"ec2:RebootInstances\"],\"Resource\":[\"arn:aws:ec2:eu-central-1:111122223333:instance/i-0\"],\"Condition\":{\"StringEquals\":{\"aws:PrincipalTag/action\":[\"reboot\"]}}}]}" }
+        }
+      }
+    }
+  }
+
+  expect_failures = [var.environments]
+}
+
+run "a_subject_of_another_environment" {
+  command = plan
+  variables {
+    environments = {
+      production = {
+        version        = 2
+        catalog_digest = "digest"
+        environment    = "production"
+        partition      = "aws"
+        account        = "111122223333"
+        region         = "eu-central-1"
+        external_id    = null
+        web_identity   = { issuer = "https://approvers.example.com/oidc", audience = "sts.amazonaws.com", subject = "execute:staging" }
+        protected      = []
+        roles = {
+          observe = { arn = "arn:aws:iam::111122223333:role/observe", phase = "observe", ceiling = null }
+          execute = { arn = "arn:aws:iam::111122223333:role/execute", phase = "execute", ceiling = "{\"Version\":\"2012-10-17\",\"Statement\":[{\"Effect\":\"Allow\",\"Action\":[\"ec2:RebootInstances\"],\"Resource\":[\"arn:aws:ec2:eu-central-1:111122223333:instance/i-0\"],\"Condition\":{\"StringEquals\":{\"aws:PrincipalTag/action\":[\"reboot\"]}}}]}" }
+        }
+      }
+    }
+  }
+
+  expect_failures = [var.environments]
+}
+
+run "a_ceiling_without_its_action_under_a_web_identity" {
+  command = plan
+  variables {
+    environments = {
+      production = {
+        version        = 2
+        catalog_digest = "digest"
+        environment    = "production"
+        partition      = "aws"
+        account        = "111122223333"
+        region         = "eu-central-1"
+        external_id    = null
+        web_identity   = { issuer = "https://approvers.example.com/oidc", audience = "sts.amazonaws.com", subject = "execute:production" }
+        protected      = []
+        roles = {
+          observe = { arn = "arn:aws:iam::111122223333:role/observe", phase = "observe", ceiling = null }
+          execute = { arn = "arn:aws:iam::111122223333:role/execute", phase = "execute", ceiling = "{\"Version\":\"2012-10-17\",\"Statement\":[{\"Effect\":\"Allow\",\"Action\":[\"ec2:RebootInstances\"],\"Resource\":[\"arn:aws:ec2:eu-central-1:111122223333:instance/i-*\"]}]}" }
+        }
+      }
+    }
+  }
+
+  expect_failures = [var.environments]
+}
