@@ -65,11 +65,15 @@ async fn many(scene: &Scene, count: usize, role: impl Fn(usize) -> String) -> Ve
 }
 
 #[derive(Debug, Default)]
-struct Heard(Mutex<Vec<(String, DenyFate, bool)>>);
+struct Heard(Mutex<Vec<(String, DenyFate, bool)>>, Mutex<Vec<String>>);
 
 impl ProviderWatch for Heard {
     fn deny_policy(&self, role: &str, fate: DenyFate, crowded: bool) {
         self.0.lock().unwrap().push((role.to_owned(), fate, crowded));
+    }
+
+    fn deny_policy_idle(&self, role: &str) {
+        self.1.lock().unwrap().push(role.to_owned());
     }
 }
 
@@ -323,4 +327,129 @@ async fn open_in(scene: &Scene, account: &str, role_arn: &str) -> Opened {
     let opening = opening(&*scene.store, lease, Phase::Observe, RunPhase::Observe, &aws, prepared, now).await;
     let opened = scene.store.open_lease(opening).await.unwrap().value;
     Opened { opened, credential: PhaseCredential { requester: "ann".into(), credential } }
+}
+
+/// A lease that is out, minted by the scene's own provider, and whose early end is asked for.
+async fn minted_and_to_be_revoked(scene: &Scene) -> Lease {
+    let Opened { opened, credential } = scene.open().await;
+    let minted = scene.provider.mint_phase(&opened, &credential).await;
+    assert!(matches!(minted, MintOutcome::Minted(_)), "{minted:?}");
+    opened.lease().clone()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wall_clock_that_jumps_ahead_takes_nobody_off_the_policy_and_none_out_of_reach() {
+    let scene = Scene::start().await;
+    let (one, two) = (scene.to_be_revoked().await, minted_and_to_be_revoked(&scene).await);
+    scene.revoke(&one).await.unwrap();
+    scene.clock.jump(86_400);
+    scene.revoke(&two).await.unwrap();
+    assert_eq!(denied(&scene, ROLE), ids(&[one.clone(), two.clone()]));
+    // Nobody that lived has 930 s and the slack of clocks left by the clock that never jumps.
+    scene.clock.pass(1_065);
+    scene.clock.jump(-86_400);
+    scene.aws.set_clock(scene.clock.wall());
+    let later = scene.to_be_revoked().await;
+    insist(&scene, &later).await;
+    assert_eq!(denied(&scene, ROLE), ids(&[later]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watermark_ahead_that_an_earlier_process_wrote_frees_nobody_after_a_restart() {
+    let mut scene = Scene::start().await;
+    let ahead = NOW.plus(165);
+    let condition = serde_json::json!({"DateLessThan": {"aws:TokenIssueTime": ahead.rfc3339()}});
+    let statement =
+        serde_json::json!({"Effect": "Deny", "Action": "*", "Resource": "*", "Condition": condition});
+    let policy = serde_json::json!({"Version": "2012-10-17", "Statement": [statement]});
+    scene.aws.edit_policy(ROLE, POLICY_NAME, Some(&policy.to_string()));
+    scene.provider = scene.restarted().await;
+    let lease = scene.to_be_revoked().await;
+    scene.revoke(&lease).await.unwrap();
+    let text = scene.aws.policy(ROLE, POLICY_NAME).unwrap();
+    assert!(text.contains(&ahead.rfc3339()), "whoever it denied was issued a moment ago: {text}");
+    let refused = scene.mint().await;
+    assert!(
+        matches!(&refused, MintOutcome::Refused { code, .. } if code == "role_shut"),
+        "born dead: {refused:?}"
+    );
+}
+
+/// The Deny policy that another broker has on a role of the same name.
+fn of_a_stranger() -> (LeaseId, String) {
+    let lease = LeaseId::generate(NOW);
+    let condition = serde_json::json!({"StringEquals": {"aws:PrincipalTag/lease": [lease.to_string()]}});
+    let statement =
+        serde_json::json!({"Effect": "Deny", "Action": "*", "Resource": "*", "Condition": condition});
+    (lease, serde_json::json!({"Version": "2012-10-17", "Statement": [statement]}).to_string())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_it_is_unknown_whose_role_it_is_none_is_written_that_has_a_namesake_and_it_is_not_forgotten() {
+    let mut scene = Scene::start().await;
+    let heard = Arc::new(Heard::default());
+    let roles = BTreeSet::from([ROLE_ARN.to_owned(), FAR_ARN.to_owned()]);
+    let settings = AwsSettings { roles, watch: heard.clone(), ..settings(&scene.aws.url()) };
+    scene.provider = AwsProvider::new(settings, scene.store.clone(), scene.clock.clone()).await.unwrap();
+    let lease = scene.to_be_revoked().await;
+    scene.aws.put_callers_in(None);
+    let why = scene.revoke(&lease).await.unwrap_err().0;
+    assert!(why.contains("GetCallerIdentity") && why.contains(FAR_ARN), "{why}");
+    assert!(
+        scene.aws.requests("PutRolePolicy").is_empty() && scene.aws.requests("DeleteRolePolicy").is_empty()
+    );
+    assert_eq!(heard.0.lock().unwrap()[0].1, DenyFate::Failed, "people hear of it");
+    scene.aws.put_callers_in(Some("123456789012"));
+    until("it is denied by itself", || denied(&scene, ROLE) == ids(std::slice::from_ref(&lease))).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_namesake_that_only_the_ledger_knows_counts_too() {
+    let mut scene = Scene::start().await;
+    let (lease, _far) = (scene.to_be_revoked().await, scene.to_be_revoked_on(FAR_ARN).await);
+    scene.aws.put_callers_in(None);
+    scene.provider = scene.restarted().await;
+    assert!(scene.revoke(&lease).await.unwrap_err().0.contains(FAR_ARN));
+    assert!(scene.aws.requests("PutRolePolicy").is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_it_is_unknown_whose_role_it_is_whatever_stands_there_is_kept() {
+    let scene = Scene::start_looking_again_after(Duration::from_millis(200)).await;
+    let lease = scene.to_be_revoked().await;
+    scene.aws.put_callers_in(None);
+    let told = scene.revoke(&lease).await;
+    assert!(told.is_err() && denied(&scene, ROLE) == ids(std::slice::from_ref(&lease)));
+    // Another broker writes its own, between two rounds of ours.
+    let (stranger, policy) = of_a_stranger();
+    scene.aws.edit_policy(ROLE, POLICY_NAME, Some(&policy));
+    let both = BTreeSet::from([lease.id.to_string(), stranger.to_string()]);
+    until("both are denied", || denied(&scene, ROLE) == both).await;
+    // Nothing is left to be denied here: what stands there is not ours to delete.
+    scene.clock.pass(1_066);
+    let asked = scene.aws.requests("PutRolePolicy").len();
+    let later = scene.aws.requests("GetRolePolicy").len();
+    until("it is looked at again", || scene.aws.requests("GetRolePolicy").len() > later + 2).await;
+    assert!(scene.aws.requests("DeleteRolePolicy").is_empty());
+    assert!(
+        scene.aws.policy(ROLE, POLICY_NAME).is_some() && scene.aws.requests("PutRolePolicy").len() >= asked
+    );
+    // What is no policy of ours at all is not written over.
+    scene.aws.edit_policy(ROLE, POLICY_NAME, Some("{}"));
+    scene.aws.set_clock(scene.clock.wall());
+    let last = scene.to_be_revoked().await;
+    let why = scene.revoke(&last).await.unwrap_err().0;
+    assert_eq!(scene.aws.policy(ROLE, POLICY_NAME).unwrap(), "{}", "{why}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_role_that_is_given_up_is_told_to_be_idle() {
+    let mut scene = Scene::start().await;
+    let heard = watched(&mut scene).await;
+    let lease = scene.to_be_revoked().await;
+    scene.aws.put_callers_in(Some(FAR));
+    scene.revoke(&lease).await.unwrap_err();
+    assert!(heard.1.lock().unwrap().is_empty(), "it may be mended yet");
+    scene.clock.pass(1_066);
+    until("nobody looks any more", || heard.1.lock().unwrap().as_slice() == [ROLE_ARN]).await;
 }

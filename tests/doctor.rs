@@ -12,6 +12,8 @@ mod broken;
 mod broker;
 #[path = "doctor/by_token.rs"]
 mod by_token;
+#[path = "doctor/canary.rs"]
+mod canary;
 #[path = "doctor/double.rs"]
 mod double;
 mod fake_aws;

@@ -16,6 +16,7 @@ mod evidence {
     pub mod packed;
 
     mod autonomous;
+    mod canaried;
     mod changed;
     mod epochs;
     mod forged;

@@ -149,7 +149,7 @@ async fn execute_waits_for_the_end_of_every_earlier_aws_credential() {
         let alive = OpenRefused::EarlierAlive(at(600));
         fails_whole(&scene, Opening { ends: vec![], ..scene.claim(&grant) }, alive.clone()).await;
         fails_whole(&scene, ending(Revocation::NotNeeded), alive).await;
-        let soon = Revocation::Done { at: at(100), effective_by: at(130) };
+        let soon = Revocation::Done { at: at(100), effective_by: at(130), seen: None };
         fails_whole(&scene, ending(soon), OpenRefused::EarlierAlive(at(130))).await;
         scene.store.open_lease(Opening { now: at(130), ..ending(soon) }).await.unwrap();
     }

@@ -21,7 +21,7 @@ def plain(value, depth=0):  # Integers within 2^53-1, printable ASCII, at most 1
     assert depth <= 12 and not (re.search("[^ -~]", value) if type(value) is str else type(value) is int and abs(value) >= 2**53)
     for one in [*value, *value.values()] if type(value) is dict else value if type(value) is list else []: plain(one, depth + 1)
 def strict(raw, most=65535):  # In the form of RFC 8785; a number is not true or false.
-    assert not re.search(rb'"([a-z]+_)*(version|index|at|previous|epoch|changes|uses|seconds|by|after|shards)":(true|false)', raw)
+    assert not re.search(rb'nary":[^t]|"(\w+_)?(version|index|at|previous|epoch|changes|uses|seconds|by|after|shards)":[tf]', raw)
     plain(it := json.loads(raw, parse_float=str, parse_constant=str)); return [it][len(raw) > most or canonical(it) != raw]
 def closed(value, must, may=""): return [value][not {*must.split()} <= {*value} <= {*f"{must} {may}".split()}]  # Or an exception.
 def signed(jwk, message, signature):  # By this key, with the algorithm of its kind.
@@ -95,7 +95,7 @@ def gives(book, given, work, lease):  # What the template that people signed wit
     whole, place, name = strict(book["template"].encode()), book["environment"], book["action"]
     half = closed(closed(whole, "environment action", "inverse")["action"], "name entry", "aws jwt")
     entry = closed(half["entry"], "summary provider class changes max_work_seconds environments parameters",
-                   "service settles inverse rollback exceptions unscopable statements")
+                   "service settles inverse rollback exceptions unscopable statements canary")
     assert (whole["environment"], half["name"]) == (place, name) and 1 <= work <= entry["max_work_seconds"], "of something else"
     assert all(type(it) in (str, int) and not NAME.search(str(it)) for it in given.values()), "more to IAM or JSON than itself"
     cloud, of, way = entry["provider"] == "aws", entry.get("statements", []), entry.get("inverse", dict(action="", parameters={}))
@@ -117,7 +117,8 @@ def gives(book, given, work, lease):  # What the template that people signed wit
     shard = int.from_bytes(sha(lease.encode())[:4], "big") % {n: n for n in range(1, 9)}[aws.get("shards", 1)]
     role = aws["trust_role"] if entry["class"] == "trust" else aws["execute_role"] + f"-{shard}" * (shard > 0)
     return action, dict({it: aws.get(it) for it in ("account", "region", "external_id")}, provider="aws", revocability="seconds",
-        role_arn=role, session_policy=compact({"Version": "2012-10-17", "Statement": [*(allow(**one) for one in of), DENY]}))
+        role_arn=role, session_policy=compact({"Version": "2012-10-17", "Statement": [*(allow(**one) for one in of),
+            *[dict(Sid="Canary", **allow(["ec2:DescribeRegions"], ["*"]))] * ("canary" in entry), DENY]}))
 def ends(grant, aws):  # A session that ends itself, by a policy of plain compact JSON and soon after, and names the grant.
     text, lease, policy, act = aws["session_policy"], grant["time"]["lease"], json.loads(aws["session_policy"]), grant["action"]
     tags = dict(lease=lease, phase="execute", agent=grant["who"]["claiming_agent"], grant=grant["id"])
@@ -201,6 +202,8 @@ def verify(pack, trust):
         if kind == "lease" and step != "recalled": states[lease] = step
         if kind in ("reconciled", "incident"):
             need("life", states.get(lease, "intent") not in ("intent", "refused"), f"event {i}")
+        if step in ("seen", "unseen"): need("life", states.get(lease) == "ended" and event["facts"].get(
+            "denied_at", event["at"] + (step == "seen")) <= event["at"], f"event {i}")  # What a canary saw.
         if event["type"] == "lease.intent" and (event["facts"].get("phase") not in ("observe", "decide") or "grant" in event):
             stage("authority", use, trust, docs, events, tokens, era, i, event)
 pack, trust = (stage("form", lambda: strict(open(path, "rb").read().removesuffix(b"\n"), 2**24)) or {} for path in sys.argv[1:])

@@ -298,7 +298,7 @@ fn end(lease: &Lease, reason: EndReason) -> LeaseChange {
         .fact("phase", lease.phase.name())
         .fact("reason", reason.name());
     let ended = Ended { at, reason, outcome: None };
-    let revocation = Revocation::Done { at, effective_by: at };
+    let revocation = Revocation::Done { at, effective_by: at, seen: None };
     LeaseChange {
         id: lease.id,
         from: lease.state,

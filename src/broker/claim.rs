@@ -46,7 +46,7 @@ pub struct Claimed {
     /// Which provider.
     pub provider: ProviderKind,
     /// The credential.
-    pub secret: CredentialSecret,
+    pub secret: Arc<CredentialSecret>,
     /// The request it was minted from.
     pub credential: Credential,
     /// How soon it can be ended early.
@@ -253,6 +253,8 @@ impl Broker {
             Recorded::Refused(refusal) => return Err(refusal),
         };
         self.metrics.issued(lease.phase, lease.provider);
+        let secret = Arc::new(minted.secret);
+        self.keep_for_canary(lease, &secret, &grant.credential);
         let claimed = Arc::new(Claimed {
             lease: lease.id,
             run: lease.run,
@@ -260,7 +262,7 @@ impl Broker {
             hard_end: lease.hard_end,
             execute_token,
             provider: lease.provider,
-            secret: minted.secret,
+            secret,
             credential: grant.credential.clone(),
             revocability: lease.revocability,
             recall_until: now.plus(i64::from(self.settings.reply_seconds)),

@@ -185,7 +185,7 @@ impl Broker {
         // The provider waits for no file, and the file for no provider.
         let (done, ()) = tokio::join!(revoke, self.keep_end(change));
         if let Some(done) = done {
-            lease.revocation = Revocation::Done { at: done.at, effective_by: done.effective_by };
+            lease.revocation = Revocation::Done { at: done.at, effective_by: done.effective_by, seen: None };
         }
         Ok(EndView::of(&lease, reason, now))
     }

@@ -55,6 +55,8 @@ pub struct Metrics {
     to_approval: Histogram,
     to_claim: Histogram,
     to_end: Histogram,
+    to_denial: Histogram,
+    unseen_denials: Counter<u64, AtomicU64>,
     failed_revocations: Family<Labels<1>, Counter<u64, AtomicU64>>,
     pending_revocations: Count,
     deny_policies: Family<Labels<1>, Counter<u64, AtomicU64>>,
@@ -103,6 +105,8 @@ impl Metrics {
             to_approval: seconds(),
             to_claim: seconds(),
             to_end: seconds(),
+            to_denial: seconds(),
+            unseen_denials: Counter::default(),
             failed_revocations: Family::default(),
             pending_revocations: Gauge::default(),
             deny_policies: Family::default(),
@@ -160,6 +164,17 @@ impl Metrics {
             "From the claim to the end of the lease",
             Unit::Seconds,
             self.to_end.clone(),
+        );
+        r.register_with_unit(
+            "revocation_to_denial",
+            "From the early end of a lease to the first refusal that its canary saw",
+            Unit::Seconds,
+            self.to_denial.clone(),
+        );
+        r.register(
+            "unseen_denials",
+            "Early ends of which a canary could not tell whether the provider refuses the session",
+            self.unseen_denials.clone(),
         );
         r.register(
             "failed_revocations",
@@ -264,6 +279,16 @@ impl Metrics {
         self.to_end.observe(seconds as f64);
     }
 
+    /// A canary saw the provider refuse a session, first so many seconds after its end.
+    pub fn denial_seen(&self, seconds: i64) {
+        self.to_denial.observe(seconds as f64);
+    }
+
+    /// A canary could not tell.
+    pub fn denial_unseen(&self) {
+        self.unseen_denials.inc();
+    }
+
     /// An attempt to end a credential early failed.
     pub fn revocation_failed(&self, provider: ProviderKind) {
         self.failed_revocations.get_or_create(&[("provider", provider.name())]).inc();
@@ -274,9 +299,13 @@ impl Metrics {
         self.pending_revocations.set(clamp(count));
     }
 
-    /// One attempt at a role's Deny policy; so many roles fail now, and so many are too full.
-    pub fn deny_policy(&self, fate: DenyFate, failing: usize, crowded: usize) {
+    /// One attempt at a role's Deny policy.
+    pub fn deny_policy(&self, fate: DenyFate) {
         self.deny_policies.get_or_create(&[("fate", fate.name())]).inc();
+    }
+
+    /// The Deny policies of so many roles fail now, and so many are too full.
+    pub fn deny_policies_stand(&self, failing: usize, crowded: usize) {
         self.failing_deny_policies.set(clamp(failing));
         self.crowded_deny_policies.set(clamp(crowded));
     }

@@ -2,13 +2,14 @@
 //!
 //! One action, in the order it happens: `runs` opens, `phases` observes and decides, `propose` asks the policy
 //! (`consider`), looks for a playbook (`covering`) and seals, `approve` collects signatures, `claim` decides again
-//! (`redecide`), consumes and mints, `end`, `stop`, `freeze` and `revoke` end it, `reviews` looks back, `sweep` does what
+//! (`redecide`), consumes and mints, `end`, `stop`, `freeze` and `revoke` end it, `canaries` see that it is dead, `reviews` looks back, `sweep` does what
 //! time demands. `working_keys` are what signs tokens. `publish` and `witnessing` show the log to the world, `receipts`
 //! prove single events of it.
 
 pub mod administer;
 pub mod allowance;
 pub mod approve;
+mod canaries;
 pub mod claim;
 mod conditions;
 mod consider;
@@ -79,6 +80,7 @@ use crate::domain::plan::ProviderKind;
 use crate::domain::time::Timestamp;
 use crate::domain::token::TokenSigner;
 use allowance::{AgentAllowances, Allowance};
+use canaries::Canaries;
 use exporting::polls::Polls;
 use frozen::Frozen;
 use gate::Gate;
@@ -170,6 +172,7 @@ pub struct Broker {
     failed_logins: [Allowance; 2],
     allowances: AgentAllowances,
     packed: Packed,
+    canaries: Canaries,
     waits: Waits,
     polls: Polls,
     signalled: Signalled,

@@ -28,7 +28,7 @@ pub(super) fn end_change(
         _ if lease.not_after.has_passed(now) => Revocation::NotNeeded,
         // Our own tokens: introspection answers from this very record.
         ProviderKind::Jwt if lease.revocability == Revocability::Immediate => {
-            Revocation::Done { at: now, effective_by: now }
+            Revocation::Done { at: now, effective_by: now, seen: None }
         }
         ProviderKind::Jwt => Revocation::NotNeeded,
         ProviderKind::Aws => Revocation::Pending { attempts: 0, next_at: now },

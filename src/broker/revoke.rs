@@ -35,7 +35,7 @@ impl Broker {
         };
         let (revocation, event) = match outcome {
             Ok(done) => (
-                Revocation::Done { at: done.at, effective_by: done.effective_by },
+                Revocation::Done { at: done.at, effective_by: done.effective_by, seen: None },
                 event(EventKind::RevocationDone).fact("effective_by", done.effective_by.seconds()),
             ),
             Err(_) if lease.hard_end.has_passed(at) => (
@@ -73,6 +73,7 @@ impl Broker {
         match self.store.change_lease(change.clone()).await {
             Ok(done) => {
                 self.gate.committed(done.head);
+                self.watch_end(&done.value);
                 done.value
             }
             Err(ChangeRefused::Store(error)) => {

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use arc_swap::ArcSwap;
 
 use super::allowance::{AgentAllowances, Allowance, FAILED_LOGINS, PER_CALLER, PER_GRANT, PER_NAMED};
+use super::canaries::Canaries;
 use super::exporting::polls::Polls;
 use super::frozen::Frozen;
 use super::gate::Gate;
@@ -157,6 +158,7 @@ impl Broker {
             failed_logins: [Allowance::new(PER_NAMED), Allowance::new(FAILED_LOGINS)],
             allowances: AgentAllowances::default(),
             packed: Packed::default(),
+            canaries: Canaries::default(),
             waits,
             polls: Polls::default(),
             signalled: Signalled::default(),
@@ -174,6 +176,7 @@ impl Broker {
             }
             recovered => recovered?,
         }
+        broker.lost_canaries().await;
         broker.make_journal().await?;
         broker.load_reserved_keys().await?;
         if !distrusted {

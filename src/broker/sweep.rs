@@ -53,6 +53,7 @@ impl Broker {
         for phase in [Phase::Observe, Phase::Decide, Phase::Execute] {
             self.metrics.live_leases(phase, self.live.count(phase));
         }
+        self.ask_canaries();
         self.tell_overdue_reviews(now).await;
         self.keep_journal().await;
         self.keep_head_soon().await;
@@ -86,6 +87,7 @@ impl Broker {
                     if done.value.state == LeaseState::Refused {
                         self.given_back(&done.value).await;
                     }
+                    self.watch_end(&done.value);
                     self.try_revoke(done.value, now).await;
                 }
                 Err(ChangeRefused::Store(_)) => {

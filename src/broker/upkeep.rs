@@ -39,16 +39,24 @@ impl fmt::Debug for Upkeep {
     }
 }
 
+impl Upkeep {
+    /// Under the lock, so that of two changes the later one is what is shown.
+    fn show(&self, roles: &BTreeMap<String, Standing>) {
+        let failing = roles.values().filter(|role| role.failures > 0).count();
+        let full = roles.values().filter(|role| role.crowded).count();
+        self.metrics.deny_policies_stand(failing, full);
+    }
+}
+
 impl ProviderWatch for Upkeep {
     fn deny_policy(&self, role: &str, fate: DenyFate, crowded: bool) {
+        self.metrics.deny_policy(fate);
         let mut roles = self.roles.lock().unwrap_or_else(PoisonError::into_inner);
         let before = roles.get(role).copied().unwrap_or_default();
         let failures = if fate == DenyFate::Right { 0 } else { before.failures.saturating_add(1) };
         roles.insert(role.to_owned(), Standing { failures, crowded });
-        let failing = roles.values().filter(|role| role.failures > 0).count();
-        let full = roles.values().filter(|role| role.crowded).count();
+        self.show(&roles);
         drop(roles);
-        self.metrics.deny_policy(fate, failing, full);
         let tell = |kind| self.notifier.notify(Notice { kind, id: role.to_owned(), link: self.link.clone() });
         if failures == TOLD_AFTER {
             tell("deny_policy_failing");
@@ -56,6 +64,12 @@ impl ProviderWatch for Upkeep {
         if crowded && !before.crowded {
             tell("deny_policy_crowded");
         }
+    }
+
+    fn deny_policy_idle(&self, role: &str) {
+        let mut roles = self.roles.lock().unwrap_or_else(PoisonError::into_inner);
+        roles.remove(role);
+        self.show(&roles);
     }
 }
 
@@ -104,5 +118,20 @@ mod tests {
         }
         assert_eq!(told.0.lock().unwrap().len(), 2);
         assert!(metrics.render().unwrap().contains("phasebroker_crowded_deny_policies 1"));
+    }
+
+    #[test]
+    fn a_role_that_nobody_looks_at_any_more_is_not_failing() {
+        let (metrics, told) = (Arc::new(Metrics::new()), Arc::new(Told::default()));
+        let upkeep = Upkeep::new(metrics.clone(), told.clone(), "https://b");
+        (0..TOLD_AFTER).for_each(|_| upkeep.deny_policy("one", DenyFate::Failed, true));
+        upkeep.deny_policy_idle("one");
+        let text = metrics.render().unwrap();
+        let none = ["phasebroker_failing_deny_policies 0", "phasebroker_crowded_deny_policies 0"];
+        assert!(none.iter().all(|line| text.contains(line)), "{text}");
+        (0..TOLD_AFTER).for_each(|_| upkeep.deny_policy("one", DenyFate::Failed, false));
+        let failing =
+            told.0.lock().unwrap().iter().filter(|(kind, _)| *kind == "deny_policy_failing").count();
+        assert_eq!(failing, 2, "when it fails again, people hear of it again");
     }
 }

@@ -127,10 +127,10 @@ impl EndView {
         let over = end.has_passed(at);
         let (how, effective_by) = match (lease.revocation, lease.revocability) {
             _ if over => (format!("expired at {end}: its own deadline"), end),
-            (Revocation::Done { at, effective_by }, _) if effective_by <= at => {
+            (Revocation::Done { at, effective_by, .. }, _) if effective_by <= at => {
                 (format!("revoked at {at}: the next use is refused"), effective_by)
             }
-            (Revocation::Done { at, effective_by }, _) => {
+            (Revocation::Done { at, effective_by, .. }, _) => {
                 let by = effective_by.min(end);
                 (format!("revoked: written to the provider at {at}, in force by {by}"), by)
             }

@@ -59,7 +59,7 @@ pub fn compile(proposal: &Proposal, ids: &Ids, catalog: &Catalog) -> Result<Plan
     let credential = match (entry.provider, &target.aws, &target.jwt) {
         (ProviderKind::Aws, Some(aws), _) => {
             filling.extend(aws.filling());
-            let session_policy = session_policy(&entry.permissions, &filling, aws)?;
+            let session_policy = session_policy(&entry.permissions, entry.canary, &filling, aws)?;
             let role = match (entry.class, &aws.trust_role) {
                 (ActionClass::Trust, Some(role)) => role,
                 (ActionClass::Trust, None) => return Err(no_target(name, &proposal.environment, entry)),

@@ -38,6 +38,7 @@ impl Entry {
             environments,
             exceptions: written.exceptions.clone(),
             unscopable: written.unscopable.iter().cloned().collect::<BTreeSet<_>>().into_iter().collect(),
+            canary: written.canary,
             dependents: dependents(&permissions),
             parameters,
             permissions,

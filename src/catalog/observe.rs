@@ -22,7 +22,7 @@ pub fn observe(
     let target = target(catalog, name, environment, &set.environments)?;
     match (set.provider, &target.aws, &target.jwt) {
         (ProviderKind::Aws, Some(aws), _) => {
-            let policy = session_policy(&set.permissions, &aws.filling(), aws)?;
+            let policy = session_policy(&set.permissions, false, &aws.filling(), aws)?;
             let session = Session {
                 phase: Phase::Observe,
                 role: &aws.observe_role,

@@ -11,6 +11,7 @@ use super::refused::CompileError;
 use super::resolved::AwsTarget;
 use super::template::{Filling, Template};
 use crate::domain::plan::MAX_SESSION_POLICY_CHARS;
+use crate::domain::sent::CANARY_STATEMENT;
 
 /// The closing Deny, the only place of the placeholder.
 // INVARIANT: self-ending — an explicit Deny also beats resource policies that name the session.
@@ -169,9 +170,10 @@ impl Permission {
     }
 }
 
-/// The session policy text: every Allow, then the closing Deny.
+/// The session policy text: every Allow, the canary's where there is one, then the closing Deny.
 pub(super) fn session_policy(
     permissions: &[Permission],
+    canary: bool,
     filling: &Filling,
     target: &AwsTarget,
 ) -> Result<String, CompileError> {
@@ -184,6 +186,10 @@ pub(super) fn session_policy(
             (longest, of_it) = (permission.written.join(", "), allow.chars().count());
         }
         text.push_str(&allow);
+        text.push(',');
+    }
+    if canary {
+        text.push_str(CANARY_STATEMENT);
         text.push(',');
     }
     text.push_str(DEADLINE);

@@ -75,6 +75,7 @@ pub struct Entry {
     pub(super) environments: BTreeSet<Environment>,
     pub(super) exceptions: Vec<String>,
     pub(super) unscopable: Vec<String>,
+    pub(super) canary: bool,
     pub(super) dependents: Vec<String>,
     pub(super) parameters: BTreeMap<String, ParameterType>,
     pub(super) unenforced: Vec<String>,

@@ -262,6 +262,20 @@ mod tests {
     }
 
     #[test]
+    fn a_canary_is_allowed_there_to_the_sessions_of_its_entry_alone() {
+        let class = "class = \"availability\"\nsettles = \"Nothing to undo: the instance";
+        let marked = SHIPPED.replacen(class, &format!("canary = true\n{class}"), 1) + WEB;
+        let made = ceilings(&checked(&marked).unwrap()).unwrap();
+        let text = made.environments[&"staging".parse().unwrap()].roles["execute"].ceiling.clone().unwrap();
+        let policy: Value = serde_json::from_str(&text).unwrap();
+        let canary = json!({
+            "Effect": "Allow", "Action": ["ec2:DescribeRegions"], "Resource": ["*"],
+            "Condition": {"StringEquals": {"aws:PrincipalTag/action": ["reboot-instance"]}},
+        });
+        assert!(policy["Statement"].as_array().unwrap().contains(&canary), "{text}");
+    }
+
+    #[test]
     fn only_actions_at_aws_of_such_an_environment_need_a_token_of_the_approvers_side() {
         let catalog = checked(&(SHIPPED.to_owned() + WEB)).unwrap();
         assert!(catalog.web_identity(&"scale-asg".parse().unwrap(), &"staging".parse().unwrap()).is_some());

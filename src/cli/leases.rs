@@ -10,7 +10,7 @@ use super::person::{PersonArgs, read};
 use super::terminal::{Output, table};
 use crate::broker::packed::WARN_FROM_PERCENT;
 use crate::domain::id::RunId;
-use crate::domain::lease::Revocation;
+use crate::domain::lease::{Revocation, Seen};
 use crate::domain::time::Timestamp;
 
 /// `phasebroker leases …`
@@ -118,7 +118,14 @@ fn in_words(revocation: &Revocation) -> String {
         Revocation::NotNeeded => "not needed".to_owned(),
         Revocation::Pending { attempts: 0, .. } => "pending".to_owned(),
         Revocation::Pending { attempts, next_at } => format!("FAILED {attempts} times, next try {next_at}"),
-        Revocation::Done { at, effective_by } => format!("done {at}, in force by {effective_by}"),
+        Revocation::Done { at, effective_by, seen } => {
+            let seen = match seen {
+                None => String::new(),
+                Some(Seen::DeniedAt(first)) => format!("; AWS REFUSED it first at {first}"),
+                Some(Seen::Unclear) => "; nobody saw AWS refuse it".to_owned(),
+            };
+            format!("done {at}, in force by {effective_by}{seen}")
+        }
         Revocation::OutlivedIt { attempts } => format!("NEVER done in {attempts} tries; it ended by itself"),
     }
 }
@@ -127,6 +134,20 @@ fn in_words(revocation: &Revocation) -> String {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn when_an_early_end_is_in_force_and_when_aws_first_refused_stand_in_the_list() {
+        let done = |more: serde_json::Value| {
+            let mut written = json!({"state": "done", "at": 1, "effective_by": 61});
+            written.as_object_mut().unwrap().extend(more.as_object().cloned().unwrap());
+            in_words(&serde_json::from_value(written).unwrap())
+        };
+        let plain = "done 1970-01-01T00:00:01Z, in force by 1970-01-01T00:01:01Z";
+        assert_eq!(done(json!({})), plain);
+        let refused = format!("{plain}; AWS REFUSED it first at 1970-01-01T00:00:05Z");
+        assert_eq!(done(json!({"seen": {"denied_at": 5}})), refused);
+        assert_eq!(done(json!({"seen": "unclear"})), format!("{plain}; nobody saw AWS refuse it"));
+    }
 
     #[test]
     fn a_failed_revocation_is_seen_in_the_list() {

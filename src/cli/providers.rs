@@ -21,8 +21,10 @@ pub(super) async fn start(
     let mut providers: Vec<Arc<dyn CredentialProvider>> = vec![Arc::new(JwtProvider::new(signer.clone()))];
     if let Some(aws) = &config.aws {
         nothing_sends_aws_calls_elsewhere()?;
-        let settings =
-            AwsSettings { watch, countersigner: countersign::access(config)?, ..aws_settings(aws) };
+        let targets = config.rules.catalog.environments().values().filter_map(|target| target.aws.as_ref());
+        let roles = targets.flat_map(|target| target.roles()).map(str::to_owned).collect();
+        let countersigner = countersign::access(config)?;
+        let settings = AwsSettings { watch, roles, countersigner, ..aws_settings(aws) };
         let provider = AwsProvider::new(settings, store.clone(), clock.clone()).await?;
         providers.push(Arc::new(provider));
     }
@@ -42,6 +44,7 @@ pub(super) fn aws_settings(aws: &Aws) -> AwsSettings {
         accounts: aws.accounts.iter().map(account).collect(),
         sts_endpoint: aws.sts_endpoint.clone(),
         iam_endpoint: aws.iam_endpoint.clone(),
+        ec2_endpoint: aws.ec2_endpoint.clone(),
         sts_calls_per_second: aws.sts_calls_per_second,
         sts_burst: aws.sts_burst,
         ..AwsSettings::new(aws.region.clone(), identity(&aws.mint_profile), identity(&aws.revoke_profile))

@@ -26,6 +26,8 @@ pub struct Aws {
     pub sts_endpoint: Option<String>,
     /// Another IAM endpoint, allowed by name.
     pub iam_endpoint: Option<String>,
+    /// Another EC2 endpoint for the calls of canaries, allowed by name.
+    pub ec2_endpoint: Option<String>,
     /// Another endpoint for the reads of probes, allowed by name.
     pub probe_endpoint: Option<String>,
     /// Another CloudTrail endpoint, allowed by name.
@@ -123,6 +125,7 @@ impl Resolver<'_> {
             accounts: aws.accounts.into_iter().map(account).collect(),
             sts_endpoint: aws.sts_endpoint,
             iam_endpoint: aws.iam_endpoint,
+            ec2_endpoint: aws.ec2_endpoint,
             probe_endpoint: aws.probe_endpoint,
             cloudtrail_endpoint: aws.cloudtrail_endpoint,
             countersigner,
@@ -132,14 +135,15 @@ impl Resolver<'_> {
     }
 
     fn endpoints(&mut self, aws: &written::Aws) {
-        let known = ["sts", "iam", "probe", "cloudtrail"];
+        let known = ["sts", "iam", "ec2", "probe", "cloudtrail"];
         for name in aws.allow_endpoints.iter().filter(|name| !known.contains(&name.as_str())) {
-            let problem = format!("`{name}` is none of `sts`, `iam`, `probe` and `cloudtrail`");
+            let problem = format!("`{name}` is none of `sts`, `iam`, `ec2`, `probe` and `cloudtrail`");
             self.errors.at(&self.source, "aws.allow_endpoints", problem);
         }
         let overrides = [
             ("sts", &aws.sts_endpoint),
             ("iam", &aws.iam_endpoint),
+            ("ec2", &aws.ec2_endpoint),
             ("probe", &aws.probe_endpoint),
             ("cloudtrail", &aws.cloudtrail_endpoint),
         ];

@@ -111,6 +111,7 @@ pub(super) struct Aws {
     pub(super) allow_endpoints: Vec<String>,
     pub(super) sts_endpoint: Option<String>,
     pub(super) iam_endpoint: Option<String>,
+    pub(super) ec2_endpoint: Option<String>,
     pub(super) probe_endpoint: Option<String>,
     pub(super) cloudtrail_endpoint: Option<String>,
     pub(super) web_identity: Option<WebIdentity>,

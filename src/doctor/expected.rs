@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::policy::Policy;
 use crate::catalog::iam::ActionTable;
-use crate::catalog::{Ceilings, EnvironmentCeilings, TrustedIdentity};
+use crate::catalog::{Ceilings, EnvironmentCeilings};
 use crate::domain::event_source::event_source;
+use crate::domain::web_identity::WebIdentity;
 use crate::reconcile::{Told, told};
 
 /// CloudTrail's resource types of services whose data events are off by default. The Terraform module has the same list.
@@ -75,7 +76,7 @@ pub struct ExpectedRole {
     /// External id that its trust policy has to ask for.
     pub external_id: Option<String>,
     /// Whose tokens it trusts instead of the minter, where the approvers' side signs.
-    pub tokens: Option<TrustedIdentity>,
+    pub tokens: Option<WebIdentity>,
     /// Its account.
     pub account: String,
     /// Its partition.
@@ -214,7 +215,7 @@ impl ExpectedRole {
 
     /// The identity provider of its account whose tokens it trusts: its ARN, and what its condition keys begin with.
     pub(super) fn provider(&self) -> Option<(String, &str)> {
-        let host = self.tokens.as_ref()?.of.issuer.trim_start_matches("https://");
+        let host = self.tokens.as_ref()?.issuer.trim_start_matches("https://");
         Some((format!("arn:{}:iam::{}:oidc-provider/{host}", self.partition, self.account), host))
     }
 

@@ -93,6 +93,10 @@ kinds! {
     RevocationFailed = "revocation.failed",
     /// The credential's own end came before the revocation succeeded.
     RevocationOutlived = "revocation.outlived",
+    /// After the early end the provider refused the session; with the code, and when it first did.
+    RevocationSeen = "revocation.seen",
+    /// Whether the provider refuses the session after its early end could not be told.
+    RevocationUnseen = "revocation.unseen",
     /// A lost reply was asked for again.
     LeaseRecalled = "lease.recalled",
     /// A known caller was refused.

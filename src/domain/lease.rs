@@ -193,12 +193,25 @@ pub enum Revocation {
         at: Timestamp,
         /// By when it is in force.
         effective_by: Timestamp,
+        /// What a canary saw of it; absent where there is none, and while it looks.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        seen: Option<Seen>,
     },
     /// The credential's own end came first.
     OutlivedIt {
         /// Attempts made.
         attempts: u32,
     },
+}
+
+/// What a canary saw after an early end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Seen {
+    /// The provider refused the session, first at this instant.
+    DeniedAt(Timestamp),
+    /// It could not tell: the session's own end came first, or nobody held it any more.
+    Unclear,
 }
 
 /// The record of a lease.

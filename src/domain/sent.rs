@@ -60,6 +60,23 @@ pub fn ends_itself(policy: &str) -> bool {
     policy.matches(NOT_AFTER_PLACEHOLDER).count() == 1 && last == Some(expected)
 }
 
+/// What a canary calls.
+pub const CANARY_ACTION: &str = "ec2:DescribeRegions";
+/// The one statement of a canary: a harmless read without resources, with which the broker sees whether AWS still takes
+/// the session. Its name tells it from a statement of the catalog, which has none.
+pub const CANARY_STATEMENT: &str =
+    r#"{"Sid":"Canary","Effect":"Allow","Action":["ec2:DescribeRegions"],"Resource":["*"]}"#;
+
+/// Whether a statement is the canary's, and nothing more.
+pub fn is_canary(statement: &Value) -> bool {
+    serde_json::from_str::<Value>(CANARY_STATEMENT).is_ok_and(|canary| canary == *statement)
+}
+
+/// Whether a session policy has a canary.
+pub fn has_canary(policy: &str) -> bool {
+    statements(policy).iter().any(is_canary)
+}
+
 /// Whether the compact writing of a policy's parse has its length: then no member appears twice and nothing is escaped.
 pub fn is_plain(policy: &str) -> bool {
     serde_json::from_str::<Value>(policy).is_ok_and(|value| value.to_string().len() == policy.len())
@@ -118,6 +135,21 @@ mod tests {
             duration_seconds: 900,
             work_seconds: 60,
             revocability: Revocability::Seconds,
+        }
+    }
+
+    #[test]
+    fn a_canary_is_its_whole_statement_and_nothing_like_it() {
+        let policy = |statement: &str| format!(r#"{{"Version":"2012-10-17","Statement":[{statement}]}}"#);
+        assert!(has_canary(&policy(CANARY_STATEMENT)));
+        for (from, to) in [
+            ("ec2:DescribeRegions", "ec2:DescribeInstances"),
+            (r#"["*"]"#, r#""*""#),
+            (r#""Sid":"Canary","#, ""),
+            ("Allow", "Deny"),
+            (r#"["*"]"#, r#"["*"],"Condition":{}"#),
+        ] {
+            assert!(!has_canary(&policy(&CANARY_STATEMENT.replace(from, to))), "{to}");
         }
     }
 

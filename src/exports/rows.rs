@@ -214,6 +214,8 @@ pub(super) fn row(event: &LoggedEvent) -> Row {
         K::RevocationDone => Row::api(DELETE),
         K::RevocationFailed => Row::api(DELETE).with(Failure).at(High),
         K::RevocationOutlived => Row::api(DELETE).with(Failure).at(Medium),
+        K::RevocationSeen => Row::api(READ).with(Failure).at(Low),
+        K::RevocationUnseen => Row::api(READ).with(Unknown).at(Medium),
         K::LoginFailed => Row::new(Class::Authentication, 1, "login", Fact("code")).with(Failure).at(Medium),
         // Who proved nothing failed to log in; who is known asked for what is not theirs.
         K::Refused if matches!(event.fact("code"), Some("unauthenticated" | "invalid_dpop_proof")) => {

@@ -107,7 +107,7 @@ impl<'a> ClaimReply<'a> {
             Credential::Jwt(jwt) => (jwt.audience.as_str(), "", "", ""),
             Credential::Aws(aws) => ("", aws.region.as_str(), aws.account.as_str(), aws.role_arn.as_str()),
         };
-        let credential = match &claimed.secret {
+        let credential = match &*claimed.secret {
             CredentialSecret::Token(token) => {
                 CredentialReply::Token { access_token: token.expose(), audience }
             }

@@ -8,7 +8,7 @@ use crate::domain::event::EventKind as E;
 use crate::domain::grant::SealedGrant;
 use crate::domain::id::{GrantId, LeaseId, RunId};
 use crate::domain::plan::{ASSUME_ROLE_SECONDS, AwsCredential, Credential};
-use crate::domain::sent::{MAX_CLOCK_OFFSET_SECONDS, deadline_in};
+use crate::domain::sent::{MAX_CLOCK_OFFSET_SECONDS, deadline_in, has_canary};
 use crate::domain::time::Timestamp;
 use crate::domain::web_identity::WebIdentity;
 use crate::ledger::events::ReadEvent;
@@ -246,6 +246,14 @@ impl Expected {
         match &self.signed {
             Signed::Credential { offset, .. } => (at_aws.plus(-offset), TICK_SECONDS),
             _ => (at_aws, MAX_CLOCK_OFFSET_SECONDS + TICK_SECONDS),
+        }
+    }
+
+    /// Whether its signed policy has a canary, with which the broker calls after an early end.
+    pub fn has_canary(&self) -> bool {
+        match &self.signed {
+            Signed::Credential { credential, .. } => has_canary(&credential.session_policy),
+            _ => false,
         }
     }
 

@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use super::actions::{Told, home_region, is_free, is_global, of_event, told};
 use super::allowed::Allowed;
 use super::arn::Arn;
-use super::calls::{Call, Calls, Class, Counts, Kept, MAX_CALLS, Outcome, When};
+use super::calls::{Call, Calls, Class, Counts, Kept, MAX_CALLS, Outcome, Tally, When};
 use super::expected::{Expected, Signed};
-use super::finding::{finding, judged};
+use super::finding::{finding, is_canary, judged};
 use super::record::Record;
 use super::report::{Finding, LeaseReport, Verdict};
 use crate::domain::time::Timestamp;
@@ -128,7 +128,7 @@ impl Seen {
             Some(worst) => worst,
             // What the trail need not have told, nobody has seen.
             None if !unsure.is_empty() => Verdict::Unobservable,
-            None if self.used() => Verdict::Matched,
+            None if self.used(expected) => Verdict::Matched,
             None => Verdict::NoUse,
         };
         LeaseReport {
@@ -138,7 +138,7 @@ impl Seen {
             phase: expected.phase.clone(),
             agent: expected.agent.clone(),
             verdict,
-            calls: self.counts.done,
+            calls: self.done(expected),
             failed: self.counts.failed,
             denied: self.counts.denied,
             mint_seen: self.mint.is_some(),
@@ -192,7 +192,7 @@ impl Seen {
             .calls
             .keys()
             .filter(|call| call.outcome == Outcome::Done && call.touched == Kept::Judged(Class::Approved));
-        let unshown = match allowed.filter(|_| self.used()) {
+        let unshown = match allowed.filter(|_| self.used(expected)) {
             Some(allowed) => allowed.unshown(done.map(|call| (call.source.as_str(), call.name.as_str()))),
             None => Vec::new(),
         };
@@ -219,9 +219,17 @@ impl Seen {
         found
     }
 
-    /// Whether anything but what needs no permission was called, and AWS looked at it.
-    fn used(&self) -> bool {
-        let is_use = |call: &Call| !is_free(&call.source, &call.name);
+    /// Calls that went through. What the broker called itself is nothing that the agent did.
+    fn done(&self, expected: &Expected) -> u64 {
+        let is_canaries =
+            |(call, _): &(&Call, &Tally)| call.outcome == Outcome::Done && is_canary(expected, call);
+        let canaries: u64 = self.calls.iter().filter(is_canaries).map(|(_, tally)| tally.count).sum();
+        self.counts.done.saturating_sub(canaries)
+    }
+
+    /// Whether anything but what needs no permission was called by the agent, and AWS looked at it.
+    fn used(&self, expected: &Expected) -> bool {
+        let is_use = |call: &Call| !is_free(&call.source, &call.name) && !is_canary(expected, call);
         self.calls.keys().any(|call| is_use(call) && !matches!(call.outcome, Outcome::Denied(_)))
     }
 

@@ -33,9 +33,10 @@ fn nothing_is_wrong_with_roles_by_token_as_terraform_makes_them() {
 }
 
 #[test]
-fn only_tokens_of_the_approvers_side_for_this_environment_are_trusted() {
+fn only_tokens_of_the_approvers_side_for_this_role_are_trusted() {
     let provider = "oidc-provider/approvers.example.com/oidc";
     for kind in ["execute", "execute-1", "trust"] {
+        let subject = format!("arn:aws:iam::111122223333:role/phasebroker-{kind}\"");
         for (from, to, says) in [
             (FEDERATED, MINTER, "somebody else than the approvers' side"),
             (FEDERATED, r#""*""#, "somebody else than the approvers' side"),
@@ -47,7 +48,12 @@ fn only_tokens_of_the_approvers_side_for_this_environment_are_trusted() {
             ),
             ("oidc:aud", "oidc:azp", "the audience of the tokens"),
             ("\"sts.amazonaws.com\"", "[\"sts.amazonaws.com\",\"x\"]", "the audience of the tokens"),
-            ("execute:production", "execute:staging", "the subject of this environment's tokens"),
+            ("oidc:sub", "oidc:azp", "that the token is for this role"),
+            (
+                &subject,
+                "arn:aws:iam::111122223333:role/phasebroker-other\"",
+                "that the token is for this role",
+            ),
             ("aws:RequestTag/action", "aws:RequestTag/x", "the session tag `action`"),
             ("\"p_*\"", "\"*\"", "keeping to the tags"),
             ("\"sts:SourceIdentity\"", "\"sts:Other\"", "a source identity"),

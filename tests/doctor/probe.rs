@@ -43,15 +43,20 @@ when { resource.class == Class::"trust" };
 "#;
 const OBSERVE_ROLE: &str = "observe_role = \"arn:aws:iam::123456789012:role/broker/observe\"\n";
 
-struct Scene {
-    aws: Arc<FakeAws>,
-    place: Place,
+pub(super) struct Scene {
+    pub(super) aws: Arc<FakeAws>,
+    pub(super) place: Place,
     _broker: Running,
     winding: tokio::task::JoinHandle<()>,
 }
 
 impl Scene {
     async fn set(regions: Regions) -> Self {
+        Self::set_with(regions, "").await
+    }
+
+    /// With more entries in the catalog.
+    pub(super) async fn set_with(regions: Regions, entries: &str) -> Self {
         let aws = Arc::new(FakeAws::start(now()).await);
         aws.tell_regions(regions);
         // The double's clock stands still by itself.
@@ -66,7 +71,7 @@ impl Scene {
         let catalog = std::fs::read_to_string(place.path("catalog.toml")).unwrap();
         let trust_role = OBSERVE_ROLE.replace("observe", "trust");
         let catalog = catalog.replace(OBSERVE_ROLE, &format!("{OBSERVE_ROLE}{trust_role}"));
-        std::fs::write(place.path("catalog.toml"), catalog + &entries()).unwrap();
+        std::fs::write(place.path("catalog.toml"), catalog + &self::entries() + entries).unwrap();
         let policy = std::fs::read_to_string(place.path("policy.cedar")).unwrap();
         std::fs::write(place.path("policy.cedar"), policy + TRUST).unwrap();
         let key = STANDARD.encode(place.keys.of("fixer").to_pkcs8().unwrap().as_slice());
@@ -77,7 +82,7 @@ impl Scene {
         Self { aws, place, _broker: broker, winding }
     }
 
-    fn doctor(&self, command: &str, more: &[&str]) -> Child {
+    pub(super) fn doctor(&self, command: &str, more: &[&str]) -> Child {
         self.doctor_at(&self.place.url, command, more)
     }
 
@@ -106,7 +111,7 @@ impl Scene {
     }
 
     /// Reads which grant waits for signatures, and signs it as `people` do.
-    async fn sign(&self, child: &mut Child, people: &[&str]) {
+    pub(super) async fn sign(&self, child: &mut Child, people: &[&str]) {
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let grant = loop {
             let line = lines.next_line().await.unwrap().expect("doctor waits for signatures");
@@ -156,7 +161,7 @@ fn now() -> Timestamp {
     Timestamp::from_seconds(i64::try_from(seconds).unwrap())
 }
 
-async fn read(child: Child) -> (Value, Option<i32>) {
+pub(super) async fn read(child: Child) -> (Value, Option<i32>) {
     let output = child.wait_with_output().await.unwrap();
     let told = String::from_utf8_lossy(&output.stderr).into_owned();
     let report = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{told}"));

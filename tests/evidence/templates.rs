@@ -17,6 +17,11 @@ use crate::world::World;
 
 /// A reboot at AWS under a playbook.
 async fn used_in_the_cloud() -> Packed {
+    used_in_a_cloud(false).await
+}
+
+/// The same; its entry may ask for a canary.
+async fn used_in_a_cloud(canary: bool) -> Packed {
     let world = World::with(Setup { providers: vec![Arc::new(Cloud)], ..Setup::default() }).await;
     let probe = format!(
         "\n[probes.cloud]\npointer = \"/status\"\n[probes.cloud.http]\nurl = \"{}/cloud\"\n",
@@ -27,6 +32,10 @@ async fn used_in_the_cloud() -> Packed {
         .reload(|written| {
             written.policy = written.policy.replace("restart-service", "reboot-instance");
             written.guardrails.push_str(&probe);
+            let summary = "summary = \"Reboot the EC2 instance {instance}\"\n";
+            if canary {
+                written.catalog = written.catalog.replace(summary, &format!("{summary}canary = true\n"));
+            }
         })
         .await;
     let instance = json!({"instance": "i-0123456789abcdef0"});
@@ -189,6 +198,27 @@ async fn a_session_at_aws_that_the_signed_template_does_not_give_is_named() {
             r#""Action":["ec2:RebootInstances","ec2:StopInstances"]"#,
         );
         grant["credential"]["session_policy"] = policy.replacen(from, to, 1).into();
+    })
+    .refused_only("playbooks");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_canary_is_given_when_the_signed_template_has_one_and_only_then() {
+    let it = used_in_a_cloud(true).await;
+    it.holds();
+    let without = with_template(&it, |template| {
+        assert!(template.contains(r#""canary":true,"#), "{template}");
+        template.replacen(r#""canary":true,"#, "", 1)
+    });
+    not_as_signed(&without, "`credential.session_policy`");
+    with_template(&it, |template| template.replacen(r#""canary":true"#, r#""canary":false"#, 1))
+        .refused("playbooks");
+    let plain = used_in_the_cloud().await;
+    minted(&plain, |grant| {
+        let policy = grant["credential"]["session_policy"].as_str().unwrap();
+        let canary = r#"{"Sid":"Canary","Effect":"Allow","Action":["ec2:DescribeRegions"],"Resource":["*"]}"#;
+        let deny = r#"{"Effect":"Deny""#;
+        grant["credential"]["session_policy"] = policy.replacen(deny, &format!("{canary},{deny}"), 1).into();
     })
     .refused_only("playbooks");
 }

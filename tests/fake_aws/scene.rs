@@ -42,6 +42,11 @@ impl TestClock {
         self.wall.fetch_add(seconds, Ordering::SeqCst);
         self.boot.fetch_add(seconds, Ordering::SeqCst);
     }
+
+    /// Somebody sets the wall clock.
+    pub fn jump(&self, seconds: i64) {
+        self.wall.fetch_add(seconds, Ordering::SeqCst);
+    }
 }
 
 impl Clock for TestClock {
@@ -83,6 +88,7 @@ pub fn settings(endpoint: &str) -> AwsSettings {
     AwsSettings {
         sts_endpoint: Some(endpoint.to_owned()),
         iam_endpoint: Some(endpoint.to_owned()),
+        ec2_endpoint: Some(endpoint.to_owned()),
         timeouts: Timeouts {
             connect: Duration::from_millis(500),
             attempt: Duration::from_millis(1_000),

@@ -49,7 +49,8 @@ impl Place {
         if let Some(endpoint) = aws {
             config["aws"] = json!({
                 "region": "us-east-1", "mint_profile": "mint", "revoke_profile": "revoke",
-                "allow_endpoints": ["sts", "iam"], "sts_endpoint": endpoint, "iam_endpoint": endpoint,
+                "allow_endpoints": ["sts", "iam", "ec2"],
+                "sts_endpoint": endpoint, "iam_endpoint": endpoint, "ec2_endpoint": endpoint,
             });
         }
         place.write("broker.toml", &config);

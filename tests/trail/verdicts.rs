@@ -457,3 +457,41 @@ fn a_call_that_says_more_than_is_known_of_such_calls_is_for_a_person() {
     assert_eq!(lease.verdict, Verdict::NeedsReview);
     assert!(lease.findings[0].what.contains("enableSomething"), "{:?}", lease.findings);
 }
+
+/// A policy with a canary, the record of its mint, and a call of the canary at this time of AWS's clock.
+fn with_canary(time: &str) -> (World, [Vec<u8>; 3]) {
+    let plain = World::new().policy;
+    let deny = r#"{"Effect":"Deny""#;
+    let canary = phasebroker::domain::sent::CANARY_STATEMENT;
+    let signed = plain.replacen(deny, &format!("{canary},{deny}"), 1);
+    let sent = signed.replace("{{not_after}}", "2026-11-26T01:02:01Z");
+    let mint =
+        changed("mint.json", |record| record["requestParameters"]["policy"] = Value::from(sent.clone()));
+    let call = changed("late.json", |record| {
+        record["eventTime"] = Value::from(time);
+        record["eventName"] = "DescribeRegions".into();
+        record["requestParameters"] =
+            serde_json::json!({"regionSet": {"items": [{"regionName": "eu-central-1"}]}});
+        record["readOnly"] = true.into();
+    });
+    let later = std::fs::read(fixture("later.json")).unwrap();
+    (World { policy: signed, ..World::new() }, [mint, call, later])
+}
+
+#[test]
+fn the_brokers_own_canary_is_no_late_use_and_no_use_at_all() {
+    // It ended at 01:01:00, in force at 01:01:10; AWS's clock is a second ahead.
+    let (world, files) = with_canary("2026-11-26T01:01:05Z");
+    let report = world.judge_bytes(&files);
+    let lease = execute(&report);
+    assert_eq!((lease.verdict, lease.calls, lease.findings.len()), (Verdict::NoUse, 0, 0), "{lease:?}");
+    // Without a canary in what people signed it is a late use like any other.
+    let [_, call, later] = files;
+    let mint = std::fs::read(fixture("mint.json")).unwrap();
+    assert_eq!(execute(&World::new().judge_bytes(&[mint, call, later])).verdict, Verdict::LateUse);
+    // When the session had to be dead, a person looks why it was not; nobody blames the agent.
+    let (world, files) = with_canary("2026-11-26T01:01:40Z");
+    let report = world.judge_bytes(&files);
+    assert_eq!(execute(&report).verdict, Verdict::NeedsReview);
+    assert!(execute(&report).findings[0].what.contains("let its canary call"), "{report:?}");
+}

@@ -1,5 +1,6 @@
 //! What the use cases need from outside; `store`, `providers` and `cli` implement it.
 
+mod canary;
 mod changes;
 mod filters;
 mod keys;
@@ -15,6 +16,7 @@ mod store;
 mod witness;
 mod world;
 
+pub use canary::*;
 pub use changes::*;
 pub use filters::*;
 pub use keys::*;

@@ -1,7 +1,10 @@
 //! Providers: mint and revoke credentials of one kind.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 
+use super::canary::CanaryCall;
 use crate::domain::authority::Authority;
 use crate::domain::id::LeaseId;
 use crate::domain::lease::{Lease, OpenedLease, Prepared};
@@ -129,6 +132,8 @@ pub trait ProviderWatch: std::fmt::Debug + Send + Sync {
     /// One attempt at the Deny policy of a role. `crowded` says that the revoked leases no longer fit by name, so that a
     /// watermark stands for them.
     fn deny_policy(&self, role: &str, fate: DenyFate, crowded: bool);
+    /// Nothing is to be denied on the role any more, or nothing can be: it is not looked at until somebody asks again.
+    fn deny_policy_idle(&self, role: &str);
 }
 
 /// Mints and revokes credentials of one kind.
@@ -151,4 +156,8 @@ pub trait CredentialProvider: Send + Sync {
     async fn mint_phase(&self, opened: &OpenedLease, credential: &PhaseCredential) -> MintOutcome;
     /// Ends a credential before its time. May be called again for the same lease.
     async fn revoke(&self, lease: &Lease, now: Timestamp) -> Result<Revoked, RevokeFailed>;
+    /// Who asks with a session whether it still works; nobody where the record of its end decides that.
+    fn canary(&self) -> Option<Arc<dyn CanaryCall>> {
+        None
+    }
 }

@@ -236,7 +236,7 @@ fn role_ceiling(
 ) -> RoleCeiling {
     let (mut all, mut entries) = (Statements::default(), BTreeMap::new());
     let by_tag = aws.web_identity.is_some() && role != "observe";
-    for Source { name, permissions, globs, variables } in sources(catalog, environment, role) {
+    for Source { name, permissions, canary, globs, variables } in sources(catalog, environment, role) {
         for action in permissions.iter().flat_map(Permission::actions).map(|facts| facts.full_name()) {
             let needs_trust = role == "execute" && in_list("iam:*", &action);
             if needs_trust || ALWAYS_DENIED.iter().any(|denied| in_list(denied, &action)) {
@@ -252,6 +252,10 @@ fn role_ceiling(
                     false => statements.add(permission, &globs, aws),
                 }
             }
+        }
+        if canary {
+            let of = by_tag.then_some(name.as_str());
+            [&mut own, &mut all].into_iter().for_each(|statements| statements.add_canary(of));
         }
         entries.insert(name, own.text().map_or(0, |text| counted(&text)));
     }
@@ -273,6 +277,7 @@ fn role_ceiling(
 struct Source<'a> {
     name: String,
     permissions: &'a [Permission],
+    canary: bool,
     /// What each parameter can be at most.
     globs: BTreeMap<String, Vec<String>>,
     /// The tags of a session that stand for the parameters.
@@ -288,6 +293,7 @@ fn sources<'a>(catalog: &'a Catalog, environment: &Environment, role: &str) -> V
         let source = |(name, set): (&ActionType, &'a ObserveSet)| Source {
             name: name.to_string(),
             permissions: &set.permissions,
+            canary: false,
             globs: BTreeMap::new(),
             variables: Filling::new(),
         };
@@ -301,6 +307,7 @@ fn sources<'a>(catalog: &'a Catalog, environment: &Environment, role: &str) -> V
     let source = |(name, entry): (&ActionType, &'a Entry)| Source {
         name: name.to_string(),
         permissions: &entry.permissions,
+        canary: entry.canary,
         globs: widest::globs(&entry.parameters),
         variables: variables(entry),
     };

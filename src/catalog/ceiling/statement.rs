@@ -9,6 +9,7 @@ use crate::catalog::iam::ActionFacts;
 use crate::catalog::permission::Permission;
 use crate::catalog::resolved::AwsTarget;
 use crate::catalog::template::{Filling, Template};
+use crate::domain::sent::CANARY_ACTION;
 use crate::domain::web_identity::ACTION_TAG;
 
 /// More texts of one template than this are not written out: each name then stands for `*`.
@@ -62,6 +63,17 @@ impl Statements {
         if !resources.is_empty() {
             self.0.insert((resources, conditions(permission, &values), actions));
         }
+    }
+
+    /// Adds what a canary may do; where sessions carry their action as a tag, only in those of this entry.
+    pub(super) fn add_canary(&mut self, of: Option<&str>) {
+        let mut conditions = Conditions::new();
+        if let Some(name) = of {
+            let tag = format!("aws:PrincipalTag/{ACTION_TAG}");
+            conditions.entry("StringEquals".to_owned()).or_default().insert(tag, vec![name.to_owned()]);
+        }
+        let (everything, action) = (Set::from(["*".to_owned()]), Set::from([CANARY_ACTION.to_owned()]));
+        self.0.insert((everything, conditions, action));
     }
 
     /// Adds what `permission` of the entry `name` is for a session that carries its parameters as tags: nothing else.

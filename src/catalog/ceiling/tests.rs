@@ -1,6 +1,6 @@
 //! Ceilings of the shipped catalog, and catalogs that have none.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::*;
 use crate::catalog::document::CatalogDocument;
@@ -126,4 +126,20 @@ fn every_shard_of_the_execute_role_has_the_same_ceiling() {
 fn without_an_account_there_is_nothing_to_set_up() {
     let text = "[environments.demo.jwt]\naudience = \"http://127.0.0.1:8478\"\n";
     assert_eq!(ceilings(&catalog(text)).unwrap_err(), [Refusal::NoAccount]);
+}
+
+#[test]
+fn a_role_may_do_what_a_canary_does_only_when_one_of_its_entries_has_one() {
+    let class = "class = \"trust\"\nrollback = \"The previous version";
+    let marked = SHIPPED.replacen(class, &format!("canary = true\n{class}"), 1);
+    assert_ne!(marked, SHIPPED);
+    let canary = json!({"Effect": "Allow", "Action": ["ec2:DescribeRegions"], "Resource": ["*"]});
+    let has = |text: &str, role: &str| {
+        let policy = policy(&ceilings(&catalog(text)).unwrap(), "staging", role);
+        policy["Statement"].as_array().unwrap().contains(&canary)
+    };
+    assert!(has(&marked, "trust"));
+    for (text, role) in [(marked.as_str(), "execute"), (&marked, "observe"), (SHIPPED, "trust")] {
+        assert!(!has(text, role), "{role}");
+    }
 }

@@ -62,6 +62,10 @@ impl Checker<'_> {
             self.reach(path, written, &permissions);
             self.unscopable(path, written, &permissions);
         }
+        if written.canary && written.provider != ProviderKind::Aws {
+            let problem = "a canary asks AWS: an entry of another provider has none";
+            self.fail(format!("{path}.canary"), problem);
+        }
         let service = self.service(path, name, written, &parameters);
         if written.class == ActionClass::Trust && written.provider == ProviderKind::Aws {
             for place in &places {

@@ -285,3 +285,37 @@ fn an_unscopable_action_is_named_in_the_plan() {
     let plan = compile(&reboot(json!({"instance": "i-0abc1234"})), &ids(), &catalog(SHIPPED)).unwrap();
     assert!(plan.action().unscopable.is_empty());
 }
+
+/// The shipped catalog, whose reboots have a canary.
+fn with_canary() -> String {
+    let class = "class = \"availability\"\nsettles = \"Nothing to undo: the instance";
+    assert!(SHIPPED.contains(class));
+    SHIPPED.replacen(class, &format!("canary = true\n{class}"), 1)
+}
+
+#[test]
+fn a_canary_adds_its_one_statement_before_the_deadline_and_nothing_else() {
+    let asked = reboot(json!({"instance": "i-0abc1234"}));
+    let policy = |text: &str| {
+        let plan = compile(&asked, &ids(), &catalog(text)).unwrap();
+        let Credential::Aws(aws) = plan.credential() else { panic!() };
+        aws.session_policy.clone()
+    };
+    let (plain, marked) = (policy(SHIPPED), policy(&with_canary()));
+    let statement = format!("{},", crate::domain::sent::CANARY_STATEMENT);
+    assert_eq!(marked.replacen(&statement, "", 1), plain);
+    assert!(crate::domain::sent::has_canary(&marked) && !crate::domain::sent::has_canary(&plain));
+    assert!(crate::domain::sent::ends_itself(&marked), "{marked}");
+}
+
+#[test]
+fn what_a_canary_may_do_is_a_read_of_the_table_and_an_entry_of_our_own_tokens_has_none() {
+    use crate::catalog::iam::AccessLevel;
+    let facts = ActionTable::embedded().unwrap().action(crate::domain::sent::CANARY_ACTION).unwrap();
+    assert!(matches!(facts.access_level, AccessLevel::Read | AccessLevel::List) && facts.is_unscopable());
+    let provider = "provider = \"jwt\"\nservice = \"{service}\"";
+    let text = SHIPPED.replacen(provider, &format!("{provider}\ncanary = true"), 1);
+    let document = CatalogDocument::from_toml(&text).unwrap();
+    let errors = Catalog::check(&document, ActionTable::embedded().unwrap()).unwrap_err();
+    assert_eq!(errors[0].path, "actions.restart-service.canary");
+}

@@ -61,6 +61,7 @@ const TELLING: &[&str] = &[
     "claim_until",
     "due_at",
     "effective_by",
+    "denied_at",
     "attempts",
     "exceptions",
     "inverse_of",
@@ -70,7 +71,7 @@ const TELLING: &[&str] = &[
     "epoch",
 ];
 /// Facts that are instants.
-const INSTANTS: &[&str] = &["not_after", "claim_until", "due_at", "effective_by"];
+const INSTANTS: &[&str] = &["not_after", "claim_until", "due_at", "effective_by", "denied_at"];
 /// Characters of a digest or key that tell two apart by eye.
 const SHORT: usize = 10;
 

@@ -92,6 +92,7 @@ pub fn shown(report: &Report) -> String {
             spread("proposal to approval", &report.times.proposal_to_approval),
             spread("approval to claim", &report.times.approval_to_claim),
             spread("claim to death", &report.times.claim_to_death),
+            spread("early end to refusal seen", &report.times.end_to_refusal),
             spread("review opened to decided", &report.reviews.seconds_to_review),
         ],
     );
@@ -188,6 +189,7 @@ fn leases(text: &mut String, report: &Report) {
     named(text, "minted and never handed out", &leases.never_released);
     named(text, "handed out and never completed", &leases.never_completed);
     named(text, "of unknown outcome at the provider", &leases.unknown);
+    named(text, "ended early, refusal not seen by its canary", &leases.refusal_unseen);
     let late: Vec<String> =
         leases.late.iter().map(|late| format!("{} {} ({} s)", late.lease, late.how, late.seconds)).collect();
     named(text, "late", &late);

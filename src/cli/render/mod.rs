@@ -16,6 +16,12 @@ use crate::domain::grant::{Grant, SealedGrant};
 use crate::domain::plan::{AwsCredential, Credential, JwtCredential};
 use crate::domain::principal::{Attestation, PersonSlug};
 use crate::domain::proposal::{Story, visible};
+use crate::domain::sent::has_canary;
+
+/// What the statement of a canary is for.
+const CANARY_IN_WORDS: &str = "the session may also list the names of AWS's regions (ec2:DescribeRegions on everything, read only): after its \
+                               early end the broker, which keeps the session in memory until then, calls this until AWS \
+                               refuses";
 
 /// Columns of a rendering.
 pub const WIDTH: usize = 100;
@@ -101,6 +107,9 @@ fn aws_credential(page: &mut Page, aws: &AwsCredential, grant: &Grant) {
     page.field("tags", &tags.join(" "));
     for resource in policy.resources() {
         page.field("resource", &resource);
+    }
+    if has_canary(&aws.session_policy) {
+        page.field("canary", CANARY_IN_WORDS);
     }
     page.field("policy", "exactly this text, and nothing else:");
     for line in policy.layout(WIDTH - 4) {

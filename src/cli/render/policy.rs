@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::domain::plan::NOT_AFTER_PLACEHOLDER;
-use crate::domain::sent::{ends_itself, is_plain, statements};
+use crate::domain::sent::{ends_itself, is_canary, is_plain, statements};
 
 /// The text a provider will send, or another JSON text that is signed.
 pub struct PolicyText<'a>(pub &'a str);
@@ -17,10 +17,11 @@ impl PolicyText<'_> {
         lines
     }
 
-    /// Every resource the Allow statements name; `everything except …` where they exclude.
+    /// Every resource the Allow statements name, but for a canary's; `everything except …` where they exclude.
     pub fn resources(&self) -> Vec<String> {
         let mut all = Vec::new();
-        for statement in statements(self.0).iter().filter(|s| text(s, "Effect") != Some("Deny")) {
+        let allows = |s: &&Value| text(s, "Effect") != Some("Deny") && !is_canary(s);
+        for statement in statements(self.0).iter().filter(allows) {
             all.extend(texts(statement.get("Resource")));
             all.extend(texts(statement.get("NotResource")).map(|r| format!("EVERYTHING EXCEPT {r}")));
         }

@@ -190,6 +190,23 @@ fn the_way_back_and_who_may_not_sign_are_told() {
 }
 
 #[test]
+fn a_canary_is_told_in_words_and_is_no_resource_of_the_action() {
+    let canary = crate::domain::sent::CANARY_STATEMENT;
+    let (_, text) = rendered(|grant| {
+        let with = POLICY.replacen("[{\"Action\"", &format!("[{canary},{{\"Action\""), 1);
+        grant["credential"]["session_policy"] = json!(with);
+    });
+    let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(words.contains("the session may also list the names of AWS's regions"), "{text}");
+    assert!(
+        !text.lines().any(|line| line.trim_start().starts_with("resource") && line.ends_with(" *")),
+        "{text}"
+    );
+    let (_, without) = rendered(|_| {});
+    assert!(!without.contains("canary"), "{without}");
+}
+
+#[test]
 fn a_rendering_is_a_function_of_the_bytes() {
     let (sealed, text) = rendered(|_| {});
     assert_eq!(render(&SealedGrant::parse(sealed.bytes()).unwrap()), text);

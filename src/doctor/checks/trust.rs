@@ -94,8 +94,8 @@ pub(super) fn trust(expected: &ExpectedRole, role: &RoleSeen, seen: &Seen, says:
 /// What the broker always sends with an action, and the role therefore asks for. The Terraform module has the same.
 fn needed(role: &ExpectedRole, action: &str) -> Vec<Condition> {
     if let (Some(tokens), Some((_, host))) = (&role.tokens, role.provider()) {
-        let audience = Condition::new("StringEquals", &format!("{host}:aud"), &[tokens.of.audience.as_str()]);
-        let subject = Condition::new("StringEquals", &format!("{host}:sub"), &[tokens.subject.as_str()]);
+        let audience = Condition::new("StringEquals", &format!("{host}:aud"), &[tokens.audience.as_str()]);
+        let subject = Condition::new("StringEquals", &format!("{host}:sub"), &[role.arn.as_str()]);
         return by_token(role.phase, [audience, subject], action);
     }
     let source = if role.phase == "observe" { "?*" } else { ULID };
@@ -157,7 +157,7 @@ fn meaning(condition: &Condition) -> String {
         "sts:ExternalId" => "the external id of the catalog".to_owned(),
         "aws:TagKeys" => "keeping to the tags of a session".to_owned(),
         key if key.ends_with(":aud") => "the audience of the tokens of the approvers' side".to_owned(),
-        key if key.ends_with(":sub") => "the subject of this environment's tokens".to_owned(),
+        key if key.ends_with(":sub") => "that the token is for this role".to_owned(),
         "sts:TransitiveTagKeys" => "keeping its tags out of further sessions".to_owned(),
         other => format!("the session tag `{}` of this role", other.trim_start_matches("aws:RequestTag/")),
     }

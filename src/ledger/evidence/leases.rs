@@ -300,6 +300,9 @@ pub(super) fn life(case: &Case<'_>) -> Check {
         if at.event.is(EventKind::Reconciled) || at.event.is(EventKind::IncidentFound) {
             problems.extend(told_of(at, &states).err());
         }
+        if at.event.is(EventKind::RevocationSeen) || at.event.is(EventKind::RevocationUnseen) {
+            problems.extend(seen_of(at, &states).err());
+        }
         let Some((next, lease)) = at.event.kind.known().and_then(state).zip(at.event.lease) else { continue };
         let before = states.insert(lease, next);
         let legal = match (before, next) {
@@ -314,6 +317,17 @@ pub(super) fn life(case: &Case<'_>) -> Check {
     }
     let found = format!("{} credentials, each taking only the steps there are", states.len());
     Check::or_absent("life", problems, states.len(), found, "no credential was asked for")
+}
+
+/// What a canary saw is told of a lease of the run that is over, and not before the provider refused it.
+fn seen_of(at: &At, states: &BTreeMap<LeaseId, LeaseState>) -> Result<(), String> {
+    let is_over = at.event.lease.and_then(|lease| states.get(&lease)) == Some(&LeaseState::Ended);
+    let refused = at.event.fact_number("denied_at").map(Timestamp::from_seconds);
+    let told = refused.map_or(at.event.is(EventKind::RevocationUnseen), |refused| refused <= at.event.at);
+    match is_over && told {
+        true => Ok(()),
+        false => Err(format!("event {}: `{}` is of no lease that was over then", at.index, at.event.kind)),
+    }
 }
 
 /// What a provider's records say is told of a lease of the run that had a credential, before its end or after it.

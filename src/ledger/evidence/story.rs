@@ -92,6 +92,12 @@ fn what(case: &Case<'_>, at: &At) -> Option<String> {
         }
         E::RevocationFailed => format!("ending it early failed ({})", text("why")),
         E::RevocationOutlived => "its own end came before the provider took the early one".into(),
+        E::RevocationSeen => {
+            format!("the provider REFUSED the session ({}), first at {}", text("code"), until("denied_at"))
+        }
+        E::RevocationUnseen => {
+            format!("whether the provider refuses the session could not be told ({})", text("why"))
+        }
         E::Reconciled => format!(
             "{actor} held the provider's records against the credential: {} ({} calls, {} failed, {} refused{}; report {})",
             text("verdict"),

@@ -60,6 +60,21 @@ impl Lives {
         }
     }
 
+    /// What a canary saw is told of a lease that is over, and says when the provider refused it, not later than it is told.
+    pub(super) fn seen(&mut self, index: u64, kind: E, event: &ReadEvent) {
+        let name = kind.name();
+        let Some(id) = event.lease else {
+            return self.found(index, "lease", format!("{name} names no lease"));
+        };
+        if self.leases.contains_key(&id) || (self.is_whole() && !self.gone_leases.contains(&id)) {
+            self.found(index, "lease", format!("{name} of lease {id}, which is not over"));
+        }
+        let at = event.fact_number("denied_at");
+        if kind == E::RevocationSeen && at.is_none_or(|at| at > event.at.seconds()) {
+            self.found(index, "lease", format!("{name} of lease {id} does not say when it was refused"));
+        }
+    }
+
     pub(super) fn intent(&mut self, index: u64, event: &ReadEvent) {
         let (Some(id), Some(run)) = (event.lease, event.run) else {
             return self.found(index, "lease", "lease.intent names no lease or no run".into());

@@ -177,6 +177,7 @@ impl Lives {
             E::ReviewOpened | E::ReviewAccepted | E::ReviewRejected | E::ReviewOverdue => {
                 self.review(index, kind, event);
             }
+            E::RevocationSeen | E::RevocationUnseen => self.seen(index, kind, event),
             E::Reconciled | E::IncidentFound => self.reconciled(index, kind, event),
             // They change no life that is followed here.
             _ => {}

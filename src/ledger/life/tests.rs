@@ -522,3 +522,22 @@ fn what_records_say_of_a_lease_is_told_before_its_end_and_after_it_and_not_of_an
     assert!(finding(none(E::Reconciled)).text.contains("names no lease"));
     assert_eq!(all(none(E::IncidentFound)), []);
 }
+
+#[test]
+fn what_a_canary_saw_is_of_a_lease_that_is_over_and_says_when() {
+    let story = Story::new();
+    let with = |event: Event, after: usize| {
+        let mut events = story.whole();
+        events.insert(after, event);
+        events
+    };
+    let seen = |at: i64| story.step(E::RevocationSeen).fact("denied_at", at).fact("code", "AccessDenied");
+    for good in [seen(1_031), story.step(E::RevocationUnseen).fact("why", "x")] {
+        assert_eq!(followed(&read(&with(good, 8))).findings, []);
+    }
+    assert!(finding(with(seen(1_031), 7)).text.contains("which is not over"));
+    assert!(finding(with(seen(1_032), 8)).text.contains("does not say when"));
+    assert!(finding(with(story.step(E::RevocationSeen), 8)).text.contains("does not say when"));
+    let of_nobody = story.event(E::RevocationUnseen, Actor::Broker, 31);
+    assert!(finding(with(of_nobody, 8)).text.contains("names no lease"));
+}

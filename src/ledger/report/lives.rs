@@ -54,6 +54,8 @@ pub struct Times {
     pub approval_to_claim: Spread,
     /// From the claim to the end of the credential.
     pub claim_to_death: Spread,
+    /// From the early end of a credential to the first refusal that its canary saw.
+    pub end_to_refusal: Spread,
 }
 
 /// What became of execute leases. Whether a credential did anything at its target, only the target's own logs can say.
@@ -75,6 +77,8 @@ pub struct Leases {
     pub outcomes: BTreeMap<String, u64>,
     /// Ends by reason.
     pub ends: BTreeMap<String, u64>,
+    /// Ended early, and its canary could not tell whether the provider refuses it.
+    pub refusal_unseen: Vec<LeaseId>,
     /// Used late.
     pub late: Vec<Late>,
 }
@@ -103,6 +107,7 @@ pub(super) struct Lives {
     to_approval: Vec<i64>,
     to_claim: Vec<i64>,
     to_death: Vec<i64>,
+    to_refusal: Vec<i64>,
 }
 
 #[derive(Debug)]
@@ -148,6 +153,11 @@ impl Lives {
                 }
             }
             E::LeaseEnded => self.ended(event),
+            E::RevocationSeen => {
+                let seconds = event.fact_number("denied_at").zip(event.fact_number("ended_at"));
+                self.to_refusal.extend(seconds.map(|(refused, ended)| refused.saturating_sub(ended)));
+            }
+            E::RevocationUnseen => self.leases.refusal_unseen.extend(event.lease),
             E::ReviewOpened | E::ReviewAccepted | E::ReviewRejected | E::ReviewOverdue => {
                 self.review(kind, event)
             }
@@ -175,6 +185,7 @@ impl Lives {
             proposal_to_approval: Spread::of(self.to_approval),
             approval_to_claim: Spread::of(self.to_claim),
             claim_to_death: Spread::of(self.to_death),
+            end_to_refusal: Spread::of(self.to_refusal),
         };
         (self.autonomy, self.reviews, times, self.leases)
     }

@@ -114,6 +114,7 @@ impl AwsProvider {
         if !has_tags_of(credential, authority.sealed().grant()) {
             return refused("not_this_lease", "the tags are those of another grant", None);
         }
+        self.writers.born(opened.lease());
         let minter = self.minter(&credential.account);
         let ready = || minter.ready(opened, credential, self.writers.shut_until(&credential.role_arn));
         // The grant has one token: it is asked for only when all the rest is ready.

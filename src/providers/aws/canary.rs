@@ -6,16 +6,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use aws_sdk_sts::config::Credentials;
 use reqwest::header::HeaderMap;
 
 use super::aws_clock::AwsClock;
 use super::signing::{Signing, put, suffix};
-use crate::broker::ports::{Clock, CredentialSecret};
+use crate::broker::ports::{CanaryCall, CanaryOutcome, CanaryPlace, Clock, CredentialSecret};
 use crate::domain::time::Timestamp;
 
-/// The IAM action that the canary calls: a session policy that allows it on `*` lets the canary tell.
-pub const CANARY_ACTION: &str = "ec2:DescribeRegions";
 /// The IAM action of another read as harmless, which no canary's session policy allows: AWS refuses it from the start.
 pub const OUTSIDE_ACTION: &str = "ec2:DescribeAvailabilityZones";
 /// For one call, connecting included.
@@ -24,26 +23,6 @@ const PATIENCE: Duration = Duration::from_secs(3);
 const MAX_ANSWER_BYTES: usize = 16 * 1024;
 /// The codes by which policy evaluation says no. An expired or unknown key has others, and says nothing about a Deny.
 const DENIALS: [&str; 3] = ["UnauthorizedOperation", "AccessDenied", "AccessDeniedException"];
-
-/// Where the call goes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CanaryPlace {
-    /// `aws`, `aws-cn`, `aws-us-gov`, `aws-eusc`.
-    pub partition: String,
-    /// The region of the EC2 endpoint.
-    pub region: String,
-}
-
-/// What AWS said.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum CanaryOutcome {
-    /// The session may act.
-    Allowed,
-    /// Policy says no, with AWS's error code.
-    Denied(String),
-    /// AWS was not reached, or answered neither; the reason, without secrets.
-    Unreachable(String),
-}
 
 /// What watching a session until it is denied came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -205,6 +184,13 @@ impl Canary {
             read.extend_from_slice(&chunk);
         }
         Ok((status, read))
+    }
+}
+
+#[async_trait]
+impl CanaryCall for Canary {
+    async fn call(&self, session: &CredentialSecret, place: &CanaryPlace) -> CanaryOutcome {
+        Canary::call(self, session, place).await
     }
 }
 

@@ -9,6 +9,8 @@ mod by_token;
 mod canary;
 mod deny;
 mod errors;
+mod held;
+mod inline_policy;
 mod inspect;
 mod minter;
 mod request;
@@ -24,7 +26,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use crate::broker::ports::{
-    Clock, CredentialProvider, MintOutcome, NotReady, PhaseCredential, RevokeFailed, Revoked, Store,
+    CanaryCall, Clock, CredentialProvider, MintOutcome, NotReady, PhaseCredential, RevokeFailed, Revoked,
+    Store,
 };
 use crate::domain::authority::Authority;
 use crate::domain::id::LeaseId;
@@ -35,7 +38,7 @@ use crate::domain::sent::{MAX_CLOCK_OFFSET_SECONDS, session_policy_text};
 use crate::domain::time::Timestamp;
 
 use by_token::Countersigner;
-pub use canary::{CANARY_ACTION, Canary, CanaryOutcome, CanaryPlace, OUTSIDE_ACTION, Watched};
+pub use canary::{Canary, OUTSIDE_ACTION, Watched};
 pub use deny::{
     DenyDocument, DenyEntry, ISSUE_TIME_SLACK_SECONDS, Level, LiveEntry, MAX_DENY_CHARS, deny_document,
 };
@@ -58,6 +61,7 @@ pub struct AwsProvider {
     minters: HashMap<String, Minter>,
     clock: Arc<dyn Clock>,
     writers: Writers,
+    canary: Arc<Canary>,
     countersigner: Option<Countersigner>,
 }
 
@@ -79,10 +83,12 @@ impl AwsProvider {
             let minter = Minter::new(&settings, identity, region, clock.clone()).await;
             minters.insert(account.account.clone(), minter);
         }
+        let canary = Canary::new(clock.clone(), settings.ec2_endpoint.clone())
+            .map_err(|error| BadAwsSettings::NoCanary(error.to_string()))?;
         let revokers = Revokers::new(&settings).await;
-        let (look_again, watch) = (settings.look_again, settings.watch);
-        let writers = Writers::start(revokers, store, clock.clone(), look_again, watch);
-        Ok(Self { minter, minters, clock, writers, countersigner })
+        let (look_again, watch, roles) = (settings.look_again, settings.watch, settings.roles);
+        let writers = Writers::start(revokers, store, clock.clone(), look_again, watch, roles);
+        Ok(Self { minter, minters, clock, writers, canary: Arc::new(canary), countersigner })
     }
 
     fn minter(&self, account: &str) -> &Minter {
@@ -90,6 +96,7 @@ impl AwsProvider {
     }
 
     async fn assume(&self, opened: &OpenedLease, credential: &AwsCredential) -> MintOutcome {
+        self.writers.born(opened.lease());
         let shut_until = self.writers.shut_until(&credential.role_arn);
         self.minter(&credential.account).assume(opened, credential, shut_until).await
     }
@@ -168,6 +175,10 @@ impl CredentialProvider for AwsProvider {
             return Err(RevokeFailed(format!("lease {} is not of AWS", lease.id)));
         }
         self.writers.deny(lease, now).await
+    }
+
+    fn canary(&self) -> Option<Arc<dyn CanaryCall>> {
+        Some(self.canary.clone())
     }
 }
 

@@ -1,30 +1,31 @@
 //! One role's Deny policy: what it should say (from the store, memory and the role itself), and bringing that about.
 
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use aws_sdk_iam::error::{ProvideErrorMetadata, SdkError};
 use serde_json::Value;
 
 use crate::broker::ports::{Clock, DenyFate, LeaseFilter, Store, StoreError};
-use crate::domain::id::LeaseId;
+use crate::domain::lease::Lease;
 use crate::domain::plan::ProviderKind;
 use crate::domain::time::Timestamp;
 
-use super::deny::{DenyDocument, DenyEntry, Level, LiveEntry, deny_document, read_back};
-use super::errors::{chain, is_throttling};
+use super::deny::{
+    DenyDocument, DenyEntry, ISSUE_TIME_SLACK_SECONDS, Level, LiveEntry, deny_document, read_back,
+};
+use super::held::{Births, Held, Moment, entry};
+use super::inline_policy::{read, same, write};
+use super::request::role_name;
 use super::revoker::{NotOurs, Revoker};
-use super::writer::{POLICY_NAME, entry, is_revoked};
+use super::writer::is_revoked;
 
 /// Seconds for which the right to write a role is held: longer than a round of calls usually takes, and short, since
 /// after a crash nobody can write until it ends. Two writers at once would heal: both read back what they wrote.
 const HOLD_SECONDS: i64 = 20;
 /// How long a store may take before it counts as unreadable: revocation does not wait for a disk that hangs.
 const STORE_TIMEOUT: Duration = Duration::from_secs(2);
-/// Seconds that a session of unknown age may still live.
-const UNKNOWN_AGE_SECONDS: i64 = 930;
 const WRITES_AT_MOST: u32 = 2;
 
 /// Why a role's Deny policy is not as it should be.
@@ -37,59 +38,96 @@ pub(super) struct NotWritten {
 }
 
 impl NotWritten {
-    fn failed(why: impl Into<String>) -> Self {
+    pub(super) fn failed(why: impl Into<String>) -> Self {
         Self { why: why.into(), fate: DenyFate::Failed, hopeless: false }
     }
 }
 
-/// Until when a role's Deny policy denies sessions that are yet to be minted; zero when it does not.
+/// Until when a role's Deny policy denies sessions that are yet to be minted, in AWS's clock; zero when it does not.
 pub(super) type ShutUntil = Arc<AtomicI64>;
+
+/// What the writers of all roles go by.
+pub(super) struct Common {
+    pub(super) store: Arc<dyn Store>,
+    pub(super) clock: Arc<dyn Clock>,
+    /// The name under which this process holds rights to write.
+    pub(super) holder: String,
+    pub(super) births: Births,
+    /// Every role that this process was ever told of.
+    pub(super) roles: Mutex<BTreeSet<String>>,
+}
+
+impl Common {
+    pub(super) fn now(&self) -> Moment {
+        Moment { wall: self.clock.wall(), boot: self.clock.since_boot() }
+    }
+
+    /// There is such a role.
+    pub(super) fn know(&self, role_arn: &str) {
+        let mut roles = self.roles.lock().unwrap_or_else(PoisonError::into_inner);
+        if !roles.contains(role_arn) {
+            roles.insert(role_arn.to_owned());
+        }
+    }
+
+    /// Leases of AWS that `filter` wants, and whose sessions may still act.
+    pub(super) async fn leases(&self, filter: LeaseFilter) -> Result<Vec<Lease>, StoreError> {
+        let hard_end_after = Some(self.clock.wall().plus(-ISSUE_TIME_SLACK_SECONDS));
+        let filter = LeaseFilter { provider: Some(ProviderKind::Aws), hard_end_after, ..filter };
+        in_time(self.store.leases(filter)).await
+    }
+
+    /// A role of the same name as this one, in another account.
+    async fn namesake(&self, arn: &str) -> Option<String> {
+        let is_one = |other: &str| other != arn && role_name(other) == role_name(arn);
+        let known = self.roles.lock().map(|roles| roles.clone()).unwrap_or_else(|e| e.into_inner().clone());
+        if let Some(one) = known.into_iter().find(|other| is_one(other)) {
+            return Some(one);
+        }
+        for filter in [
+            LeaseFilter { open: true, ..LeaseFilter::default() },
+            LeaseFilter { revoked: true, ..LeaseFilter::default() },
+        ] {
+            let leases = self.leases(filter).await.unwrap_or_default();
+            if let Some(lease) = leases.into_iter().find(|lease| is_one(&lease.target)) {
+                return Some(lease.target);
+            }
+        }
+        None
+    }
+}
 
 /// A role, and what this process knows of it.
 pub(super) struct Role {
     arn: String,
     name: String,
     revoker: Arc<Revoker>,
-    store: Arc<dyn Store>,
-    clock: Arc<dyn Clock>,
-    holder: String,
-    /// Revocations asked of this process, and those once read: never forgotten before their hard end.
-    entries: HashMap<LeaseId, DenyEntry>,
+    common: Arc<Common>,
+    /// Revocations asked of this process, and those once read.
+    held: Held,
     live: Vec<LiveEntry>,
     shut_until: ShutUntil,
     /// Whether store or role were ever read: without either, a write could wipe out entries of an earlier process.
     known: bool,
     /// Whether what an earlier process left on the role was taken over.
     adopted: bool,
-    /// Until when the role's policy denied sessions that it did not name, and that nobody here knows.
-    unnamed_until: Option<Timestamp>,
     confirmed: Option<DenyDocument>,
     /// What IAM last took, read back or not.
     taken: Option<DenyDocument>,
 }
 
 impl Role {
-    pub(super) fn new(
-        arn: String,
-        name: String,
-        revoker: Arc<Revoker>,
-        store: Arc<dyn Store>,
-        clock: Arc<dyn Clock>,
-        holder: String,
-    ) -> Self {
+    pub(super) fn new(arn: String, name: String, revoker: Arc<Revoker>, common: Arc<Common>) -> Self {
         Self {
             arn,
             name,
             revoker,
-            store,
-            clock,
-            holder,
-            entries: HashMap::new(),
+            common,
+            held: Held::default(),
             live: Vec::new(),
             shut_until: ShutUntil::default(),
             known: false,
             adopted: false,
-            unnamed_until: None,
             confirmed: None,
             taken: None,
         }
@@ -100,11 +138,11 @@ impl Role {
     }
 
     pub(super) fn revoke(&mut self, entry: DenyEntry) {
-        self.entries.insert(entry.lease, entry);
+        self.held.deny(entry, self.common.births.until(&entry, self.common.now()));
     }
 
     pub(super) fn has_entries(&self) -> bool {
-        !self.entries.is_empty() || self.unnamed_until.is_some()
+        !self.held.is_empty()
     }
 
     /// Where it says until when no session should be minted from the role.
@@ -119,25 +157,33 @@ impl Role {
 
     /// Makes the role's policy what it should be; the instant at which it was read back and was so.
     pub(super) async fn bring_about(&mut self) -> Result<Timestamp, NotWritten> {
-        let now = self.clock.wall();
-        self.entries.retain(|_, entry| !entry.hard_end.has_passed(now));
-        self.unnamed_until = self.unnamed_until.filter(|until| !until.has_passed(now));
+        self.held.forget_dead(self.common.now().boot);
         // SECURITY: a role of the same name in another account is not touched, and nothing there counts as denied.
-        let owned = self.revoker.owns(&self.arn).await;
-        if let Err(NotOurs::Elsewhere(why)) = owned {
-            return Err(NotWritten { hopeless: true, ..NotWritten::failed(why) });
+        let unsure = match self.revoker.owns(&self.arn).await {
+            Ok(()) => None,
+            Err(NotOurs::Elsewhere(why)) => {
+                return Err(NotWritten { hopeless: true, ..NotWritten::failed(why) });
+            }
+            Err(NotOurs::Unknown(why)) => Some(why),
+        };
+        if let (Some(why), Some(other)) = (&unsure, self.common.namesake(&self.arn).await) {
+            return Err(NotWritten::failed(format!(
+                "{why}; it is tried again, and nothing is written until then, since {other} has the same name"
+            )));
         }
         let term = self.hold().await?;
-        let outcome = self.write_and_read_back(now, term).await;
+        let outcome = self.write_and_read_back(term, unsure.is_some()).await;
         // Given back at once, so that a process started after a crash need not wait for this one's right to end.
-        let now = self.clock.wall();
-        if let Err(error) = in_time(self.store.hold_writer(&self.right(), &self.holder, now, now)).await {
+        let now = self.common.clock.wall();
+        let right = self.right();
+        let given = self.common.store.hold_writer(&right, &self.common.holder, now, now);
+        if let Err(error) = in_time(given).await {
             tracing::debug!(role.arn = self.arn, %error, "the right to write was not given back");
         }
         // INVARIANT: stop-always-works. Whose role it is may be unknown: it is written all the same, and not called done.
-        match owned {
-            Err(NotOurs::Unknown(why)) => Err(NotWritten::failed(why)),
-            _ => outcome,
+        match unsure {
+            Some(why) => Err(NotWritten::failed(why)),
+            None => outcome,
         }
     }
 
@@ -147,9 +193,9 @@ impl Role {
 
     /// Takes or keeps the right to write; the term of it, which nobody else has had since. `None` without a store.
     async fn hold(&self) -> Result<Option<u64>, NotWritten> {
-        let now = self.clock.wall();
-        match in_time(self.store.hold_writer(&self.right(), &self.holder, now, now.plus(HOLD_SECONDS))).await
-        {
+        let (common, now, right) = (&self.common, self.common.clock.wall(), self.right());
+        let asked = common.store.hold_writer(&right, &common.holder, now, now.plus(HOLD_SECONDS));
+        match in_time(asked).await {
             Ok(Some(term)) => Ok(Some(term)),
             Ok(None) => Err(NotWritten::failed("another broker process writes this role's Deny policy")),
             // INVARIANT: stop-always-works.
@@ -160,25 +206,27 @@ impl Role {
         }
     }
 
+    /// `unsure` says that it may be another broker's role: then nothing on it is lost by what is written.
     async fn write_and_read_back(
         &mut self,
-        now: Timestamp,
         term: Option<u64>,
+        unsure: bool,
     ) -> Result<Timestamp, NotWritten> {
-        if let Err(error) = self.read_store(now).await {
+        if let Err(error) = self.read_store().await {
             tracing::warn!(role.arn = self.arn, %error, "the Deny policy is made from memory");
         }
-        self.adopt(now).await?;
+        self.adopt(unsure).await?;
         let live: Vec<LiveEntry> =
-            self.live.iter().copied().filter(|live| !self.entries.contains_key(&live.lease)).collect();
-        let entries: Vec<DenyEntry> = self.entries.values().copied().collect();
-        let desired = deny_document(&entries, &live, now, self.unnamed_until.is_none());
+            self.live.iter().copied().filter(|live| !self.held.contains(live.lease)).collect();
+        let wall = self.common.clock.wall();
+        let desired = deny_document(&self.held.entries(), &live, wall, self.held.issued_before());
+        if unsure && desired.text.is_none() {
+            return Err(NotWritten::failed("it is not known whose role it is"));
+        }
         self.alarm(&desired);
         // Before it is written: what is minted from here on would be born dead.
-        let shut = desired.watermark.filter(|_| desired.level >= Level::Ahead);
-        if let Some(until) = shut {
-            self.shut_until.store(until.seconds(), Ordering::SeqCst);
-        }
+        let shut = desired.watermark.map_or(0, Timestamp::seconds);
+        self.shut_until.fetch_max(shut, Ordering::SeqCst);
         // What IAM took before is looked at first; what is new is written first. An IAM that takes a call now and then is
         // not asked to take the same write again.
         let known = [&self.confirmed, &self.taken];
@@ -191,13 +239,13 @@ impl Role {
                         "another broker process wrote this role's Deny policy meanwhile",
                     ));
                 }
-                self.write(desired.text.as_deref()).await?;
+                write(&self.revoker.iam, &self.name, desired.text.as_deref()).await?;
                 self.taken = Some(desired.clone());
             }
             if same(self.read().await?.as_deref(), desired.text.as_deref()) {
-                self.shut_until.store(shut.map_or(0, Timestamp::seconds), Ordering::SeqCst);
+                self.shut_until.store(shut, Ordering::SeqCst);
                 self.confirmed = Some(desired);
-                return Ok(self.clock.wall());
+                return Ok(self.common.clock.wall());
             }
             if !must_write {
                 tracing::warn!(
@@ -213,36 +261,32 @@ impl Role {
         ))
     }
 
-    async fn read_store(&mut self, now: Timestamp) -> Result<(), StoreError> {
-        let filter = LeaseFilter {
-            provider: Some(ProviderKind::Aws),
-            target: Some(self.arn.clone()),
-            hard_end_after: Some(now),
-            ..LeaseFilter::default()
-        };
-        let open = in_time(self.store.leases(LeaseFilter { open: true, ..filter.clone() })).await?;
-        let revoked = in_time(self.store.leases(LeaseFilter { revoked: true, ..filter })).await?;
+    async fn read_store(&mut self) -> Result<(), StoreError> {
+        let filter = LeaseFilter { target: Some(self.arn.clone()), ..LeaseFilter::default() };
+        let open = self.common.leases(LeaseFilter { open: true, ..filter.clone() }).await?;
+        let revoked = self.common.leases(LeaseFilter { revoked: true, ..filter }).await?;
         self.live = open
             .iter()
             .filter(|lease| lease.state.is_live() && !is_revoked(lease))
             .map(|lease| LiveEntry { lease: lease.id, hard_end: lease.hard_end })
             .collect();
         // Read second: one that ended between the two is in both, and a lease that is both is denied.
-        self.entries.extend(revoked.iter().map(|lease| (lease.id, entry(lease))));
+        revoked.iter().for_each(|lease| self.revoke(entry(lease)));
+        self.held.forget_dead(self.common.now().boot);
         self.known = true;
         Ok(())
     }
 
     /// Adopts what an earlier process left on the role, before anything is written over it: the store may not be
     /// readable, or may be a backup that does not know what was revoked since.
-    async fn adopt(&mut self, now: Timestamp) -> Result<(), NotWritten> {
-        if self.adopted {
+    async fn adopt(&mut self, unsure: bool) -> Result<(), NotWritten> {
+        if self.adopted && !unsure {
             return Ok(());
         }
-        match self.read_role(now).await {
+        match self.read_role(unsure).await {
             Ok(()) => (self.adopted, self.known) = (true, true),
             // INVARIANT: stop-always-works. What the store knows is denied even when the role cannot be read.
-            Err(failed) if self.known => {
+            Err(failed) if self.known && !unsure => {
                 tracing::warn!(
                     role.arn = self.arn,
                     why = failed.why,
@@ -254,56 +298,22 @@ impl Role {
         Ok(())
     }
 
-    async fn read_role(&mut self, now: Timestamp) -> Result<(), NotWritten> {
-        if let Some(text) = self.read().await? {
-            let found = serde_json::from_str::<Value>(&text).ok().as_ref().and_then(read_back);
-            let (leases, watermark) = found.unwrap_or_else(|| {
-                tracing::warn!(
-                    role.arn = self.arn,
-                    "the policy on the role is not one of ours; it is replaced"
-                );
-                (Vec::new(), false)
-            });
-            let hard_end = now.plus(UNKNOWN_AGE_SECONDS);
-            for lease in leases {
-                self.entries.entry(lease).or_insert(DenyEntry { lease, issued_at: now, hard_end });
-            }
-            self.unnamed_until = watermark.then_some(hard_end);
+    async fn read_role(&mut self, unsure: bool) -> Result<(), NotWritten> {
+        let Some(text) = self.read().await? else { return Ok(()) };
+        let found = serde_json::from_str::<Value>(&text).ok().as_ref().and_then(read_back);
+        match found {
+            Some((leases, watermark)) => self.held.adopt(leases, watermark, self.common.now()),
+            None if unsure => return Err(NotWritten::failed("the policy on the role is not one of ours")),
+            None => tracing::warn!(
+                role.arn = self.arn,
+                "the policy on the role is not one of ours; it is replaced"
+            ),
         }
         Ok(())
     }
 
-    async fn write(&self, text: Option<&str>) -> Result<(), NotWritten> {
-        let Some(text) = text else {
-            let gone = self
-                .revoker
-                .iam
-                .delete_role_policy()
-                .role_name(&self.name)
-                .policy_name(POLICY_NAME)
-                .send()
-                .await;
-            return match gone {
-                Err(error) if !is_absent(&error) => Err(said("DeleteRolePolicy", &error)),
-                _ => Ok(()),
-            };
-        };
-        let put = self
-            .revoker
-            .iam
-            .put_role_policy()
-            .role_name(&self.name)
-            .policy_name(POLICY_NAME)
-            .policy_document(text);
-        put.send().await.map(drop).map_err(|error| said("PutRolePolicy", &error))
-    }
-
     async fn read(&self) -> Result<Option<String>, NotWritten> {
-        match self.revoker.iam.get_role_policy().role_name(&self.name).policy_name(POLICY_NAME).send().await {
-            Ok(found) => Ok(Some(percent_decoded(found.policy_document()))),
-            Err(error) if is_absent(&error) => Ok(None),
-            Err(error) => Err(said("GetRolePolicy", &error)),
-        }
+        read(&self.revoker.iam, &self.name).await
     }
 
     fn alarm(&self, desired: &DenyDocument) {
@@ -311,7 +321,7 @@ impl Role {
             tracing::error!(
                 role.arn = self.arn,
                 deny.level = ?desired.level,
-                deny.entries = self.entries.len(),
+                deny.entries = self.held.entries().len(),
                 "too many revocations to list: the role's Deny policy uses a watermark; spread the work over more roles"
             );
         }
@@ -321,71 +331,4 @@ impl Role {
 async fn in_time<T>(asked: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
     let late = || StoreError::Unreadable(format!("no answer within {} s", STORE_TIMEOUT.as_secs()));
     tokio::time::timeout(STORE_TIMEOUT, asked).await.unwrap_or_else(|_| Err(late()))
-}
-
-fn is_absent<E: ProvideErrorMetadata, R>(error: &SdkError<E, R>) -> bool {
-    error.code() == Some("NoSuchEntity")
-}
-
-fn said<E, R>(call: &str, error: &SdkError<E, R>) -> NotWritten
-where
-    E: ProvideErrorMetadata,
-    SdkError<E, R>: std::error::Error + 'static,
-{
-    let code = error.code().unwrap_or("no answer");
-    let fate = if is_throttling(code) { DenyFate::Throttled } else { DenyFate::Failed };
-    NotWritten { fate, ..NotWritten::failed(format!("{call} failed ({code}): {}", chain(error))) }
-}
-
-/// Whether two policies say the same, however they are spelled.
-fn same(found: Option<&str>, desired: Option<&str>) -> bool {
-    let parsed = |text: &str| serde_json::from_str::<Value>(text).ok();
-    match (found, desired) {
-        (None, None) => true,
-        (Some(found), Some(desired)) => parsed(found).is_some_and(|found| Some(found) == parsed(desired)),
-        _ => false,
-    }
-}
-
-/// IAM gives policies percent-encoded (RFC 3986).
-pub(super) fn percent_decoded(text: &str) -> String {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((&first, after)) = rest.split_first() {
-        let coded = (first == b'%').then(|| after.get(..2)).flatten();
-        let byte = coded
-            .and_then(|hex| std::str::from_utf8(hex).ok())
-            .and_then(|hex| u8::from_str_radix(hex, 16).ok());
-        match byte {
-            Some(byte) => {
-                bytes.push(byte);
-                rest = after.get(2..).unwrap_or_default();
-            }
-            None => {
-                bytes.push(first);
-                rest = after;
-            }
-        }
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn policies_are_compared_by_what_they_say() {
-        let encoded = "%7B%22Version%22%3A%222012-10-17%22%2C%22Statement%22%3A%5B%5D%7D";
-        let desired = r#"{ "Statement": [], "Version": "2012-10-17" }"#;
-        assert!(same(Some(&percent_decoded(encoded)), Some(desired)));
-        assert!(!same(Some("{}"), Some(desired)));
-        assert!(!same(Some("not json"), Some("not json")));
-        assert!(same(None, None) && !same(None, Some(desired)) && !same(Some(desired), None));
-    }
-
-    #[test]
-    fn a_stray_percent_sign_is_left_alone() {
-        assert_eq!(percent_decoded("100%25 %zz %"), "100% %zz %");
-    }
 }

@@ -1,6 +1,7 @@
 //! What an operator decides about AWS, and the clients made of it.
 //! Endpoints come from here only: those of the environment and of profiles are never read into a client.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,6 +31,8 @@ pub struct AwsSettings {
     pub sts_endpoint: Option<String>,
     /// Another IAM endpoint, allowed by name in the configuration.
     pub iam_endpoint: Option<String>,
+    /// Another EC2 endpoint for the calls of canaries, allowed by name in the configuration.
+    pub ec2_endpoint: Option<String>,
     /// Who signs the tokens of sessions for work, where an environment asks for one.
     pub countersigner: Option<Access>,
     /// How long a call may take.
@@ -40,6 +43,8 @@ pub struct AwsSettings {
     pub sts_burst: u32,
     /// The longest between two looks at a role's Deny policy while an entry is live; more than 30 s counts as 30 s.
     pub look_again: Duration,
+    /// Roles of the catalog: a Deny for one of them is not written into one of the same name in another account.
+    pub roles: BTreeSet<String>,
     /// Who hears how the Deny policies fare.
     pub watch: Arc<dyn ProviderWatch>,
 }
@@ -64,6 +69,7 @@ struct Unwatched;
 
 impl ProviderWatch for Unwatched {
     fn deny_policy(&self, _: &str, _: DenyFate, _: bool) {}
+    fn deny_policy_idle(&self, _: &str) {}
 }
 
 impl AwsSettings {
@@ -76,11 +82,13 @@ impl AwsSettings {
             accounts: Vec::new(),
             sts_endpoint: None,
             iam_endpoint: None,
+            ec2_endpoint: None,
             countersigner: None,
             timeouts: Timeouts::default(),
             sts_calls_per_second: 20,
             sts_burst: 40,
             look_again: Duration::from_secs(30),
+            roles: BTreeSet::new(),
             watch: Arc::new(Unwatched),
         }
     }
@@ -249,6 +257,9 @@ pub enum BadAwsSettings {
     /// One identity for two accounts.
     #[error("a revoking identity is of one account; name another profile for each account")]
     OneRevoker,
+    /// No client for it.
+    #[error("the client that asks EC2 for canaries cannot be made: {0}")]
+    NoCanary(String),
 }
 
 /// Names of the environment variables that would send AWS calls elsewhere; while any is set, the broker must not start.

@@ -2,7 +2,7 @@
 //! looked at again at least every 30 s while an entry is live; a difference is written over.
 //! INVARIANT: stop-always-works. With an unreadable store it goes on with what is in memory and on the role.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -13,14 +13,14 @@ use tokio::time::Instant;
 
 use crate::broker::ports::{Clock, DenyFate, LeaseFilter, ProviderWatch, RevokeFailed, Revoked, Store};
 use crate::domain::lease::{Lease, Revocation};
-use crate::domain::plan::ProviderKind;
 use crate::domain::time::Timestamp;
 
 use super::backoff::Backoff;
 use super::deny::DenyEntry;
+use super::held::{Births, entry};
 use super::request::role_name;
 use super::revoker::Revokers;
-use super::role::{Role, ShutUntil};
+use super::role::{Common, Role, ShutUntil};
 
 /// Name of our one inline policy on every phase role.
 pub const POLICY_NAME: &str = "phasebroker-deny";
@@ -46,9 +46,7 @@ pub(super) struct Writers {
 
 struct Shared {
     revokers: Revokers,
-    store: Arc<dyn Store>,
-    clock: Arc<dyn Clock>,
-    holder: String,
+    common: Arc<Common>,
     look_again: Duration,
     watch: Arc<dyn ProviderWatch>,
     roles: Mutex<HashMap<String, Writer>>,
@@ -86,25 +84,34 @@ impl Asked {
 }
 
 impl Writers {
-    /// Starts, and takes up every role that a stored lease still needs denied.
+    /// Starts, and takes up every role that a stored lease still needs denied. `roles` are those that are known already.
     pub(super) fn start(
         revokers: Revokers,
         store: Arc<dyn Store>,
         clock: Arc<dyn Clock>,
         look_again: Duration,
         watch: Arc<dyn ProviderWatch>,
+        roles: BTreeSet<String>,
     ) -> Self {
         let look_again = look_again.min(LOOK_AGAIN_AT_MOST);
         let holder = format!("{:032x}", rand::random::<u128>());
-        let shared =
-            Arc::new(Shared { revokers, store, clock, holder, look_again, watch, roles: Mutex::default() });
+        let common = Common { store, clock, holder, births: Births::default(), roles: Mutex::new(roles) };
+        let common = Arc::new(common);
+        let shared = Arc::new(Shared { revokers, common, look_again, watch, roles: Mutex::default() });
         let resumed = tokio::spawn(resume(shared.clone()));
         Self { shared, resumed }
     }
 
+    /// A lease is about to be minted.
+    pub(super) fn born(&self, lease: &Lease) {
+        self.shared.common.know(&lease.target);
+        self.shared.common.births.born(lease, self.shared.common.now());
+    }
+
     /// Denies the session of `lease`; returns when a confirmed write contains it.
     pub(super) async fn deny(&self, lease: &Lease, now: Timestamp) -> Result<Revoked, RevokeFailed> {
-        if lease.hard_end.has_passed(now) {
+        let clocks = self.shared.common.now();
+        if self.shared.common.births.until(&entry(lease), clocks) <= clocks.boot {
             return Ok(Revoked { at: now, effective_by: lease.not_after });
         }
         let (answer, answered) = oneshot::channel();
@@ -142,29 +149,19 @@ impl Drop for Writers {
 impl Shared {
     fn inbox(self: &Arc<Self>, role_arn: &str) -> Result<Arc<Inbox>, String> {
         let name = role_name(role_arn).ok_or_else(|| format!("`{role_arn}` is not the ARN of a role"))?;
+        self.common.know(role_arn);
         let mut roles = self.roles.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(writer) = roles.get(role_arn).filter(|writer| !writer.task.is_finished()) {
             return Ok(writer.inbox.clone());
         }
         let inbox = Arc::new(Inbox::default());
-        let role = Role::new(
-            role_arn.to_owned(),
-            name.to_owned(),
-            self.revokers.of(role_arn),
-            self.store.clone(),
-            self.clock.clone(),
-            self.holder.clone(),
-        );
+        let role =
+            Role::new(role_arn.to_owned(), name.to_owned(), self.revokers.of(role_arn), self.common.clone());
         let shut_until = role.shut_until();
         let task = tokio::spawn(write_on(role, inbox.clone(), self.look_again, self.watch.clone()));
         roles.insert(role_arn.to_owned(), Writer { inbox: inbox.clone(), shut_until, task });
         Ok(inbox)
     }
-}
-
-/// What the Deny document needs to know of a lease.
-pub(super) fn entry(lease: &Lease) -> DenyEntry {
-    DenyEntry { lease: lease.id, issued_at: lease.opened_at, hard_end: lease.hard_end }
 }
 
 /// Whether an early end of this lease was asked for.
@@ -175,13 +172,7 @@ pub(super) fn is_revoked(lease: &Lease) -> bool {
 /// After a restart the entries of earlier leases are still on their roles and still need looking after.
 async fn resume(shared: Arc<Shared>) {
     loop {
-        let filter = LeaseFilter {
-            provider: Some(ProviderKind::Aws),
-            revoked: true,
-            hard_end_after: Some(shared.clock.wall()),
-            ..LeaseFilter::default()
-        };
-        match shared.store.leases(filter).await {
+        match shared.common.leases(LeaseFilter { revoked: true, ..LeaseFilter::default() }).await {
             Ok(leases) => {
                 for lease in &leases {
                     match shared.inbox(&lease.target) {
@@ -245,6 +236,9 @@ async fn write_on(mut role: Role, inbox: Arc<Inbox>, look_again: Duration, watch
                 (role.has_entries() || !failed.hopeless).then(|| Instant::now() + wait)
             }
         };
+        if next_look.is_none() {
+            watch.deny_policy_idle(role.arn());
+        }
         for asked in waiting.drain(..) {
             asked.answer(written.as_ref().map(|at| *at).map_err(|failed| failed.why.clone()));
         }

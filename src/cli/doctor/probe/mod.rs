@@ -21,7 +21,8 @@ use crate::cli::exit::Exit;
 use crate::cli::host::harden;
 use crate::cli::terminal::{Output, say_progress};
 use crate::domain::principal::{ActionType, Environment};
-use crate::providers::aws::{CANARY_ACTION, Canary, OUTSIDE_ACTION};
+use crate::domain::sent::CANARY_ACTION;
+use crate::providers::aws::{Canary, OUTSIDE_ACTION};
 use round::{Probed, Round, close, probe};
 
 /// What a catalog has to hold, as the shipped one does.

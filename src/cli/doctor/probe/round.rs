@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::deadline::Deadline;
 use super::{Args, Target, advice};
-use crate::broker::ports::CredentialSecret;
+use crate::broker::ports::{CanaryOutcome, CanaryPlace, CredentialSecret};
 use crate::broker::runs::OpenRun;
 use crate::cli::agent::{AgentClient, AgentError, AwsSession, Enter, ExecuteCredential, PhaseKey};
 use crate::cli::exec::{
@@ -22,8 +22,9 @@ use crate::domain::digest::decode;
 use crate::domain::grant::Grant;
 use crate::domain::id::{LeaseId, RunId};
 use crate::domain::principal::ActionType;
+use crate::domain::sent::CANARY_ACTION;
 use crate::domain::time::Timestamp;
-use crate::providers::aws::{CANARY_ACTION, Canary, CanaryOutcome, CanaryPlace, OUTSIDE_ACTION, Watched};
+use crate::providers::aws::{Canary, OUTSIDE_ACTION, Watched};
 
 /// Between two calls while AWS still lets the session act.
 const PAUSE: Duration = Duration::from_millis(500);

@@ -8,7 +8,8 @@ use super::round::Probed;
 use super::series::Series;
 use crate::domain::principal::ActionType;
 use crate::domain::proposal::visible;
-use crate::providers::aws::{CANARY_ACTION, OUTSIDE_ACTION};
+use crate::domain::sent::CANARY_ACTION;
+use crate::providers::aws::OUTSIDE_ACTION;
 
 /// What the probes of one entry came to.
 #[derive(Debug, Serialize)]

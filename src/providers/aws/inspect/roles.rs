@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::super::role::percent_decoded;
+use super::super::inline_policy::percent_decoded;
 use super::{PAGES, Patience};
 use crate::doctor::{Answers, Caller, Document, Question, Read, RoleSeen};
 
