@@ -26,8 +26,7 @@ mod web_identity;
 mod widest;
 
 pub use ceiling::{
-    ALWAYS_DENIED, Ceilings, EnvironmentCeilings, MANAGED_POLICY_CHARS, Refusal, RoleCeiling,
-    TrustedIdentity, ceilings,
+    ALWAYS_DENIED, Ceilings, EnvironmentCeilings, MANAGED_POLICY_CHARS, Refusal, RoleCeiling, ceilings,
 };
 pub use check::CatalogError;
 pub use compile::{Ids, compile, recompile};

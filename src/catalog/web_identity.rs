@@ -226,11 +226,23 @@ mod tests {
     }
 
     #[test]
+    fn a_role_that_no_token_can_name_is_refused_where_tokens_name_roles() {
+        let role = "444455556666:role/phasebroker-execute";
+        let far = SHIPPED.replacen(role, &role.replace("role/", &format!("role/{}/", "x".repeat(230))), 1);
+        checked(&far).unwrap();
+        let refused = checked(&(far + WEB)).unwrap_err();
+        assert!(
+            refused.len() == 1 && refused[0].contains("aws.execute_role: a token names it"),
+            "{refused:?}"
+        );
+    }
+
+    #[test]
     fn the_ceiling_of_such_a_role_has_a_variable_for_each_parameter_and_names_the_action() {
         let made = ceilings(&checked(&(SHIPPED.to_owned() + WEB)).unwrap()).unwrap();
         let staging = &made.environments[&"staging".parse().unwrap()];
         assert_eq!((made.version, staging.version), (2, 2));
-        assert_eq!(staging.web_identity.as_ref().unwrap().subject, "execute:staging");
+        assert_eq!(staging.web_identity.as_ref().unwrap().audience, "sts.amazonaws.com");
         let text = staging.roles["execute"].ceiling.as_ref().unwrap();
         let policy: Value = serde_json::from_str(text).unwrap();
         for statement in policy["Statement"].as_array().unwrap() {

@@ -74,9 +74,42 @@ where
                     .with_writer(writer),
             ),
         ),
-        LogFormat::Text => Box::new(
-            registry.with(tracing_subscriber::fmt::layer().compact().with_target(false).with_writer(writer)),
-        ),
+        LogFormat::Text => Box::new(registry.with(
+            tracing_subscriber::fmt::layer().compact().with_target(false).with_writer(OneLine(writer)),
+        )),
+    }
+}
+
+/// Each event as one line, whatever a text in it says: nobody writes an entry of his own into the log.
+struct OneLine<W>(W);
+
+impl<'a, W: MakeWriter<'a>> MakeWriter<'a> for OneLine<W> {
+    type Writer = OneLine<W::Writer>;
+
+    fn make_writer(&'a self) -> Self::Writer {
+        OneLine(self.0.make_writer())
+    }
+}
+
+impl<W: io::Write> io::Write for OneLine<W> {
+    /// Takes a whole event, as the layer hands it over.
+    fn write(&mut self, event: &[u8]) -> io::Result<usize> {
+        let (text, end) = event.strip_suffix(b"\n").map_or((event, &b""[..]), |text| (text, b"\n"));
+        let mut line = Vec::with_capacity(event.len());
+        for byte in text {
+            match byte {
+                b'\n' => line.extend_from_slice(b"\\n"),
+                b'\r' => line.extend_from_slice(b"\\r"),
+                _ => line.push(*byte),
+            }
+        }
+        line.extend_from_slice(end);
+        self.0.write_all(&line)?;
+        Ok(event.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
     }
 }
 
@@ -118,6 +151,23 @@ mod tests {
         assert_eq!(line["lease.id"], "01L");
         assert_eq!(line["span"]["run.id"], "01R");
         assert_eq!(line["span"]["trace.id"], "t1");
+    }
+
+    #[test]
+    fn a_text_with_line_feeds_makes_no_second_entry() {
+        for format in [LogFormat::Text, LogFormat::Json] {
+            let lines = Lines::default();
+            let writer = lines.clone();
+            let subscriber = subscriber(format, &"info".parse().unwrap(), move || writer.clone());
+            tracing::subscriber::with_default(subscriber, || {
+                let name = "x\n2026-11-26T00:00:00Z  INFO minted\r\ny";
+                tracing::warn!(why = %format!("unknown field `{name}`"), "refused");
+                tracing::info!("next");
+            });
+            let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+            assert_eq!((text.lines().count(), text.matches('\r').count()), (2, 0), "{text}");
+            assert!(text.contains("\\n2026-11-26") && text.ends_with('\n'), "{text}");
+        }
     }
 
     #[test]

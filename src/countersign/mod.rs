@@ -84,6 +84,9 @@ pub enum Refused {
     /// The signed rule is not satisfied.
     #[error("the approvals do not satisfy the rule that was signed; missing: {0}")]
     Missing(String),
+    /// It would live for longer than any policy can say.
+    #[error("it can be signed or claimed for longer than any policy can say")]
+    TooLong,
     /// The time to claim is over, or not yet there.
     #[error("the time to claim it is not now")]
     Expired,
@@ -100,6 +103,7 @@ impl Refused {
             Self::BelowFloor(_) => "below_floor",
             Self::Approvals | Self::Missing(_) => "approvals_missing",
             Self::Approval(_) | Self::NotApproved(_) => "approval_invalid",
+            Self::TooLong => "grant_too_long",
             Self::Expired => "grant_expired",
         }
     }
@@ -130,6 +134,9 @@ impl Judge<'_> {
         let (authors, directory) = (&grant.decision.authors, self.directory);
         let quorum = Quorum { rule, authors, then: directory, now: directory };
         let time = &grant.time;
+        if !time.is_short() {
+            return Err(Refused::TooLong);
+        }
         // The broker's receipt, from which the seconds to claim run, is within so much of the signature.
         let window = signed_last.plus(MAX_SKEW_SECONDS).plus(i64::from(time.claim_seconds));
         let until = window.min(time.claim_by);

@@ -139,6 +139,23 @@ pub struct Times {
     pub nonce: String,
 }
 
+/// Longest time to sign, seconds.
+pub const MAX_APPROVE_SECONDS: u32 = 86_400;
+/// Longest time to claim after the last signature, seconds.
+pub const MAX_CLAIM_SECONDS: u32 = 3_600;
+/// The same of a grant that takes another one back.
+pub const MAX_WAY_BACK_SECONDS: u32 = 86_400;
+
+impl Times {
+    /// Whether the grant lives no longer than any policy can say. Who signs asks for it, and does not believe its broker.
+    pub fn is_short(&self) -> bool {
+        let most = if self.inverse_of.is_some() { MAX_WAY_BACK_SECONDS } else { MAX_CLAIM_SECONDS };
+        self.claim_seconds <= most
+            && (0..=i64::from(MAX_APPROVE_SECONDS)).contains(&self.approve_by.since(self.sealed_at))
+            && self.claim_by == self.approve_by.plus(i64::from(self.claim_seconds))
+    }
+}
+
 /// The inverse of a grant, signed in the same ceremony.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -24,6 +24,7 @@ pub mod phase;
 pub mod plan;
 pub mod playbook;
 pub mod principal;
+pub mod printable;
 pub mod proposal;
 pub mod reconciliation;
 pub mod review;

@@ -8,9 +8,10 @@ use serde::{Deserialize, Serialize};
 use super::grant::Grant;
 use super::id::GrantId;
 use super::plan::AwsCredential;
-use super::principal::Environment;
 use super::time::Timestamp;
 
+/// The `typ` of a token.
+pub const TOKEN_TYP: &str = "JWT";
 /// The tag that names the action type.
 pub const ACTION_TAG: &str = "action";
 /// How the tag of a parameter begins; no other tag does.
@@ -46,11 +47,6 @@ pub fn is_tag_value(text: &str) -> bool {
     (1..=MAX_TAG_CHARS).contains(&text.len()) && text.bytes().all(taken)
 }
 
-/// The `sub` of every token for an environment, which its roles ask for.
-pub fn subject(environment: &Environment) -> String {
-    format!("execute:{environment}")
-}
-
 /// Whether the tags are those of the grant: lease, phase, agent and grant, and with a web identity the action and
 /// parameters, each with the value that stands in the grant.
 pub fn has_tags_of(aws: &AwsCredential, grant: &Grant) -> bool {
@@ -73,10 +69,8 @@ pub fn has_tags_of(aws: &AwsCredential, grant: &Grant) -> bool {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TagsClaim {
-    /// The tags, each with its one value.
+    /// The tags, each with its one value; none goes on into a session made from this one.
     pub principal_tags: BTreeMap<String, [String; 1]>,
-    /// Always empty: no tag goes on into a session made from this one.
-    pub transitive_tag_keys: Vec<String>,
 }
 
 /// The claims of a token for AWS (IAM User Guide, session tags with AssumeRoleWithWebIdentity).
@@ -85,7 +79,7 @@ pub struct TagsClaim {
 pub struct IdentityClaims {
     /// The issuer.
     pub iss: String,
-    /// [`subject`] of the environment.
+    /// ARN of the one role that takes it: a role's trust policy asks for its own.
     pub sub: String,
     /// The audience.
     pub aud: String,
@@ -112,13 +106,13 @@ impl IdentityClaims {
         let principal_tags = aws.tags.iter().map(|(key, value)| (key.clone(), [value.clone()])).collect();
         Some(Self {
             iss: issuer,
-            sub: subject(&grant.environment),
+            sub: aws.role_arn.clone(),
             aud: audience,
             iat,
             nbf: iat,
             exp,
             jti: grant.id,
-            tags: TagsClaim { principal_tags, transitive_tag_keys: Vec::new() },
+            tags: TagsClaim { principal_tags },
             source_identity: aws.source_identity.clone(),
         })
     }

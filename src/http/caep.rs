@@ -21,8 +21,11 @@ use crate::broker::exporting::polls::{MOST_ACKS, MOST_SETS, PollAsked, PollRecei
 use crate::broker::refusal::{Code, Refusal};
 use crate::broker::signals::Signal;
 use crate::domain::jws::MAX_JWS_BYTES;
+use crate::domain::printable::printable;
 use crate::domain::security_event::SET_MEDIA_TYPE;
 
+/// Longest text of others in a log or answer, in characters.
+const TEXT_CHARS: usize = 200;
 /// How long a receiver that does not want an answer at once is kept.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
@@ -138,7 +141,7 @@ pub(super) async fn poll(
         return Err(bad(format!("at most {MOST_ACKS} tokens are acknowledged at a time")));
     }
     for (jti, error) in &asked.set_errs {
-        let (jti, err) = (printable(jti), printable(&error.err));
+        let (jti, err) = (printable(jti, TEXT_CHARS), printable(&error.err, TEXT_CHARS));
         tracing::error!(receiver = receiver.audience, jti, err, "a receiver refuses a security event token");
         app.broker.metrics().export_refused(&format!("poll:{}", receiver.audience), 1);
     }
@@ -183,10 +186,6 @@ async fn refuse(app: &App, refused: EventRefused) -> Response {
         EventRefused::Refused { err, why, transmitter } => (err, why, transmitter),
     };
     app.broker.signal_refused(transmitter.as_deref(), &why).await;
-    let body = SetError { err: err.to_owned(), description: printable(&why) };
+    let body = SetError { err: err.to_owned(), description: printable(&why, TEXT_CHARS) };
     reply(StatusCode::BAD_REQUEST, &body)
-}
-
-fn printable(text: &str) -> String {
-    text.chars().take(200).map(|c| if (' '..='~').contains(&c) { c } else { '?' }).collect()
 }

@@ -7,6 +7,10 @@ use super::floor;
 use super::load::PolicySet;
 use super::terms::Answer;
 use crate::domain::decision::{Decision, Terms, Verdict};
+use crate::domain::printable::printable;
+
+/// Longest reason, in characters: reasons go into documents of printable ASCII.
+const REASON_CHARS: usize = 300;
 
 impl PolicySet {
     /// The strictest answer of all policies that determined it; deny when none permits, any errs, or a budget is spent.
@@ -18,14 +22,20 @@ impl PolicySet {
         let (request, entities) = match self.kinds.ask(facts, &self.schema) {
             Ok(asked) => asked,
             Err(problem) => {
-                return deny(vec![printable(&format!("the question cannot be put: {problem}"))]);
+                return deny(vec![printable(
+                    &format!("the question cannot be put: {problem}"),
+                    REASON_CHARS,
+                )]);
             }
         };
         let response =
             Authorizer::new().is_authorized(&request, self.split.of(facts.action.as_str()), &entities);
         // INVARIANT: re-decided. Cedar skips a policy that errs, so any error is a denial, whatever the rest says.
-        let mut errors: Vec<String> =
-            response.diagnostics().errors().map(|error| printable(&error.to_string())).collect();
+        let mut errors: Vec<String> = response
+            .diagnostics()
+            .errors()
+            .map(|error| printable(&error.to_string(), REASON_CHARS))
+            .collect();
         if !errors.is_empty() {
             errors.sort();
             return deny(errors);
@@ -86,9 +96,4 @@ fn both(one: &Terms, other: &Terms) -> Terms {
 
 fn deny(reasons: Vec<String>) -> Decision {
     Decision { verdict: Verdict::Deny, reasons }
-}
-
-/// Reasons go into documents of printable ASCII.
-fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_ascii_graphic() || c == ' ' { c } else { ' ' }).take(300).collect()
 }

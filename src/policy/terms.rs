@@ -8,12 +8,14 @@ use cedar_policy::{Effect, Policy};
 
 use super::floor::RESERVED;
 use crate::domain::decision::Terms;
+use crate::domain::grant::{MAX_APPROVE_SECONDS, MAX_CLAIM_SECONDS};
 use crate::domain::key::Custody;
 use crate::domain::principal::GroupSlug;
 use crate::domain::rule::Rule;
 
-const APPROVE_SECONDS: Bound = Bound { name: "approve_seconds", default: 900, range: 60..=86_400 };
-const CLAIM_SECONDS: Bound = Bound { name: "claim_seconds", default: 120, range: 10..=3_600 };
+const APPROVE_SECONDS: Bound =
+    Bound { name: "approve_seconds", default: 900, range: 60..=MAX_APPROVE_SECONDS };
+const CLAIM_SECONDS: Bound = Bound { name: "claim_seconds", default: 120, range: 10..=MAX_CLAIM_SECONDS };
 const WORK_SECONDS: Bound = Bound { name: "work_seconds", default: 600, range: 10..=900 };
 /// What every policy may carry.
 const OF_ALL: [&str; 3] = ["id", "decision", "reason"];

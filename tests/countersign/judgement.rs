@@ -8,6 +8,7 @@ use phasebroker::domain::approval::Answer;
 use phasebroker::domain::canonical;
 use phasebroker::domain::countersign::Request;
 use phasebroker::domain::digest::{Digest, decode};
+use phasebroker::domain::grant::SealedGrant;
 use phasebroker::domain::principal::Environment;
 use phasebroker::domain::time::Timestamp;
 use serde_json::{Value, json};
@@ -83,11 +84,10 @@ async fn what_people_signed_gets_a_token_with_exactly_the_tags_of_the_grant() {
     assert_eq!(
         claims,
         json!({
-            "iss": ISSUER, "sub": "execute:cloud", "aud": "sts.amazonaws.com", "iat": now, "nbf": now,
+            "iss": ISSUER, "sub": "arn:aws:iam::123456789012:role/broker/execute", "aud": "sts.amazonaws.com", "iat": now, "nbf": now,
             "exp": now.plus(60), "jti": grant.id,
             "https://aws.amazon.com/source_identity": grant.id,
             "https://aws.amazon.com/tags": {
-                "transitive_tag_keys": [],
                 "principal_tags": {
                     "lease": tag(&grant.time.lease.to_string()), "phase": tag("execute"), "agent": tag("fixer"),
                     "grant": tag(&grant.id.to_string()), "action": tag("reboot-instance"),
@@ -261,6 +261,33 @@ async fn a_token_ends_with_the_time_to_claim_and_none_is_given_after_it() {
         phasebroker::domain::approval::ApprovalClaims { iat: it.sealed.grant().time.approve_by, ..claims };
     let token = b.signed("bob", &late);
     at(900).refuses(bytes, &[token], "approval_invalid");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_grant_that_waits_for_longer_than_any_policy_says_gets_none() {
+    let b = broker(with_web).await;
+    let it = pending(&b).await;
+    let side = Approvers::of(&b);
+    let time = it.sealed.grant().time.clone();
+    let signed = |sign: i64, claim: i64| {
+        let approve_by = time.sealed_at.plus(sign);
+        let bytes = altered(&it, |grant| {
+            grant["time"]["approve_by"] = json!(approve_by);
+            grant["time"]["claim_seconds"] = json!(claim);
+            grant["time"]["claim_by"] = json!(approve_by.plus(claim));
+        });
+        let token = b.approval("bob", &SealedGrant::parse(&bytes).unwrap());
+        (bytes, [token])
+    };
+    let (bytes, token) = signed(86_400, 3_600);
+    side.judge(&bytes, &token).unwrap();
+    for (sign, claim) in [(86_401, 120), (900, 3_601), (900, 4_000_000_000)] {
+        let (bytes, token) = signed(sign, claim);
+        side.refuses(&bytes, &token, "grant_too_long");
+    }
+    let odd = altered(&it, |grant| grant["time"]["claim_by"] = json!(time.claim_by.plus(1)));
+    let token = b.approval("bob", &SealedGrant::parse(&odd).unwrap());
+    side.refuses(&odd, &[token], "grant_too_long");
 }
 
 #[tokio::test(flavor = "multi_thread")]

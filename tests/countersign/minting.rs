@@ -129,7 +129,8 @@ async fn aws_is_asked_with_the_token_the_deadline_and_the_shortest_life_and_with
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unclear_answer_of_aws_to_a_token_is_unknown_and_spends_the_grant() {
-    for behaviour in [Behaviour::Refuse(500, "InternalFailure"), Behaviour::Die] {
+    let other = Behaviour::SourceIdentity("01BX5ZZKBKACTAV9WEVGEMMVRZ");
+    for behaviour in [Behaviour::Refuse(500, "InternalFailure"), Behaviour::Die, other] {
         let (aws, mut side) = (FakeAws::start(present()).await, Countersigner::planned());
         let b = broker(&aws.url(), &side).await;
         let it = approved(&b, &["bob"]).await;
@@ -142,6 +143,29 @@ async fn an_unclear_answer_of_aws_to_a_token_is_unknown_and_spends_the_grant() {
         assert_eq!(b.grant_state(it.grant).await, GrantState::Claimed);
         assert_eq!(aws.requests("AssumeRoleWithWebIdentity").len(), 1, "and is asked once");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_of_another_grant_is_not_used_whoever_gives_it() {
+    let (aws, mut side) = (FakeAws::start(present()).await, Countersigner::planned());
+    let b = broker(&aws.url(), &side).await;
+    let (one, other) = (approved(&b, &["bob"]).await, approved(&b, &["bob"]).await);
+    side.configure(&b, |_| ());
+    side.start();
+    let (status, answer) = side.ask_for(&b, one.sealed.bytes(), &one.tokens).await;
+    assert_eq!(status, 200, "{answer}");
+    side.stop();
+    // No real one answers so: the same instance, the same action, and the token of the wrong grant.
+    let listener = tokio::net::TcpListener::bind(side.url.trim_start_matches("http://")).await.unwrap();
+    let told = answer.clone();
+    let liar = axum::Router::new().fallback(async move || axum::Json(told.clone()));
+    let liar = tokio::spawn(async move { axum::serve(listener, liar).await.unwrap() });
+    let refused = claim(&b, &aws, &other).await.unwrap_err();
+    assert!(refused.contains("its token is not the one of this grant"), "{refused}");
+    assert_eq!((aws.minted(), b.grant_state(other.grant).await), (0, GrantState::Approved));
+    claim(&b, &aws, &one).await.unwrap();
+    assert_eq!((aws.minted(), b.grant_state(one.grant).await), (1, GrantState::Claimed));
+    liar.abort();
 }
 
 /// Claims, with the fake's clock as it is now.

@@ -5,7 +5,7 @@ use std::process::Command;
 use phasebroker::cli::keys::agent_key::write_key;
 use phasebroker::config::CountersignerConfig;
 use phasebroker::domain::countersign::{ProofClaims, Request};
-use phasebroker::domain::digest::decode;
+use phasebroker::domain::digest::{decode, encode};
 use phasebroker::domain::key::SigningKey;
 use serde_json::{Value, json};
 
@@ -55,7 +55,7 @@ async fn the_broker_gets_one_token_for_a_grant_and_others_verify_it_by_the_publi
     let token = answer["token"].as_str().unwrap().to_owned();
     let read = by_others(&token, &site);
     assert_eq!(read["header"]["kid"], json!(side.public().thumbprint()));
-    assert_eq!(read["claims"]["sub"], "execute:cloud");
+    assert_eq!(read["claims"]["sub"], "arn:aws:iam::123456789012:role/broker/execute");
     assert_eq!(
         read["claims"]["https://aws.amazon.com/tags"]["principal_tags"]["p_instance"],
         json!(["i-0123456789abcdef0"])
@@ -149,6 +149,26 @@ async fn a_refusal_says_why_and_uses_nothing_up_and_a_reload_puts_another_direct
     let own = b.written.lock().unwrap().directory.clone();
     reloads(&toml::to_string(&own).unwrap(), "are read again");
     assert_eq!(side.ask(&body, Some(&proof())).await.0, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_request_says_makes_no_line_of_its_own_and_no_long_one() {
+    let b = broker(with_web).await;
+    let it = approved(&b, &["bob"]).await;
+    let mut side = Countersigner::planned();
+    side.configure(&b, |_| ());
+    side.start();
+    // No signature is needed for a token to be looked into.
+    let part = |value: &Value| encode(&serde_json::to_vec(value).unwrap());
+    let name = format!("x\n2026-11-26T00:00:00Z  INFO countersigned people=bob{}", "y".repeat(2_000));
+    let head = it.tokens[0].split('.').next().unwrap();
+    let forged = format!("{head}.{}.{}", part(&json!({name: 1})), encode(&[0; 64]));
+    let (status, answer) = side.ask_for(&b, it.sealed.bytes(), &[forged]).await;
+    assert_eq!((status, &answer["code"]), (403, &json!("approval_invalid")), "{answer}");
+    let log = side.log();
+    assert!(log.contains("not countersigned"), "{log}");
+    assert!(!log.contains("\n2026-11-26T00:00:00Z") && !log.contains("\\n2026"), "{log}");
+    assert!(log.lines().all(|line| line.len() < 700), "{log}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -40,6 +40,8 @@ pub enum Behaviour {
     Babble,
     /// Mints, and answers with an expiration that is so many seconds off.
     ExpirationOff(i64),
+    /// Mints, and answers with this source identity.
+    SourceIdentity(&'static str),
 }
 
 /// What the fake does with the calls of IAM for a role.
@@ -290,6 +292,10 @@ impl Inner {
             Behaviour::ExpirationOff(seconds) => seconds,
             _ => 0,
         };
+        let source = match self.behaviour {
+            Behaviour::SourceIdentity(of) => format!("<SourceIdentity>{of}</SourceIdentity>"),
+            _ => String::new(),
+        };
         self.minted += 1;
         let n = self.minted;
         let expiration = self.now.plus(900 + off).rfc3339();
@@ -298,7 +304,7 @@ impl Inner {
             &format!(
                 "<Credentials><AccessKeyId>ASIA{n:016}</AccessKeyId><SecretAccessKey>secret-{n}</SecretAccessKey>\
                  <SessionToken>token-{n}</SessionToken><Expiration>{expiration}</Expiration></Credentials>\
-                 <PackedPolicySize>{}</PackedPolicySize>",
+                 <PackedPolicySize>{}</PackedPolicySize>{source}",
                 self.packed
             ),
         ))

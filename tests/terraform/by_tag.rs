@@ -171,7 +171,7 @@ fn bearer() -> (Caller, String) {
     caller.resource = Some(parse(&trust).unwrap());
     let caller = caller
         .with("approvers.example.com/oidc:aud", "sts.amazonaws.com")
-        .with("approvers.example.com/oidc:sub", "execute:production")
+        .with("approvers.example.com/oidc:sub", "arn:aws:iam::111122223333:role/phasebroker-execute")
         .with("aws:RequestTag/lease", LEASE)
         .with("aws:RequestTag/phase", "execute")
         .with("aws:RequestTag/agent", "sre-agent")
@@ -204,7 +204,9 @@ fn a_token_of_the_issuer_assumes_the_role_and_one_for_anything_else_does_not() {
     let changes: [(&str, Change); 14] = [
         ("another audience", |it| it.with("approvers.example.com/oidc:aud", "shop.example.com")),
         ("no audience", |it| it.without("approvers.example.com/oidc:aud")),
-        ("another environment", |it| it.with("approvers.example.com/oidc:sub", "execute:staging")),
+        ("a second role for work", |it| {
+            it.with("approvers.example.com/oidc:sub", "arn:aws:iam::111122223333:role/phasebroker-execute-1")
+        }),
         ("no subject", |it| it.without("approvers.example.com/oidc:sub")),
         ("no lease", |it| it.without("aws:RequestTag/lease")),
         ("no action", |it| it.without("aws:RequestTag/action")),
@@ -231,7 +233,7 @@ fn the_minter_assumes_no_role_that_trusts_the_approvers_side_and_is_not_even_all
         let name = format!("production-{role}");
         let arn = documents("by_tag")["roles"][&name]["arn"].as_str().unwrap().to_owned();
         let trust = document("by_tag", "trust_policies", &name);
-        assert!(!trust.contains("role/"), "no role is trusted: {trust}");
+        assert!(!trust.contains("\"AWS\""), "no role is trusted: {trust}");
         let minter = Caller::new(MINTER, &[documents("by_tag")["minter_policy"].as_str().unwrap()]);
         assert_eq!(minter.asks("sts:AssumeRole", &arn), Decision::ExplicitDeny, "{role}");
         let observe = documents("by_tag")["roles"]["production-observe"]["arn"].as_str().unwrap().to_owned();
@@ -257,11 +259,17 @@ fn the_issuer_is_ours_and_its_documents_are_named_once() {
 }
 
 #[test]
-fn every_role_for_work_trusts_the_approvers_side_and_is_held_by_the_same_tags() {
-    for kind in ["trust_policies", "boundaries", "ceilings"] {
+fn every_role_for_work_trusts_only_what_was_signed_for_it_and_is_held_by_the_same_tags() {
+    for kind in ["boundaries", "ceilings"] {
         let of = |role: &str| document("by_tag", kind, &format!("production-{role}"));
         assert_eq!(of("execute-1"), of("execute"), "{kind}");
     }
+    let trust = |role: &str| document("by_tag", "trust_policies", &format!("production-{role}"));
+    let subject = |role: &str| format!("oidc:sub\":\"arn:aws:iam::111122223333:role/phasebroker-{role}\"");
+    for role in ["execute", "execute-1", "trust"] {
+        assert!(trust(role).contains(&subject(role)), "a token is of one role: {}", trust(role));
+    }
+    assert_eq!(trust("execute-1"), trust("execute").replace(&subject("execute"), &subject("execute-1")));
     let observe = document("by_tag", "trust_policies", "production-observe");
     assert!(observe.contains(MINTER) && !observe.contains(PROVIDER), "the minter observes: {observe}");
 }

@@ -106,7 +106,7 @@ fn in_another_account_the_minter_is_known_by_its_unique_id() {
 #[test]
 fn a_role_that_trusts_the_approvers_side_is_told_of_any_other_way_in_and_of_another_issuer() {
     let provider = "arn:aws:iam::111122223333:oidc-provider/approvers.example.com/oidc";
-    let by = |provider: &str| json!({"type": "WebIdentityUser", "userName": "execute:production", "identityProvider": provider});
+    let by = |provider: &str| json!({"type": "WebIdentityUser", "userName": "arn:aws:iam::111122223333:role/phasebroker-execute", "identityProvider": provider});
     let told_of = |who: Value, role: &str, event: &str| {
         let mut record = assumed(who, role, Some(900));
         record["eventName"] = json!(event);

@@ -20,7 +20,7 @@ use crate::domain::action::ActionClass;
 use crate::domain::digest::Digest;
 use crate::domain::plan::ProviderKind;
 use crate::domain::principal::{ActionType, Environment};
-use crate::domain::web_identity::{WebIdentity, subject};
+use crate::domain::web_identity::WebIdentity;
 use statement::Statements;
 
 /// Version of what is printed; the Terraform module reads both.
@@ -81,23 +81,13 @@ pub struct EnvironmentCeilings {
     pub region: String,
     /// External id that the trust policies ask for.
     pub external_id: Option<String>,
-    /// Whose tokens the execute roles trust, and nobody else.
+    /// Whose tokens the execute roles trust, each those for itself, and nobody else.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub web_identity: Option<TrustedIdentity>,
+    pub web_identity: Option<WebIdentity>,
     /// ARNs that no action may touch.
     pub protected: Vec<String>,
     /// `observe`, `execute`, where the catalog has them its shards `execute-1`, `execute-2`, …, and `trust`.
     pub roles: BTreeMap<String, RoleCeiling>,
-}
-
-/// The tokens that execute roles trust.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct TrustedIdentity {
-    /// Issuer and audience.
-    #[serde(flatten)]
-    pub of: WebIdentity,
-    /// Their `sub`.
-    pub subject: String,
 }
 
 /// What one role may do at most.
@@ -220,10 +210,7 @@ pub fn ceilings(catalog: &Catalog) -> Result<Ceilings, Vec<Refusal>> {
                 account: aws.account.clone(),
                 region: aws.region.clone(),
                 external_id: aws.external_id.clone(),
-                web_identity: aws
-                    .web_identity
-                    .clone()
-                    .map(|of| TrustedIdentity { of, subject: subject(name) }),
+                web_identity: aws.web_identity.clone(),
                 protected: aws.protected.clone(),
                 roles,
             },

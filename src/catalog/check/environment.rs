@@ -9,6 +9,9 @@ use crate::catalog::resolved::{AwsTarget, MAX_SHARDS, Target};
 use crate::catalog::template::forbidden_in;
 use crate::domain::principal::Environment;
 
+/// Longest `sub` of a token that AWS takes, in characters (STS API reference, SubjectFromWebIdentityToken).
+const LONGEST_SUBJECT: usize = 255;
+
 impl Checker<'_> {
     pub(super) fn environment(
         &mut self,
@@ -60,6 +63,12 @@ impl Checker<'_> {
                 let problem =
                     format!("`{}` is no role of account {}", role.escape_default(), written.account);
                 self.fail(format!("{path}.{key}"), problem);
+            }
+            if written.web_identity.is_some() && role.len() > LONGEST_SUBJECT {
+                self.fail(
+                    format!("{path}.{key}"),
+                    "a token names it, and has room for 255 characters: give the role a shorter path",
+                );
             }
             if !seen.insert(role.to_ascii_lowercase()) {
                 self.fail(

@@ -8,10 +8,11 @@ use crate::catalog::inverse::{Argument, Inverse, as_written};
 use crate::catalog::parameter::ParameterType;
 use crate::catalog::resolved::Entry;
 use crate::domain::action::Parameters;
+use crate::domain::grant::MAX_WAY_BACK_SECONDS;
 use crate::domain::principal::{ActionType, Environment};
 
 /// Seconds to claim an inverse.
-const CLAIM_SECONDS: std::ops::RangeInclusive<u32> = 60..=86_400;
+const CLAIM_SECONDS: std::ops::RangeInclusive<u32> = 60..=MAX_WAY_BACK_SECONDS;
 
 impl Checker<'_> {
     /// Gives every entry its inverse, once all entries are known.

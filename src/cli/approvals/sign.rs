@@ -217,6 +217,9 @@ fn check(
     if signed.authors.contains(client.person()) {
         return no("you are an author of the rules it was decided under (separation of duties)".to_owned());
     }
+    if fetched.signed.credential().is_some_and(|sealed| !sealed.grant().time.is_short()) {
+        return no("it can be signed or claimed for longer than any policy can say".to_owned());
+    }
     let custody = client.signer().custody();
     if !signed.rule.custody.contains(&custody) {
         return no(format!("the rule does not accept a key kept as `{custody}`: {}", signed.rule));

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::canonical;
 use crate::domain::digest::Digest;
+use crate::domain::grant::SealedGrant;
 use crate::domain::id::GrantId;
 use crate::domain::time::Timestamp;
 
@@ -27,6 +28,9 @@ pub(super) struct Records {
 #[serde(deny_unknown_fields)]
 pub(super) struct Record {
     grant: Digest,
+    /// The grant that takes it back, by the signed bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    way_back: Option<Digest>,
     /// Issued at.
     pub(super) iat: Timestamp,
     /// Of no use from here on.
@@ -49,9 +53,9 @@ impl Records {
         Ok(Self { folder, one_at_a_time: Mutex::new(()) })
     }
 
-    /// Whether a grant had a token.
-    pub(super) fn had(&self, grant: GrantId) -> bool {
-        self.path(grant).exists()
+    /// Whether `first` had a token, and names `way_back` as what takes it back.
+    pub(super) fn takes_back(&self, way_back: Digest, first: GrantId) -> bool {
+        read(&self.path(first)).is_some_and(|kept| kept.way_back == Some(way_back))
     }
 
     fn path(&self, grant: GrantId) -> PathBuf {
@@ -61,18 +65,21 @@ impl Records {
     /// INVARIANT: one-use. The life of the grant's one token: as recorded now, or as it was for these bytes while it lasts.
     pub(super) fn spend(
         &self,
-        (grant, digest): (GrantId, Digest),
+        sealed: &SealedGrant,
         iat: Timestamp,
         exp: Timestamp,
     ) -> Result<Record, NotSpent> {
         let _turn = self.one_at_a_time.lock().unwrap_or_else(PoisonError::into_inner);
-        let path = self.path(grant);
-        let record = Record { grant: digest, iat, exp };
+        let path = self.path(sealed.grant().id);
+        let way_back = sealed.grant().time.inverse.map(|inverse| inverse.digest);
+        let record = Record { grant: sealed.digest(), way_back, iat, exp };
         let bytes = canonical::to_bytes(&record).map_err(io::Error::other)?;
         match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path) {
             Ok(mut file) => {
-                file.write_all(&bytes).and_then(|()| file.sync_all())?;
-                File::open(&self.folder).and_then(|folder| folder.sync_all())?;
+                let kept = file.write_all(&bytes).and_then(|()| file.sync_all());
+                let kept = kept.and_then(|()| File::open(&self.folder)?.sync_all());
+                // No token exists yet: the grant is as it was, unless this fails, too.
+                kept.or_else(|error| std::fs::remove_file(&path).and(Err(error)))?;
                 Ok(record)
             }
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {
@@ -93,37 +100,62 @@ fn read(path: &Path) -> Option<Record> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+
     use super::*;
+    use crate::cli::render::tests::grant;
 
     const NOW: Timestamp = Timestamp::from_seconds(1_700_000_000);
+
+    /// A grant, and what it says of a way back.
+    fn sealed(change: impl FnOnce(&mut Value)) -> SealedGrant {
+        let mut grant = grant();
+        grant["id"] = json!(GrantId::nil());
+        change(&mut grant);
+        SealedGrant::parse(&canonical::to_bytes(&grant).unwrap()).unwrap()
+    }
+
+    fn way_back(digest: Digest) -> Value {
+        json!({"grant": GrantId::generate(NOW), "digest": digest})
+    }
 
     #[test]
     fn a_grant_has_one_token_which_is_given_again_for_the_same_bytes_while_it_lasts() {
         let dir = tempfile::tempdir().unwrap();
-        let (grant, digest) = (GrantId::generate(NOW), Digest::of(b"grant"));
-        let spend = |digest, now: Timestamp| {
+        let (own, other) = (sealed(|_| ()), sealed(|grant| grant["epoch"] = json!(9)));
+        assert_eq!((own.grant().id, own.digest() == other.digest()), (other.grant().id, false));
+        let spend = |sealed, now: Timestamp| {
             // As a process that starts afresh does it.
-            Records::open(dir.path()).unwrap().spend((grant, digest), now, now.plus(60))
+            Records::open(dir.path()).unwrap().spend(sealed, now, now.plus(60))
         };
-        let first = spend(digest, NOW).unwrap();
+        let first = spend(&own, NOW).unwrap();
         assert_eq!((first.iat, first.exp), (NOW, NOW.plus(60)));
-        assert_eq!(spend(digest, NOW.plus(59)).unwrap(), first);
-        assert!(
-            matches!(spend(Digest::of(b"other"), NOW.plus(1)), Err(NotSpent::Used)),
-            "of one id, one grant"
-        );
-        assert!(matches!(spend(digest, NOW.plus(60)), Err(NotSpent::Used)));
-        assert!(matches!(spend(digest, NOW.plus(9_999)), Err(NotSpent::Used)));
+        assert_eq!(spend(&own, NOW.plus(59)).unwrap(), first);
+        assert!(matches!(spend(&other, NOW.plus(1)), Err(NotSpent::Used)), "of one id, one grant");
+        assert!(matches!(spend(&own, NOW.plus(60)), Err(NotSpent::Used)));
+        assert!(matches!(spend(&own, NOW.plus(9_999)), Err(NotSpent::Used)));
+    }
+
+    #[test]
+    fn a_grant_takes_back_only_what_had_a_token_and_names_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let records = Records::open(dir.path()).unwrap();
+        let (back, other) = (Digest::of(b"back"), Digest::of(b"other"));
+        let first = sealed(|grant| grant["time"]["inverse"] = way_back(back));
+        assert!(!records.takes_back(back, first.grant().id), "it had none yet");
+        records.spend(&first, NOW, NOW.plus(60)).unwrap();
+        assert!(records.takes_back(back, first.grant().id));
+        assert!(!records.takes_back(other, first.grant().id), "it names another one");
     }
 
     #[test]
     fn a_record_that_was_written_halfway_gives_no_token() {
         let dir = tempfile::tempdir().unwrap();
         let records = Records::open(dir.path()).unwrap();
-        let grant = GrantId::generate(NOW);
+        let grant = sealed(|_| ());
         for torn in ["", "{", "{}"] {
-            std::fs::write(dir.path().join(format!("grants/{grant}.json")), torn).unwrap();
-            let asked = records.spend((grant, Digest::of(b"grant")), NOW, NOW.plus(60));
+            std::fs::write(dir.path().join(format!("grants/{}.json", grant.grant().id)), torn).unwrap();
+            let asked = records.spend(&grant, NOW, NOW.plus(60));
             assert!(matches!(asked, Err(NotSpent::Used)), "{torn}");
         }
     }
@@ -133,7 +165,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let records = Records::open(dir.path()).unwrap();
         std::fs::remove_dir(dir.path().join("grants")).unwrap();
-        let asked = records.spend((GrantId::generate(NOW), Digest::of(b"grant")), NOW, NOW.plus(60));
+        let asked = records.spend(&sealed(|_| ()), NOW, NOW.plus(60));
         assert!(matches!(asked, Err(NotSpent::Unwritable(_))));
     }
 }

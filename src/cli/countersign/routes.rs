@@ -19,10 +19,14 @@ use crate::countersign::{Judge, Refused};
 use crate::domain::countersign::{Countersignature, NotProven, PATH, PROOF_SECONDS, ProofClaims, Request};
 use crate::domain::jws::{self, KeyHeader};
 use crate::domain::key::SigningKey;
+use crate::domain::printable::printable;
+use crate::domain::web_identity::TOKEN_TYP;
 use crate::http::problem::Problem;
 
+/// Longest reason of a refusal, in characters.
+const WHY_CHARS: usize = 300;
 const NOTHING_TO_TAKE_BACK: &str =
-    "this grant takes back another one, which had no token here: claim that one first";
+    "this grant takes back another one, which names it and had no token here: claim that one first";
 
 /// What a countersigner has.
 pub(super) struct Countersigner {
@@ -84,14 +88,16 @@ impl Countersigner {
         };
         self.replay.burn(&burn, now).map_err(|error| stranger(error.to_string()))?;
         let request = Request::parse(body)
+            .map_err(|why| printable(&why, WHY_CHARS))
             .map_err(|why| Problem::of_transport(StatusCode::BAD_REQUEST, "bad_request", why))?;
         let rules = self.rules.load();
         let (catalog, directory) = (&rules.catalog, &rules.directory);
         let judge = Judge { broker, issuer, environments, catalog, directory };
         let judged = judge.judge(&request, now).map_err(|refused| self.refuse(&refused))?;
         let grant = judged.sealed().grant();
+        let digest = judged.sealed().digest();
         // What is taken back was done only with a token from here.
-        if grant.time.inverse_of.is_some_and(|first| !self.records.had(first)) {
+        if grant.time.inverse_of.is_some_and(|first| !self.records.takes_back(digest, first)) {
             tracing::warn!(grant.id = %grant.id, "not countersigned: it takes back what had no token");
             return Err(Problem::of_transport(
                 StatusCode::FORBIDDEN,
@@ -99,8 +105,7 @@ impl Countersigner {
                 NOTHING_TO_TAKE_BACK,
             ));
         }
-        let id = (grant.id, judged.sealed().digest());
-        let record = self.records.spend(id, now, judged.token_ends(now)).map_err(|error| {
+        let record = self.records.spend(judged.sealed(), now, judged.token_ends(now)).map_err(|error| {
             tracing::warn!(grant.id = %grant.id, why = %error, "not countersigned");
             let (status, code) = match error {
                 NotSpent::Used => (StatusCode::CONFLICT, "already_countersigned"),
@@ -112,11 +117,11 @@ impl Countersigner {
             Problem::of_transport(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the token cannot be signed")
         };
         let claims = judged.claims(record.iat, record.exp).ok_or_else(failed)?;
-        let token = jws::sign("JWT", &self.key, KeyHeader::Kid, &claims).map_err(|_| failed())?;
+        let token = jws::sign(TOKEN_TYP, &self.key, KeyHeader::Kid, &claims).map_err(|_| failed())?;
         let people: Vec<String> = judged.people().map(ToString::to_string).collect();
         tracing::info!(
             grant.id = %grant.id,
-            grant.digest = %judged.sealed().digest(),
+            grant.digest = %digest,
             environment = %grant.environment,
             action = %grant.action.action_type,
             people = people.join(","),
@@ -127,8 +132,10 @@ impl Countersigner {
     }
 
     fn refuse(&self, refused: &Refused) -> Problem {
-        tracing::warn!(code = refused.code(), why = %refused, "not countersigned");
-        Problem::of_transport(StatusCode::FORBIDDEN, refused.code(), refused.to_string())
+        // SECURITY: it may repeat what the broker's host sent.
+        let why = printable(&refused.to_string(), WHY_CHARS);
+        tracing::warn!(code = refused.code(), why, "not countersigned");
+        Problem::of_transport(StatusCode::FORBIDDEN, refused.code(), why)
     }
 }
 

@@ -36,6 +36,9 @@ Example:
   phasebroker countersign key --out identity.pem && phasebroker countersign jwks --config countersigner.toml --out site
   phasebroker countersign serve --config countersigner.toml";
 
+/// At a time; one address has a quarter, so that a stranger leaves room for the broker.
+const CONNECTIONS: usize = 64;
+
 /// Arguments of `countersign serve`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
@@ -80,7 +83,12 @@ pub async fn run(args: Args, output: Output) -> anyhow::Result<ExitCode> {
         // A sender that is gone means the same.
         let _ = stopped.await;
     };
-    let limits = Limits { body_bytes: MAX_REQUEST_BYTES, connections: 64, ..Limits::default() };
+    let limits = Limits {
+        body_bytes: MAX_REQUEST_BYTES,
+        connections: CONNECTIONS,
+        connections_per_peer: CONNECTIONS / 4,
+        ..Limits::default()
+    };
     let app = router(countersigner.clone());
     let server = tokio::spawn(listen::serve(listener, tls.clone(), app, limits, ended));
     loop {

@@ -88,7 +88,8 @@ fn aws_credential(page: &mut Page, aws: &AwsCredential, grant: &Grant) {
     if let Some(web) = &aws.web_identity {
         let token = format!(
             "with one token of {} (audience {}), which the approvers' side signs after it has checked these signatures; \
-             the role trusts no other, and its own policy holds the tags below",
+             the role trusts no other, and its own policy holds the tags below. The policy text and the deadline are what an \
+             honest broker sends with it",
             web.issuer, web.audience
         );
         page.field("minted", &token);

@@ -4,17 +4,20 @@
 use std::time::Duration;
 
 use serde_json::Value;
+use zeroize::Zeroize as _;
 
 use super::settings::BadAwsSettings;
 use super::{AwsProvider, errors, refused};
 use crate::broker::ports::MintOutcome;
 use crate::domain::authority::Authority;
 use crate::domain::countersign::{Access, Countersignature, PATH, ProofClaims, Request};
+use crate::domain::grant::Grant;
+use crate::domain::jws::{KeyHeader, Unverified};
 use crate::domain::lease::OpenedLease;
 use crate::domain::plan::AwsCredential;
 use crate::domain::secret::Secret;
 use crate::domain::time::Timestamp;
-use crate::domain::web_identity::has_tags_of;
+use crate::domain::web_identity::{IdentityClaims, TOKEN_TYP, has_tags_of};
 
 /// For the whole exchange with the countersigner.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -38,8 +41,11 @@ struct NoToken {
 
 impl Countersigner {
     pub(super) fn new(access: Access) -> Result<Self, BadAwsSettings> {
-        let mut http =
-            reqwest::Client::builder().timeout(PATIENCE).redirect(reqwest::redirect::Policy::none());
+        // SECURITY: a redirect or a proxy of the environment would see the token.
+        let mut http = reqwest::Client::builder()
+            .timeout(PATIENCE)
+            .redirect(reqwest::redirect::Policy::none())
+            .no_proxy();
         if let Some(pem) = &access.ca {
             let ca = reqwest::Certificate::from_pem(pem).map_err(|_| BadAwsSettings::CountersignerTls)?;
             http = http.tls_certs_only([ca]);
@@ -49,7 +55,12 @@ impl Countersigner {
     }
 
     /// Asks once for the token of a grant.
-    async fn token(&self, authority: &Authority, now: Timestamp) -> Result<Secret, NoToken> {
+    async fn token(
+        &self,
+        authority: &Authority,
+        credential: &AwsCredential,
+        now: Timestamp,
+    ) -> Result<Secret, NoToken> {
         let approvals = authority.approvals().iter().map(|approval| approval.token.clone()).collect();
         let body = serde_json::to_vec(&Request::new(authority.sealed().bytes(), approvals));
         let body = body.map_err(|_| unasked("the request cannot be written"))?;
@@ -67,13 +78,25 @@ impl Countersigner {
             }
             body.extend_from_slice(&chunk);
         }
-        match status {
-            200 => serde_json::from_slice::<Countersignature>(&body)
-                .map(|answer| Secret::new(answer.token))
-                .map_err(|_| unasked("its answer cannot be read")),
-            _ => Err(said_no(status, &body)),
+        if status != 200 {
+            return Err(said_no(status, &body));
+        }
+        let token = serde_json::from_slice::<Countersignature>(&body).map(|answer| Secret::new(answer.token));
+        body.zeroize();
+        let token = token.map_err(|_| unasked("its answer cannot be read"))?;
+        match is_of(token.expose(), authority.sealed().grant(), credential) {
+            true => Ok(token),
+            false => Err(unasked("its token is not the one of this grant")),
         }
     }
+}
+
+/// Whether a token says exactly what this grant's does. Otherwise its session would carry the tags of another lease, and
+/// the end of this one would end nothing. That it is signed rightly AWS sees, not we.
+fn is_of(token: &str, grant: &Grant, credential: &AwsCredential) -> bool {
+    let read = Unverified::parse(token, TOKEN_TYP, KeyHeader::Kid);
+    let Ok(claims) = read.and_then(|token| token.peek::<IdentityClaims>()) else { return false };
+    IdentityClaims::of(grant, credential, claims.iat, claims.exp).is_some_and(|own| own == claims)
 }
 
 impl AwsProvider {
@@ -97,7 +120,7 @@ impl AwsProvider {
         if let Err(outcome) = ready().and_then(|_| minter.one_call()) {
             return outcome;
         }
-        let token = match countersigner.token(authority, self.clock.wall()).await {
+        let token = match countersigner.token(authority, credential, self.clock.wall()).await {
             Ok(token) => token,
             Err(NoToken { code, message, retry_after }) => return refused(&code, &message, retry_after),
         };
@@ -128,7 +151,7 @@ fn lost(error: &reqwest::Error) -> NoToken {
 /// Its refusal in its own words, as far as they are plain.
 fn said_no(status: u16, body: &[u8]) -> NoToken {
     let problem = serde_json::from_slice::<Value>(body).unwrap_or_default();
-    let text = |name: &str| errors::printable(problem.get(name).and_then(Value::as_str).unwrap_or_default());
+    let text = |name: &str| errors::said(problem.get(name).and_then(Value::as_str).unwrap_or_default());
     let (code, detail) = (text("code"), text("detail"));
     let retry_after = (status >= 500).then_some(AFTER_OUTAGE);
     NoToken {

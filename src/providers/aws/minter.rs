@@ -11,7 +11,7 @@ use aws_sdk_sts::types::{Credentials, Tag};
 
 use super::aws_clock::AwsClock;
 use super::bucket::Bucket;
-use super::errors::{self, unknown};
+use super::errors::{self, By, unknown};
 use super::settings::{AwsSettings, Identity};
 use super::{refused, request};
 use crate::broker::ports::{Clock, CredentialSecret, MintOutcome, Minted, NotReady};
@@ -135,7 +135,7 @@ impl Minter {
             // Its successor counts the session token, not the policy; this one is what the limit is on.
             #[allow(deprecated)]
             Ok(output) => minted(output.credentials, output.packed_policy_size, asked_at, answered_at),
-            Err(error) => errors::outcome(&error, sent.load(Ordering::SeqCst)),
+            Err(error) => errors::outcome(&error, sent.load(Ordering::SeqCst), By::Minter),
         }
     }
 
@@ -163,9 +163,14 @@ impl Minter {
             .await;
         let answered_at = asked_at.plus(self.clock.since_boot() - boot_at_start);
         match answer {
+            Ok(output)
+                if output.source_identity.as_deref().is_some_and(|own| own != credential.source_identity) =>
+            {
+                unknown("STS made a session with the source identity of another grant".into())
+            }
             #[allow(deprecated)]
             Ok(output) => minted(output.credentials, output.packed_policy_size, asked_at, answered_at),
-            Err(error) => errors::outcome(&error, sent.load(Ordering::SeqCst)),
+            Err(error) => errors::outcome(&error, sent.load(Ordering::SeqCst), By::Token),
         }
     }
 }

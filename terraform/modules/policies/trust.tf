@@ -57,7 +57,7 @@ locals {
   }) if role.web_identity == null }
 
   # AWS takes audience, subject, tags and source identity from the token. Session policy and duration are the caller's
-  # choice, so that nothing here may rest on them.
+  # choice, so that nothing here may rest on them. The subject is the role that the token was signed for.
   signed_trust = { for name, role in local.roles : name => jsonencode({
     Version = "2012-10-17"
     Statement = [
@@ -69,7 +69,7 @@ locals {
         Condition = {
           StringEquals = {
             "${trimprefix(role.web_identity.issuer, "https://")}:aud" = role.web_identity.audience
-            "${trimprefix(role.web_identity.issuer, "https://")}:sub" = role.web_identity.subject
+            "${trimprefix(role.web_identity.issuer, "https://")}:sub" = role.arn
             "aws:RequestTag/phase"                                    = role.phase
           }
           StringLike = {

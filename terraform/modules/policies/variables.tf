@@ -11,7 +11,6 @@ variable "environments" {
     web_identity = optional(object({
       issuer   = string
       audience = string
-      subject  = string
     }))
     protected = optional(list(string), [])
     roles = map(object({
@@ -32,10 +31,8 @@ variable "environments" {
     error_message = "The issuer of a web identity is an https URL without port, query and closing slash."
   }
   validation {
-    condition = alltrue([for one in values(var.environments) : one.web_identity == null || try(
-      can(regex("^[A-Za-z0-9._:/-]{1,255}$", one.web_identity.audience)) && one.web_identity.subject == "execute:${one.environment}", false
-    )])
-    error_message = "The audience of a web identity is one text without wildcards, and its subject is execute: and the environment. Take both as `phasebroker aws ceiling` printed them."
+    condition     = alltrue([for one in values(var.environments) : one.web_identity == null || can(regex("^[A-Za-z0-9._:/-]{1,255}$", one.web_identity.audience))])
+    error_message = "The audience of a web identity is one text without wildcards. Take it as `phasebroker aws ceiling` printed it."
   }
   validation {
     condition = alltrue(flatten([for one in values(var.environments) : one.web_identity == null ? [] : [for name, role in one.roles : role.ceiling == null || name == "observe" || try(alltrue([

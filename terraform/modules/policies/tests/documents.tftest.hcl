@@ -201,7 +201,7 @@ run "with_a_web_identity_work_trusts_its_tokens_alone_and_observing_the_minter" 
         partition      = "aws"
         account        = "111122223333"
         region         = "eu-central-1"
-        web_identity   = { issuer = "https://approvers.example.com/oidc", audience = "sts.amazonaws.com", subject = "execute:production" }
+        web_identity   = { issuer = "https://approvers.example.com/oidc", audience = "sts.amazonaws.com" }
         roles = {
           observe = { arn = "arn:aws:iam::111122223333:role/phasebroker-observe", phase = "observe" }
           execute = { arn = "arn:aws:iam::111122223333:role/phasebroker-execute", phase = "execute" }

@@ -698,7 +698,7 @@ run "nothing_is_wrong_with_a_web_identity" {
         account        = "111122223333"
         region         = "eu-central-1"
         external_id    = null
-        web_identity   = { issuer = "https://approvers.example.com/oidc", audience = "sts.amazonaws.com", subject = "execute:production" }
+        web_identity   = { issuer = "https://approvers.example.com/oidc", audience = "sts.amazonaws.com" }
         protected      = []
         roles = {
           observe = { arn = "arn:aws:iam::111122223333:role/observe", phase = "observe", ceiling = null }
@@ -726,7 +726,7 @@ run "a_web_identity_in_ceilings_that_know_none" {
         account        = "111122223333"
         region         = "eu-central-1"
         external_id    = null
-        web_identity   = { issuer = "https://approvers.example.com/oidc", audience = "sts.amazonaws.com", subject = "execute:production" }
+        web_identity   = { issuer = "https://approvers.example.com/oidc", audience = "sts.amazonaws.com" }
         protected      = []
         roles = {
           observe = { arn = "arn:aws:iam::111122223333:role/observe", phase = "observe", ceiling = null }
@@ -776,7 +776,7 @@ run "an_issuer_over_http" {
         account        = "111122223333"
         region         = "eu-central-1"
         external_id    = null
-        web_identity   = { issuer = "http://approvers.example.com/oidc", audience = "sts.amazonaws.com", subject = "execute:production" }
+        web_identity   = { issuer = "http://approvers.example.com/oidc", audience = "sts.amazonaws.com" }
         protected      = []
         roles = {
           observe = { arn = "arn:aws:iam::111122223333:role/observe", phase = "observe", ceiling = null }
@@ -801,7 +801,7 @@ run "an_issuer_with_a_port" {
         account        = "111122223333"
         region         = "eu-central-1"
         external_id    = null
-        web_identity   = { issuer = "https://approvers.example.com:8443", audience = "sts.amazonaws.com", subject = "execute:production" }
+        web_identity   = { issuer = "https://approvers.example.com:8443", audience = "sts.amazonaws.com" }
         protected      = []
         roles = {
           observe = { arn = "arn:aws:iam::111122223333:role/observe", phase = "observe", ceiling = null }
@@ -826,32 +826,7 @@ run "an_audience_with_a_wildcard" {
         account        = "111122223333"
         region         = "eu-central-1"
         external_id    = null
-        web_identity   = { issuer = "https://approvers.example.com/oidc", audience = "*", subject = "execute:production" }
-        protected      = []
-        roles = {
-          observe = { arn = "arn:aws:iam::111122223333:role/observe", phase = "observe", ceiling = null }
-          execute = { arn = "arn:aws:iam::111122223333:role/execute", phase = "execute", ceiling = "{\"Version\":\"2012-10-17\",\"Statement\":[{\"Effect\":\"Allow\",\"Action\":[\"ec2:RebootInstances\"],\"Resource\":[\"arn:aws:ec2:eu-central-1:111122223333:instance/i-0\"],\"Condition\":{\"StringEquals\":{\"aws:PrincipalTag/action\":[\"reboot\"]}}}]}" }
-        }
-      }
-    }
-  }
-
-  expect_failures = [var.environments]
-}
-
-run "a_subject_of_another_environment" {
-  command = plan
-  variables {
-    environments = {
-      production = {
-        version        = 2
-        catalog_digest = "digest"
-        environment    = "production"
-        partition      = "aws"
-        account        = "111122223333"
-        region         = "eu-central-1"
-        external_id    = null
-        web_identity   = { issuer = "https://approvers.example.com/oidc", audience = "sts.amazonaws.com", subject = "execute:staging" }
+        web_identity   = { issuer = "https://approvers.example.com/oidc", audience = "*" }
         protected      = []
         roles = {
           observe = { arn = "arn:aws:iam::111122223333:role/observe", phase = "observe", ceiling = null }
@@ -876,7 +851,7 @@ run "a_ceiling_without_its_action_under_a_web_identity" {
         account        = "111122223333"
         region         = "eu-central-1"
         external_id    = null
-        web_identity   = { issuer = "https://approvers.example.com/oidc", audience = "sts.amazonaws.com", subject = "execute:production" }
+        web_identity   = { issuer = "https://approvers.example.com/oidc", audience = "sts.amazonaws.com" }
         protected      = []
         roles = {
           observe = { arn = "arn:aws:iam::111122223333:role/observe", phase = "observe", ceiling = null }
