@@ -162,7 +162,7 @@ mod tests {
             let mut fake =
                 Fake { leases: vec![expected.clone()], asked_at: Some(asked_at), ..Fake::default() };
             let mut trail = Trail::new(Vec::new(), [ROLE.to_owned()], Scope::default());
-            find(&[path.clone()]).unwrap().feed(&mut trail, &mut fake).await.unwrap();
+            find(std::slice::from_ref(&path)).unwrap().feed(&mut trail, &mut fake).await.unwrap();
             assert_eq!((fake.asked, trail.incidents().len()), (asked, incidents), "{:?}", trail.incidents());
         }
     }

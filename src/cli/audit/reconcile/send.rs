@@ -58,20 +58,23 @@ impl Sent {
 
     /// Tells the broker of everything that is new since the last time. What is still settling is no verdict yet.
     pub(super) async fn tell(&mut self, client: &PersonClient, report: &Report) -> anyhow::Result<()> {
-        let mut about = json!({
-            "more_incidents": 0,
-            "report": digest(report)?.to_string(),
-            "records": report.records,
-            "first": report.first,
-            "last": report.last,
-        });
+        let digest = digest(report)?.to_string();
+        let about = |more_incidents: u64| {
+            json!({
+                "report": digest,
+                "records": report.records,
+                "first": report.first,
+                "last": report.last,
+                "more_incidents": more_incidents,
+            })
+        };
         let is_new = |lease: &&LeaseReport| {
             lease.verdict != Verdict::Settling && self.leases.get(&lease.lease) != Some(lease)
         };
         let leases: Vec<LeaseReport> = report.leases.iter().filter(is_new).cloned().collect();
         self.not_written.clear();
         for some in leases.chunks(AT_ONCE) {
-            let refused = self.send(client, &about, some.iter().map(lease).collect(), Vec::new()).await?;
+            let refused = self.send(client, about(0), some.iter().map(lease).collect(), Vec::new()).await?;
             // What was not written is sent again the next time.
             let taken = some.iter().filter(|one| !refused.iter().any(|no| no.lease == Some(one.lease)));
             self.leases.extend(taken.map(|one| (one.lease, one.clone())));
@@ -82,11 +85,11 @@ impl Sent {
             let mut all = true;
             for some in report.incidents.chunks(AT_ONCE) {
                 let some = some.iter().map(incident).collect();
-                all &= self.send(client, &about, Vec::new(), some).await?.is_empty();
+                all &= self.send(client, about(0), Vec::new(), some).await?.is_empty();
             }
             if report.more_incidents > 0 {
-                about["more_incidents"] = report.more_incidents.into();
-                all &= self.send(client, &about, Vec::new(), Vec::new()).await?.is_empty();
+                let about = about(report.more_incidents);
+                all &= self.send(client, about, Vec::new(), Vec::new()).await?.is_empty();
             }
             if all {
                 self.incidents = incidents;
@@ -129,11 +132,10 @@ impl Sent {
     async fn send(
         &mut self,
         client: &PersonClient,
-        about: &Value,
+        mut body: Value,
         leases: Vec<Value>,
         incidents: Vec<Value>,
     ) -> anyhow::Result<Vec<NotWritten>> {
-        let mut body = about.clone();
         if let Value::Object(members) = &mut body {
             members.insert("leases".into(), leases.into());
             members.insert("incidents".into(), incidents.into());
