@@ -291,7 +291,7 @@ async fn whoever_writes_the_store_file_adds_no_key_and_keeps_no_broker_from_star
     assert!(published.iter().any(|jwk| jwk["kid"] == kid.as_str()));
     assert!(believes(&published, &token) && b.broker.gate().may_issue().is_ok());
     let metrics = b.call("GET", "/metrics", &[], None).await.text;
-    assert!(metrics.contains(&format!("phasebroker_distrusted_keys 6")), "{metrics}");
+    assert!(metrics.contains("phasebroker_distrusted_keys 6"), "{metrics}");
 }
 
 /// A device that can be taken away.
