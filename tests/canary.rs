@@ -12,7 +12,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use broker::clock::TestClock;
 use broker::{Setup, TestBroker};
-use fake_aws::{FakeAws, Regions, scene};
+use fake_aws::{Behaviour, FakeAws, Regions, scene};
 use phasebroker::broker::end::Complete;
 use phasebroker::broker::ports::*;
 use phasebroker::domain::authority::Authority;
@@ -43,8 +43,28 @@ async fn with_aws(regions: Regions) -> (TestBroker, FakeAws) {
 
 /// Claims and completes one action; its lease, and what the agent heard.
 async fn act(b: &TestBroker) -> (String, Value) {
+    act_once(b, async || ()).await
+}
+
+/// The same, where the session is ended only after its canary was asked for the first time.
+async fn act_after(b: &TestBroker, calls: impl Fn() -> usize) -> (String, Value) {
+    let before = calls();
+    let asked = async || {
+        for _ in 0..500 {
+            if calls() > before {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("the canary was not asked at the release");
+    };
+    act_once(b, asked).await
+}
+
+async fn act_once(b: &TestBroker, between: impl AsyncFnOnce()) -> (String, Value) {
     let approved = b.run_to_approved_on_aws().await;
     let claimed = b.claim(&approved).await.ok().unwrap();
+    between().await;
     let done = Complete { outcome: Outcome::Succeeded, note: None };
     let end = b.agent("fixer").complete(&claimed, &approved.claim_key, &done).await.unwrap();
     (approved.sealed.grant().time.lease.to_string(), serde_json::to_value(end).unwrap())
@@ -77,7 +97,7 @@ async fn the_first_refusal_after_an_early_end_is_recorded_with_its_code_and_wher
     let (b, aws) = with_aws(Regions::UntilDenied(2)).await;
     marked(&b).await;
     let mark = b.mark().await;
-    let (lease, _) = act(&b).await;
+    let (lease, _) = act_after(&b, || aws.requests("DescribeRegions").len()).await;
     let seen = heard(&b, mark, "revocation.seen", &lease).await;
     let facts = &seen["facts"];
     assert_eq!((&facts["code"], &facts["calls"]), (&json!("UnauthorizedOperation"), &json!(3)), "{seen}");
@@ -85,7 +105,8 @@ async fn the_first_refusal_after_an_early_end_is_recorded_with_its_code_and_wher
     let after = facts["denied_at"].as_i64().unwrap() - facts["ended_at"].as_i64().unwrap();
     assert!((2..50).contains(&after), "two pauses of a second at least: {seen}");
     let asked = aws.requests("DescribeRegions");
-    assert!(asked.len() == 3 && asked.iter().all(|call| call["SignedBy"].starts_with("ASIA")), "{asked:?}");
+    // One at the release, three after the end.
+    assert!(asked.len() == 4 && asked.iter().all(|call| call["SignedBy"].starts_with("ASIA")), "{asked:?}");
     let revocation = row(&b, &lease).await["revocation"].clone();
     assert_eq!(revocation["seen"], json!({"denied_at": facts["denied_at"]}));
     assert!(revocation["effective_by"].is_i64(), "{revocation}");
@@ -94,7 +115,7 @@ async fn the_first_refusal_after_an_early_end_is_recorded_with_its_code_and_wher
     // It stops there, and nothing of the session was written down.
     b.clock.pass(30);
     b.sweep().await;
-    assert_eq!(aws.requests("DescribeRegions").len(), 3);
+    assert_eq!(aws.requests("DescribeRegions").len(), 4);
     let all = serde_json::to_string(&b.events_since(0).await).unwrap();
     assert!(!all.contains("secret-") && !all.contains("token-"), "{all}");
 }
@@ -136,6 +157,35 @@ async fn a_session_that_aws_takes_to_its_own_end_is_said_to_be_so() {
     assert_eq!(row(&b, &lease).await["revocation"]["seen"], json!("unclear"));
     let metrics = b.call("GET", "/metrics", &[], None).await.text;
     assert!(metrics.contains("phasebroker_unseen_denials_total 1"), "{metrics}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_of_what_aws_never_took_shows_no_end() {
+    let (b, aws) = with_aws(Regions::Never).await;
+    marked(&b).await;
+    let mark = b.mark().await;
+    let (lease, _) = act_after(&b, || aws.requests("DescribeRegions").len()).await;
+    let unseen = heard(&b, mark, "revocation.unseen", &lease).await;
+    let why = unseen["facts"]["why"].as_str().unwrap();
+    assert!(why.contains("has taken no call") && why.contains("ceiling"), "{why}");
+    assert_eq!(row(&b, &lease).await["revocation"]["seen"], json!("unclear"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_session_that_nobody_knows_to_exist_there_is_nothing_to_be_seen() {
+    let (b, aws) = with_aws(Regions::Always).await;
+    marked(&b).await;
+    let approved = b.run_to_approved_on_aws().await;
+    let mark = b.mark().await;
+    aws.behave(Behaviour::Die);
+    assert!(b.claim(&approved).await.is_err());
+    let lease = approved.sealed.grant().time.lease.to_string();
+    heard(&b, mark, "revocation.done", &lease).await;
+    let b = b.restart().await;
+    b.sweep().await;
+    let kinds = b.kinds_since(mark).await;
+    assert!(kinds.contains(&"lease.unknown".to_owned()), "{kinds:?}");
+    assert!(!kinds.iter().any(|kind| kind == "revocation.unseen"), "{kinds:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -184,12 +234,21 @@ struct Double {
     calls: AtomicU32,
 }
 
+impl Double {
+    fn calls(&self) -> usize {
+        self.calls.load(Ordering::SeqCst) as usize
+    }
+}
+
 #[async_trait]
 impl CanaryCall for Double {
     async fn call(&self, session: &CredentialSecret, place: &CanaryPlace) -> CanaryOutcome {
         assert!(matches!(session, CredentialSecret::Aws { .. }));
         assert_eq!(place.partition, "aws");
-        self.calls.fetch_add(1, Ordering::SeqCst);
+        // The first one of a session is that of its release.
+        if self.calls.fetch_add(1, Ordering::SeqCst) % 2 == 0 {
+            return CanaryOutcome::Allowed;
+        }
         match self.answer {
             Answer::Hang => std::future::pending().await,
             Answer::RefuseAfter(seconds) => {
@@ -262,9 +321,9 @@ async fn with_double(answer: Answer) -> (TestBroker, Arc<Double>) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refusal_that_its_own_deadline_may_have_given_is_none_of_its_early_end() {
     for (seconds, kind) in [(3, "revocation.seen"), (56, "revocation.unseen")] {
-        let (b, _) = with_double(Answer::RefuseAfter(seconds)).await;
+        let (b, double) = with_double(Answer::RefuseAfter(seconds)).await;
         let mark = b.mark().await;
-        let (lease, _) = act(&b).await;
+        let (lease, _) = act_after(&b, || double.calls()).await;
         heard(&b, mark, kind, &lease).await;
     }
 }
@@ -272,16 +331,16 @@ async fn a_refusal_that_its_own_deadline_may_have_given_is_none_of_its_early_end
 #[tokio::test(flavor = "multi_thread")]
 async fn a_canary_that_hangs_holds_up_no_revocation() {
     let (b, double) = with_double(Answer::Hang).await;
-    for calls in 1..=2 {
-        let (_, end) = act(&b).await;
+    for calls in [2, 4] {
+        let (_, end) = act_after(&b, || double.calls()).await;
         assert_eq!(end["revocation"]["state"], "done", "{end}");
         for _ in 0..200 {
-            if double.calls.load(Ordering::SeqCst) == calls {
+            if double.calls() == calls {
                 break;
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        assert_eq!(double.calls.load(Ordering::SeqCst), calls);
+        assert_eq!(double.calls(), calls);
         b.sweep().await;
     }
 }

@@ -128,8 +128,8 @@ async fn every_route_that_changes_something_leaves_its_event() {
 
     let found = json!({
         "report": phasebroker::domain::digest::Digest::of(b"report"), "records": 1, "first": null, "last": null,
-        "incidents": [], "leases": [{"lease": lease, "verdict": "matched", "calls": 1, "failed": 0, "denied": 0,
-            "findings": 0, "mint_seen": true, "hours_missing": false}],
+        "incidents": [], "more_incidents": 0, "leases": [{"lease": lease, "verdict": "matched", "calls": 1, "failed": 0, "denied": 0,
+            "findings": 0, "mint_seen": true, "hours_missing": false, "reach_covered": true, "untold": false, "named_only": false}],
     });
     let told = world.by_person("audrey", "POST", "/v1/reconciliations", Some(&found)).await;
     watch.good(&world, "/v1/reconciliations", told).await;

@@ -184,7 +184,7 @@ async fn a_broker_that_lost_its_token_issues_nothing_and_still_stops_and_revokes
     let place = with_token("P-256", "ed25519");
     let broker = place.serve().await;
     let it = place.approved(Work::jwt(600)).await;
-    place.claim(&it).await.map(drop).unwrap();
+    let claimed = place.claim(&it).await.unwrap();
     broker.stop().await;
     fs::rename(place.path("tokens"), place.path("gone")).unwrap();
     fs::create_dir(place.path("tokens")).unwrap();
@@ -192,6 +192,9 @@ async fn a_broker_that_lost_its_token_issues_nothing_and_still_stops_and_revokes
     let (status, why) = place.readiness().await;
     assert_eq!(status, 503);
     assert!(why.to_string().contains("no_signing_key"), "{why}");
+    // INVARIANT: honest-revocation. A living token whose key nobody vouches for yet is not called over.
+    let unsure = place.agent("fixer").cancel_lease(&claimed, &it.claim_key).await.unwrap_err().to_string();
+    assert!(unsure.contains("cannot be told before the broker's own key is back"), "{unsure}");
     let stop = json!({"everything": true, "reason": "done"});
     assert_eq!(place.post("/v1/stop", Some("olga"), &stop).await.0, 200);
     assert_eq!(place.lease_is_over(&it).await, "stopped");

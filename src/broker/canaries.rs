@@ -3,6 +3,7 @@
 //! INVARIANT: no-stored-secrets. A session is held in memory only, wiped when it is let go, and never longer than it works.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::Broker;
@@ -13,7 +14,7 @@ use super::ports::{
 use super::record::ascii;
 use crate::domain::event::{Event, EventKind};
 use crate::domain::id::LeaseId;
-use crate::domain::lease::{Lease, Revocation, Seen};
+use crate::domain::lease::{Lease, LeaseState, Revocation, Seen};
 use crate::domain::plan::{Credential, ProviderKind};
 use crate::domain::principal::Actor;
 use crate::domain::sent::has_canary;
@@ -36,6 +37,8 @@ struct Session {
     secret: Arc<CredentialSecret>,
     call: Arc<dyn CanaryCall>,
     place: CanaryPlace,
+    /// Whether the provider took a call before the end, or after it: without one, a refusal shows nothing.
+    taken: Arc<AtomicBool>,
     /// From when on nothing it hears means anything, by the wall clock and since boot: whichever comes first.
     until: (Timestamp, i64),
 }
@@ -53,6 +56,7 @@ struct Watched {
     calls: u32,
     /// When to ask next, in seconds since boot.
     next: i64,
+    /// Whether the provider took a call after the end.
     was_allowed: bool,
     unheard: Option<String>,
 }
@@ -103,7 +107,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Broker {
-    /// Keeps a session that was released, where its policy has a canary.
+    /// Keeps a session that was released, where its policy has a canary,
+    /// and asks once whether the provider takes it at all. Nobody waits for the answer.
     pub(super) fn keep_for_canary(
         &self,
         lease: &Lease,
@@ -120,13 +125,20 @@ impl Broker {
             region: aws.region.clone(),
         };
         let until = (until, boot.saturating_add(until.since(now)));
-        lock(&self.canaries.held).insert(lease.id, Session { secret: secret.clone(), call, place, until });
+        let session = Session { secret: secret.clone(), call, place, taken: Arc::default(), until };
+        let (secret, call, place) = (session.secret.clone(), session.call.clone(), session.place.clone());
+        let taken = session.taken.clone();
+        lock(&self.canaries.held).insert(lease.id, session);
+        tokio::spawn(async move {
+            if call.call(&secret, &place).await == CanaryOutcome::Allowed {
+                taken.store(true, Ordering::Release);
+            }
+        });
     }
 
     /// The provider took the early end of a lease, and that is recorded: its canary asks from now on.
     pub(super) fn watch_end(self: &Arc<Self>, lease: &Lease) {
-        let Revocation::Done { seen: None, .. } = lease.revocation else { return };
-        if lease.provider != ProviderKind::Aws || lease.grant.is_none() {
+        if !is_to_be_seen(lease) {
             return;
         }
         if self.canaries.begin(lease, self.gate.since_boot()) {
@@ -156,10 +168,20 @@ impl Broker {
             let (now, boot) = (self.gate.now(), self.gate.since_boot());
             let is_over = watched.session.is_over(now, boot);
             match outcome {
-                // INVARIANT: honest-revocation. Later than this its own deadline may have refused it.
+                // INVARIANT: honest-revocation. What never was taken is refused for another reason, and later than this its
+                // own deadline may have refused it.
+                CanaryOutcome::Denied(code) if !watched.session.taken.load(Ordering::Acquire) => {
+                    let why = format!(
+                        "the provider has taken no call of it at all ({code}): see the role's ceiling"
+                    );
+                    return self.unseen(&watched.lease, &why).await;
+                }
                 CanaryOutcome::Denied(code) if !is_over => return self.seen(&watched, &code, now).await,
                 CanaryOutcome::Denied(_) => {}
-                CanaryOutcome::Allowed => watched.was_allowed = true,
+                CanaryOutcome::Allowed => {
+                    watched.session.taken.store(true, Ordering::Release);
+                    watched.was_allowed = true;
+                }
                 CanaryOutcome::Unreachable(why) => watched.unheard = Some(why),
             }
             if !is_over {
@@ -231,13 +253,21 @@ impl Broker {
             }
         };
         for lease in leases {
-            if matches!(lease.revocation, Revocation::Done { seen: None, .. })
-                && self.had_canary(&lease).await
-            {
+            if is_to_be_seen(&lease) && self.had_canary(&lease).await {
                 self.unseen(&lease, "the broker was started again, and holds the session no more").await;
             }
         }
     }
+}
+
+/// Whether the early end of a session that was released is in force, and nobody has said yet whether AWS was seen to refuse
+/// it. What nobody knows to exist was released to nobody, and its life goes on to its hard end.
+fn is_to_be_seen(lease: &Lease) -> bool {
+    let in_force = matches!(lease.revocation, Revocation::Done { seen: None, .. });
+    in_force
+        && lease.state == LeaseState::Ended
+        && lease.provider == ProviderKind::Aws
+        && lease.grant.is_some()
 }
 
 fn canary_event(kind: EventKind, lease: &Lease, now: Timestamp) -> Event {

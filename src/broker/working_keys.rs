@@ -133,6 +133,7 @@ impl WorkingKeys {
             self.broker.note_own_key(&kept.keys, KeptKey::Token(own.clone())).await?;
         }
         self.remember(&kept, own);
+        self.broker.signer.remembers_all();
         self.taken_up.store(true, Ordering::Release);
         Ok(())
     }
@@ -216,6 +217,13 @@ impl WorkingKeys {
 pub(super) fn no_signing_key() -> Refusal {
     let why =
         "nothing can sign a token now; an operator must bring back the broker's own key (its log says why)";
+    Refusal::new(Code::NoSigningKey, why).retry_after(10)
+}
+
+/// INVARIANT: honest-revocation. Nothing is said of a token as long as its key may be one of the former life.
+pub fn former_keys_unknown() -> Refusal {
+    let why = "whose token this is cannot be told before the broker's own key is back, which vouches for the keys before this start; \
+               come again, or let a person stop the run";
     Refusal::new(Code::NoSigningKey, why).retry_after(10)
 }
 

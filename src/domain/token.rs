@@ -1,6 +1,7 @@
 //! Tokens the broker signs: phase tokens (RFC 9068) and the execute token of a lease. One audience, one phase, one key.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
 use serde::{Deserialize, Serialize};
@@ -85,18 +86,20 @@ pub struct TokenSigner {
     issuer: String,
     own: Option<PublicKey>,
     ring: ArcSwap<KeyRing>,
+    /// Whether every key is known that a living token can be signed by.
+    knows_all: AtomicBool,
 }
 
 impl TokenSigner {
     /// Signs as `issuer` with one key, always.
     pub fn new(issuer: String, key: SigningKey) -> Self {
         let own = Some(key.public().clone());
-        Self { issuer, own, ring: ArcSwap::from_pointee(KeyRing::of_one(key)) }
+        Self { issuer, own, ring: ArcSwap::from_pointee(KeyRing::of_one(key)), knows_all: true.into() }
     }
 
     /// Signs as `issuer` with working keys, once there are any.
     pub fn without_key(issuer: String) -> Self {
-        Self { issuer, own: None, ring: ArcSwap::default() }
+        Self { issuer, own: None, ring: ArcSwap::default(), knows_all: false.into() }
     }
 
     /// The issuer URL.
@@ -112,6 +115,17 @@ impl TokenSigner {
     /// The keys, as they are now.
     pub fn ring(&self) -> Arc<KeyRing> {
         self.ring.load_full()
+    }
+
+    /// Every key of the former lives is remembered.
+    pub fn remembers_all(&self) {
+        self.knows_all.store(true, Ordering::Release);
+    }
+
+    /// Whether a token that does not verify may yet be one of ours: its key may be one of a former life, of which nobody
+    /// could vouch so far.
+    pub fn may_know_later(&self, error: &JwsError) -> bool {
+        matches!(error, JwsError::Signature) && !self.knows_all.load(Ordering::Acquire)
     }
 
     /// A key of a former life, which verifies what it signed.
@@ -183,6 +197,14 @@ mod tests {
         let token = signer.sign(&claims).unwrap();
         assert_eq!(signer.verify(token.expose(), now.plus(59)).unwrap(), claims);
         assert!(signer.verify(token.expose(), now.plus(60)).is_err());
+        // With another key it is a stranger's; before all keys of former lives are known, nobody can tell.
+        let other = TokenSigner::new(signer.issuer().to_owned(), SigningKey::generate().unwrap());
+        let late = TokenSigner::without_key(signer.issuer().to_owned());
+        let error = |of: &TokenSigner| of.verify(token.expose(), now).unwrap_err();
+        assert!(!other.may_know_later(&error(&other)) && late.may_know_later(&error(&late)));
+        assert!(!late.may_know_later(&late.verify("no token", now).unwrap_err()));
+        late.remembers_all();
+        assert!(!late.may_know_later(&error(&late)));
         assert!(signer.verify(token.expose(), now.plus(-1)).is_err());
         assert!(other.verify(token.expose(), now).is_err());
     }

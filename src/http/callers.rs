@@ -21,6 +21,7 @@ use crate::authn::agent::LoginMethod;
 use crate::authn::dpop::{Expected, NonceRule};
 use crate::broker::refusal::{Code, Refusal};
 use crate::broker::reserved::Aim;
+use crate::broker::working_keys::former_keys_unknown;
 use crate::domain::key::Thumbprint;
 use crate::domain::phase::Phase;
 use crate::domain::principal::{Actor, AgentSlug, Attestation, PersonSlug, Role};
@@ -254,7 +255,10 @@ impl App {
         let proof = seen.proof()?;
         let signer = self.broker.signer();
         // Before the proof, so that rubbish uses up no memory of used proofs.
-        let known = signer.verify(token, seen.now).map_err(|error| unauthenticated(error.to_string()))?;
+        let known = signer.verify(token, seen.now).map_err(|error| match signer.may_know_later(&error) {
+            true => Problem::from(former_keys_unknown()),
+            false => unauthenticated(error.to_string()),
+        })?;
         let actor = Actor::Agent(known.client_id);
         let expected = Expected {
             method: seen.method,

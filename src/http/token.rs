@@ -17,6 +17,7 @@ use super::problem::{OAuthProblem, Problem};
 use crate::authn::dpop::{Expected, NonceRule};
 use crate::broker::phases::{PhaseGranted, ReadPhase};
 use crate::broker::refusal::{Code, Refusal};
+use crate::broker::working_keys::former_keys_unknown;
 use crate::domain::id::{LeaseId, RunId};
 use crate::domain::phase::Phase;
 use crate::domain::principal::{ActionType, Actor};
@@ -116,8 +117,15 @@ pub(super) async fn revoke(
     let caller =
         client(&app, &asked.client_assertion_type, &asked.client_assertion, &headers, "/revoke").await?;
     let now = app.broker.gate().now();
-    // What is no token of ours any more needs no end (RFC 7009 section 2.2).
-    let Ok(claims) = app.broker.signer().verify(&asked.token, now) else { return Ok(StatusCode::OK) };
+    let signer = app.broker.signer();
+    let claims = match signer.verify(&asked.token, now) {
+        Ok(claims) => claims,
+        Err(error) if signer.may_know_later(&error) => {
+            return Err(Problem::from(former_keys_unknown()).of(Actor::Agent(caller.agent)).into());
+        }
+        // What is no token of ours any more needs no end (RFC 7009 section 2.2).
+        Err(_) => return Ok(StatusCode::OK),
+    };
     let refused = |problem: Problem| problem.of(Actor::Agent(caller.agent.clone())).about(claims.txn);
     if claims.client_id != caller.agent || claims.cnf.jkt != caller.key {
         let why = "the token was issued to another agent or key";
