@@ -31,9 +31,19 @@ pub enum NotCosigned {
     Contradicted(String),
 }
 
+/// How often it is looked whether the log is taken up.
+const TAKEN_UP: Duration = Duration::from_millis(100);
+
 impl Broker {
     /// Has every new checkpoint cosigned by the `at`th witness, until `stopped`.
     pub async fn keep_witnessed(self: Arc<Self>, at: usize, mut stopped: watch::Receiver<bool>) {
+        // Whoever takes the log up asks first, and before anything is issued.
+        while self.ledger.log().is_none() {
+            tokio::select! {
+                () = tokio::time::sleep(TAKEN_UP) => {}
+                _ = stopped.wait_for(|stopped| *stopped) => return,
+            }
+        }
         let mut changed = self.ledger.changed.subscribe();
         // The first question is about what is published already: nobody knows whether anything comes after it.
         let mut wait = Some(Duration::ZERO);

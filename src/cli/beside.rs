@@ -20,7 +20,8 @@ const RETAIN: Duration = Duration::from_secs(3_600);
 /// How often it is asked whether the next working key is due.
 const TURN_KEYS: Duration = Duration::from_secs(5);
 
-/// How long a start waits for the broker's own keys. A device that hangs for longer is waited for while the broker serves.
+/// How long a start waits for the broker's own keys, and for witnesses to be asked. What hangs for longer is waited for while
+/// the broker serves.
 const KEYS: Duration = Duration::from_secs(5);
 
 /// Starts everything that runs beside the server: the sweep at once, because no end waits for a device. Comes back when the
@@ -43,7 +44,9 @@ pub(super) async fn start(
     }
     // Both let go of it after their first look; nothing is ever sent.
     if tokio::time::timeout(KEYS, asked.recv()).await.is_err() {
-        tracing::error!("the broker's own keys do not answer; it serves meanwhile, and issues nothing");
+        tracing::error!(
+            "the broker's own keys, or its witnesses, do not answer yet; it serves meanwhile, and issues nothing"
+        );
     }
     beside
 }

@@ -198,7 +198,6 @@ mod tests {
         assert_eq!(signer.verify(token.expose(), now.plus(59)).unwrap(), claims);
         assert!(signer.verify(token.expose(), now.plus(60)).is_err());
         // With another key it is a stranger's; before all keys of former lives are known, nobody can tell.
-        let other = TokenSigner::new(signer.issuer().to_owned(), SigningKey::generate().unwrap());
         let late = TokenSigner::without_key(signer.issuer().to_owned());
         let error = |of: &TokenSigner| of.verify(token.expose(), now).unwrap_err();
         assert!(!other.may_know_later(&error(&other)) && late.may_know_later(&error(&late)));
