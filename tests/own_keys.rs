@@ -237,6 +237,28 @@ async fn a_pin_that_is_missing_or_wrong_keeps_no_broker_that_ran_before_from_sta
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_pin_is_entered_once_for_all_keys_of_a_token() {
+    let place = with_token("ed25519", "ed25519");
+    place.serve().await.stop().await;
+    private(&place, "pin", "0000");
+    let broker = place.serve().await;
+    let said = |key: &str, what: &str| {
+        let log = place.log();
+        let lines = log.lines().filter(|line| line.contains("is asked for again"));
+        lines.filter(|line| line.contains(key) && line.contains(what)).count()
+    };
+    until("both keys to be asked for twice", async || {
+        let told = |key: &str| said(key, "refuses the PIN") + said(key, "refused this PIN before");
+        (told("token key (") > 1 && told("log key (") > 1).then_some(())
+    })
+    .await;
+    assert_eq!(said("", "refuses the PIN"), 1, "{}", place.log());
+    private(&place, "pin", softhsm::PIN);
+    becomes_ready(&place).await;
+    broker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_next_log_key_that_is_missing_stops_issuance_and_nothing_else_until_it_is_there() {
     let place = with_token("P-256", "ed25519");
     place.serve().await.stop().await;
@@ -636,6 +658,56 @@ async fn another_token_key_takes_over_and_no_token_of_before_is_refused() {
     assert!(!verifies(&place, token).await);
     assert_eq!(rotation(&place)["token"]["step"], "settled");
     broker.stop().await;
+}
+
+/// `keys rotation` names the former key that is missing and nothing else to do; with it, the broker issues.
+async fn lacks_a_former_key(place: &Place, old: &Value) {
+    let told = rotation(place)["log"].clone();
+    assert_eq!(told["step"], "former_missing", "{told}");
+    let next = told["next"].as_str().unwrap();
+    assert!(next.contains(old["thumbprint"].as_str().unwrap()) && !next.contains("restart"), "{told}");
+    assert!(told["write"].as_str().unwrap().contains(old["jwk"]["x"].as_str().unwrap()), "{told}");
+    write(place, &told);
+    assert_ne!(rotation(place)["log"]["step"], "former_missing");
+    let broker = place.serve().await;
+    assert_eq!(place.readiness().await.0, 200, "{}", place.log());
+    assert_eq!(rotation(place)["log"]["step"], "changed");
+    broker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_key_that_nobody_announced_is_told_with_the_former_key_to_write() {
+    let place = Place::new(None);
+    place.serve().await.stop().await;
+    let old = shown(&place)[1].clone();
+    fs::rename(place.path("data/log-key.pem"), place.path("data/old.pem")).unwrap();
+    place.configure(|config| config["keys"] = json!({"log": {"custody": "file", "file": "data/old.pem"}}));
+    assert_eq!(rotation(&place)["log"]["step"], "settled");
+    let mut make = Command::new(process::program());
+    make.args(["keys", "agent", "--name", "own", "--out"]).arg(place.path("data/other.pem"));
+    assert!(make.output().unwrap().status.success());
+    place.configure(|config| config["keys"]["log"]["file"] = json!("data/other.pem"));
+    lacks_a_former_key(&place, &old).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_former_key_that_was_forgotten_after_the_overlap_is_told_and_not_settled() {
+    let place = Place::new(None);
+    place.configure(|config| config["keys"] = json!({}));
+    place.serve().await.stop().await;
+    let old = shown(&place)[1].clone();
+    place.configure(|config| config["keys"]["next_log"] = json!({"custody": "file"}));
+    let broker = place.serve().await;
+    assert_eq!(newest(&place).await.2, 2, "both keys sign");
+    let told = rotation(&place)["log"].clone();
+    broker.stop().await;
+    write(&place, &told);
+    place.configure(|config| {
+        let keys = config["keys"].as_object_mut().unwrap();
+        keys.remove("next_log");
+        keys.remove("former_log");
+    });
+    lacks_a_former_key(&place, &old).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

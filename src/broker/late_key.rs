@@ -36,12 +36,12 @@ impl LateKey {
         self.key.get()
     }
 
-    /// The key, opened now where it was not.
-    pub(super) async fn open(&self, since_boot: i64) -> Result<&OwnKey, SignError> {
+    /// The key, opened now where it was not. The clock tells seconds since boot.
+    pub(super) async fn open(&self, since_boot: impl Fn() -> i64) -> Result<&OwnKey, SignError> {
         if let Some(key) = self.key.get() {
             return Ok(key);
         }
-        if since_boot < self.again_at.load(Ordering::Acquire) {
+        if since_boot() < self.again_at.load(Ordering::Acquire) {
             return Err(SignError(
                 "it was away a moment ago, and is asked for again in a few seconds".into(),
             ));
@@ -51,7 +51,8 @@ impl LateKey {
             Ok(key) => Ok(self.key.get_or_init(|| key)),
             Err(error) => {
                 tracing::error!(error = %error, "a key of the broker's own cannot be opened; it is asked for again");
-                self.again_at.store(since_boot.saturating_add(AGAIN_SECONDS), Ordering::Release);
+                // By now: a try that took long would otherwise be followed by the next at once.
+                self.again_at.store(since_boot().saturating_add(AGAIN_SECONDS), Ordering::Release);
                 Err(error)
             }
         }
@@ -84,11 +85,39 @@ mod tests {
     async fn a_key_that_is_away_is_asked_for_again_in_a_while_and_stays_the_one_that_it_was() {
         let source = Arc::new(Third(AtomicUsize::new(0)));
         let key = LateKey::new(source.clone());
-        assert!(key.open(100).await.is_err() && key.open(104).await.is_err());
+        assert!(key.open(|| 100).await.is_err() && key.open(|| 104).await.is_err());
         assert_eq!(source.0.load(Ordering::SeqCst), 1, "not at every breath");
-        assert!(key.open(105).await.is_err() && key.opened().is_none());
-        let first = key.open(110).await.unwrap().public().clone();
-        assert_eq!(key.open(111).await.unwrap().public(), &first);
+        assert!(key.open(|| 105).await.is_err() && key.opened().is_none());
+        let first = key.open(|| 110).await.unwrap().public().clone();
+        assert_eq!(key.open(|| 111).await.unwrap().public(), &first);
         assert_eq!(source.0.load(Ordering::SeqCst), 3, "nobody is asked for what is there");
+    }
+
+    /// Takes 20 s of its own clock to say that it is away.
+    struct Slow {
+        now: AtomicI64,
+        tries: AtomicUsize,
+    }
+
+    #[async_trait]
+    impl KeySource for Slow {
+        async fn open(&self) -> Result<OwnKey, SignError> {
+            self.tries.fetch_add(1, Ordering::SeqCst);
+            self.now.fetch_add(20, Ordering::SeqCst);
+            Err(SignError("hangs".into()))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_key_that_hangs_is_left_alone_for_a_while_after_each_try() {
+        let source = Arc::new(Slow { now: AtomicI64::new(100), tries: AtomicUsize::new(0) });
+        let (key, clock) = (LateKey::new(source.clone()), || source.now.load(Ordering::SeqCst));
+        for tries in 1..=2 {
+            assert!(key.open(clock).await.is_err() && key.open(clock).await.is_err());
+            source.now.fetch_add(AGAIN_SECONDS - 1, Ordering::SeqCst);
+            assert!(key.open(clock).await.is_err());
+            assert_eq!(source.tries.load(Ordering::SeqCst), tries, "not at once after a try that took long");
+            source.now.fetch_add(1, Ordering::SeqCst);
+        }
     }
 }

@@ -34,7 +34,7 @@ impl Broker {
         if self.ledger.log().is_some() {
             return true;
         }
-        let Ok(key) = self.ledger.key.open(self.gate.since_boot()).await else { return false };
+        let Ok(key) = self.ledger.key.open(|| self.gate.since_boot()).await else { return false };
         let taken_up = match self.ledger.log_of(key) {
             Ok(log) => self.take_up_log(log).await,
             Err(why) => Err(why.to_string()),

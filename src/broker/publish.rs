@@ -155,8 +155,8 @@ impl Ledger {
         LogKey::new(&self.name, key.public().clone())?.with_former(self.former.clone())
     }
 
-    /// Whether the log signed this checkpoint, as it is kept.
-    pub(super) fn is_ours(log: &LogKey, kept: &StoredCheckpoint) -> bool {
+    /// Whether the log signed this checkpoint, as it is kept. One of its epoch that it did not sign stops issuance.
+    pub fn is_ours(log: &LogKey, kept: &StoredCheckpoint) -> bool {
         let note = SignedNote::parse(kept.note.as_bytes());
         note.ok().and_then(|note| Checkpoint::open(&note, log).ok()).is_some_and(|signed| {
             (signed.size, signed.root, signed.origin.to_string())
@@ -223,7 +223,7 @@ impl Broker {
         let mut signatures = Vec::new();
         // Both or nothing: whoever knows the next key only must not find a checkpoint without it.
         for key in std::iter::once(&self.ledger.key).chain(&self.ledger.next) {
-            let key = key.open(self.gate.since_boot()).await.map_err(|e| unsignable(e.to_string()))?;
+            let key = key.open(|| self.gate.since_boot()).await.map_err(|e| unsignable(e.to_string()))?;
             let signature = key.sign(text.as_bytes()).await.map_err(|e| unsignable(e.to_string()))?;
             signatures.push((key.public(), signature));
         }

@@ -91,7 +91,7 @@ impl WorkingKeys {
     }
 
     async fn make_when_due(&self, until: Option<Timestamp>, now: Timestamp) -> Result<(), NotMade> {
-        let own = self.own.open(self.broker.gate.since_boot()).await?;
+        let own = self.own.open(|| self.broker.gate.since_boot()).await?;
         self.take_up(own.public()).await?;
         if until.is_none_or(|until| until.plus(-self.ahead()).has_passed(now)) {
             // Where one still signs, the next one goes on from its end.

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use serde::Serialize;
 
 use crate::broker::ports::{KeptKey, KeptKeys, StoredCheckpoint};
+use crate::broker::publish::Ledger;
 use crate::cli::own_keys::{File, Opened, OwnKeys};
 use crate::cli::serve;
 use crate::cli::terminal::Output;
@@ -16,7 +17,7 @@ use crate::domain::key::{PublicKey, Thumbprint};
 use crate::domain::key_certificate::KeyCertificate;
 use crate::domain::key_ring::KEPT_SECONDS;
 use crate::domain::time::Timestamp;
-use crate::ledger::checkpoint::{Checkpoint, LogKey};
+use crate::ledger::checkpoint::{Checkpoint, LogKey, Origin};
 use crate::ledger::note::SignedNote;
 use crate::store::StoreAudit;
 
@@ -36,6 +37,8 @@ enum Step {
     Settled,
     /// The configuration names what the broker does not use yet.
     Restart,
+    /// What is kept was signed by a key that the configuration does not name: a broker that starts so issues nothing.
+    FormerMissing,
     /// Old and new count.
     Overlap,
     /// The new one alone signs; what the old one signed in its time still counts.
@@ -67,8 +70,15 @@ pub async fn run(args: Args, output: Output) -> anyhow::Result<ExitCode> {
     crate::authn::install_crypto();
     let config = serve::read(&args.config)?;
     let keys = OwnKeys::of(&config, File::MustBeThere)?.open().await?;
-    let (kept, checkpoints) = StoreAudit::open(&serve::database(&config))?.own_keys()?;
-    let answer = Answer { token: token(&config, &keys, &kept), log: log(&config, &keys, &checkpoints)? };
+    let (kept, epoch, mut checkpoints) = StoreAudit::open(&serve::database(&config))?.own_keys()?;
+    // As the broker does: what was signed before a fence is nobody's any more.
+    let origin = Origin::new(&config.ledger.name, epoch)?.to_string();
+    checkpoints.retain(|kept| kept.origin == origin);
+    let log = match former_missing(&config, &keys, &kept, &checkpoints)? {
+        Some(missing) => missing,
+        None => log(&config, &keys, &checkpoints)?,
+    };
+    let answer = Answer { token: token(&config, &keys, &kept), log };
     output.print(&serde_json::to_value(&answer)?, || {
         [("token", &answer.token), ("log", &answer.log)].map(|(name, told)| shown(name, told)).join("\n\n")
     })?;
@@ -79,6 +89,7 @@ fn shown(name: &str, told: &Told) -> String {
     let step = match told.step {
         Step::Settled => "settled",
         Step::Restart => "waits for a restart of the broker",
+        Step::FormerMissing => "a former key is missing; a broker that starts so issues nothing",
         Step::Overlap => "between two keys",
         Step::Changed => "changed",
     };
@@ -129,6 +140,52 @@ fn token(config: &Config, keys: &Opened, kept: &KeptKeys) -> Told {
     }
 }
 
+/// The broker judges every kept checkpoint of the epoch, so that one of them that only an older key signed stops issuance.
+fn former_missing(
+    config: &Config,
+    keys: &Opened,
+    kept: &KeptKeys,
+    checkpoints: &[StoredCheckpoint],
+) -> anyhow::Result<Option<Told>> {
+    let public = keys.log.public();
+    let named = &config.keys.former_log;
+    let log = LogKey::new(&config.ledger.name, public.clone())?.with_former(named.clone())?;
+    let foreign: Vec<_> = checkpoints.iter().filter(|kept| !Ledger::is_ours(&log, kept)).collect();
+    let Some(newest) = foreign.first() else { return Ok(None) };
+    let of_the_store = kept.keys.iter().filter_map(|key| match key {
+        KeptKey::Log(key) => Some(key),
+        _ => None,
+    });
+    let next = keys.next_log.as_ref().map(|next| next.public());
+    let mut candidates = of_the_store.chain(named.iter().map(|one| &one.key));
+    let signed_all = |key: &&PublicKey| foreign.iter().all(|kept| opened(config, key, kept).is_some());
+    let told = |next: String, write| Told {
+        key: public.thumbprint(),
+        step: Step::FormerMissing,
+        next,
+        from: None,
+        write,
+    };
+    let Some(key) = candidates.find(|key| *key != public && Some(*key) != next && signed_all(key)) else {
+        return Ok(Some(told(
+            format!(
+                "no key that is known here signed the kept checkpoint of {} entries: bring back the key that did, or begin an epoch under this one with `phasebroker store fence`",
+                newest.size
+            ),
+            None,
+        )));
+    };
+    // Its last: where both signed, whoever verifies believes the new one from there on.
+    let last = checkpoints.iter().find_map(|kept| opened(config, key, kept));
+    Ok(Some(told(
+        format!(
+            "the key {} signed checkpoints that are kept: if trust files of before name it, write this beside other former keys (in place of what stands there for the same key); else bring back the key that they name",
+            key.thumbprint()
+        ),
+        last.map(|last| former(key, &last)),
+    )))
+}
+
 fn log(config: &Config, keys: &Opened, checkpoints: &[StoredCheckpoint]) -> anyhow::Result<Told> {
     let public = keys.log.public();
     let newest = checkpoints.first();
@@ -143,13 +200,7 @@ fn log(config: &Config, keys: &Opened, checkpoints: &[StoredCheckpoint]) -> anyh
     Ok(match (&config.keys.next_log, &keys.next_log) {
         (Some(place), Some(next)) => match (signed(public), signed(next.public())) {
             (Some(last), Some(_)) => Told {
-                write: Some(format!(
-                    "[keys.log]\n{}\n\n[[keys.former_log]]\nkey = \"{}\"\nepoch = {}\nsize = {}",
-                    written(place),
-                    encode(public.raw()),
-                    last.origin.epoch(),
-                    last.size
-                )),
+                write: Some(format!("[keys.log]\n{}\n\n{}", written(place), former(public, &last))),
                 ..told(
                     Step::Overlap,
                     "once witnesses and everybody who verifies know the next key: write this in place of [keys.log] and [keys.next_log], restart the broker, and write trust files anew",
@@ -170,10 +221,16 @@ fn log(config: &Config, keys: &Opened, checkpoints: &[StoredCheckpoint]) -> anyh
     })
 }
 
-/// The checkpoint, where this very key signed it.
+/// The checkpoint, where this very key signed it, whatever else did.
 fn opened(config: &Config, key: &PublicKey, kept: &StoredCheckpoint) -> Option<Checkpoint> {
     let log = LogKey::new(&config.ledger.name, key.clone()).ok()?;
     Checkpoint::open(&SignedNote::parse(kept.note.as_bytes()).ok()?, &log).ok()
+}
+
+/// A former key of the log as a configuration names it.
+fn former(key: &PublicKey, last: &Checkpoint) -> String {
+    let (key, epoch) = (encode(key.raw()), last.origin.epoch());
+    format!("[[keys.former_log]]\nkey = \"{key}\"\nepoch = {epoch}\nsize = {}", last.size)
 }
 
 /// A public key as a configuration names it.

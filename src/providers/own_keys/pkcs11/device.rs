@@ -1,7 +1,7 @@
 //! The token as its thread sees it: a session that is opened when it is needed, and again when it was lost. A wrong PIN is
 //! never tried twice, because a token locks itself.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use cryptoki::context::Pkcs11;
 use cryptoki::error::{Error, RvError};
@@ -17,15 +17,12 @@ use super::Pkcs11Settings;
 use super::module::Module;
 use crate::domain::digest::Digest;
 use crate::domain::key::{Algorithm, PublicKey};
-use crate::domain::secret::Secret;
 
 /// What the thread holds.
 pub(super) struct Device {
     settings: Pkcs11Settings,
     module: Arc<Module>,
     held: Option<Held>,
-    /// The PIN that the token refused; another one in its place is tried.
-    refused: Option<Secret>,
 }
 
 struct Held {
@@ -59,7 +56,7 @@ impl From<Error> for Closed {
 impl Device {
     /// Nothing is asked of the module yet.
     pub(super) fn new(settings: Pkcs11Settings, module: Arc<Module>) -> Self {
-        Self { settings, module, held: None, refused: None }
+        Self { settings, module, held: None }
     }
 
     /// Opens the token where it is not open; its key.
@@ -149,25 +146,25 @@ impl Device {
         }
     }
 
-    fn log_in(&mut self, session: &Session) -> Result<(), Closed> {
+    fn log_in(&self, session: &Session) -> Result<(), Closed> {
         let token = &self.settings.token;
         let pin = (self.settings.pin)()?;
-        if self.refused.as_ref().is_some_and(|refused| refused.expose() == pin.expose()) {
+        let refused = self.module.refused(token);
+        // SECURITY: held over the login, so that two keys of one token do not enter the same wrong PIN side by side.
+        let mut refused = refused.lock().unwrap_or_else(PoisonError::into_inner);
+        if refused.iter().any(|refused| refused.expose() == pin.expose()) {
             return Err(Closed::Told(format!(
-                "the token `{token}` refused this PIN before; set `pin_file` right: the same one is not tried again, because a token locks itself after a few"
+                "the token `{token}` refused this PIN before; set `pin_file` right: the same one is not tried again before a restart, because a token locks itself after a few"
             )));
         }
         let entered = session.login(UserType::User, Some(&AuthPin::from(pin.expose())));
         match entered {
-            Ok(()) | Err(Error::Pkcs11(RvError::UserAlreadyLoggedIn, _)) => {
-                self.refused = None;
-                Ok(())
-            }
+            Ok(()) | Err(Error::Pkcs11(RvError::UserAlreadyLoggedIn, _)) => Ok(()),
             Err(Error::Pkcs11(why, _)) if is_about_the_pin(&why) => {
                 let told = format!(
                     "the token `{token}` refuses the PIN ({why:?}); set `pin_file` right: the same one is not tried again, because a token locks itself after a few"
                 );
-                self.refused = Some(pin);
+                refused.push(pin);
                 Err(Closed::Told(told))
             }
             Err(error) => Err(error.into()),

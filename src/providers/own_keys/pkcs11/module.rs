@@ -11,6 +11,7 @@ use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
 use cryptoki::error::{Error, RvError};
 
 use super::device::short;
+use crate::domain::secret::Secret;
 
 /// A module is not started anew sooner after its last start: each time costs the sessions of every key behind it.
 const SPACING: Duration = Duration::from_secs(3);
@@ -24,7 +25,9 @@ impl Modules {
     pub(super) fn of(&self, path: &Path) -> Arc<Module> {
         let canonical = path.canonicalize().unwrap_or_else(|_| path.to_owned());
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let new = || Arc::new(Module { path: path.to_owned(), started: RwLock::default() });
+        let new = || {
+            Arc::new(Module { path: path.to_owned(), started: RwLock::default(), refused: Mutex::default() })
+        };
         all.entry(canonical).or_insert_with(new).clone()
     }
 }
@@ -33,7 +36,12 @@ impl Modules {
 pub(super) struct Module {
     path: PathBuf,
     started: RwLock<Started>,
+    /// By the label of each token, the PINs that it refused.
+    refused: Mutex<BTreeMap<String, RefusedPins>>,
 }
+
+/// PINs that one token refused, whichever key of it they were entered for. Whoever holds the lock is the only one who enters one.
+pub(super) type RefusedPins = Arc<Mutex<Vec<Secret>>>;
 
 #[derive(Default)]
 struct Started {
@@ -80,6 +88,12 @@ impl Module {
         initialize(&module).map_err(|why| self.does_not_start(&why))?;
         started.begin(module);
         Ok(true)
+    }
+
+    /// What the token of this label refused.
+    pub(super) fn refused(&self, token: &str) -> RefusedPins {
+        let mut all = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        all.entry(token.to_owned()).or_default().clone()
     }
 
     fn load(&self) -> Result<Pkcs11, String> {

@@ -135,10 +135,12 @@ impl StoreAudit {
         tx.map_err(Fault::Sql).and_then(|tx| check(&tx, tell)).map_err(Fault::on_read)
     }
 
-    /// What tells where a rotation of the broker's own keys stands: what is kept of them, and the checkpoints, newest first.
-    pub fn own_keys(&self) -> Result<(KeptKeys, Vec<StoredCheckpoint>), StoreError> {
+    /// What tells where a rotation of the broker's own keys stands: what is kept of them, the epoch, and the checkpoints,
+    /// newest first.
+    pub fn own_keys(&self) -> Result<(KeptKeys, u64, Vec<StoredCheckpoint>), StoreError> {
         let kept = keys::all(&self.conn).map_err(Fault::on_read)?;
-        Ok((kept, checkpoints::all(&self.conn).map_err(Fault::on_read)?))
+        let epoch = ledger::head(&self.conn).map_err(Fault::on_read)?.epoch;
+        Ok((kept, epoch, checkpoints::all(&self.conn).map_err(Fault::on_read)?))
     }
 
     /// Root hash of the first `size` events; `None` when there are fewer.
