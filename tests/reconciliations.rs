@@ -227,13 +227,36 @@ async fn a_run_whose_evidence_has_no_room_freezes_its_agent_all_the_same() {
     let b = TestBroker::start().await;
     let lease = completed(&b).await;
     b.reload(|written| written.guardrails += "\n[reconcile]\nfreeze_on = [\"late_use\"]\n").await;
+    let own = own_incident(&b, &lease, "e").await;
     for some in 0..5 {
-        let many: Vec<Value> = (0..200).map(|n| incident(Some(&lease), &format!("e-{some}-{n}"))).collect();
+        let of = |n| {
+            let mut one = own.clone();
+            one["event"] = json!(format!("e-{some}-{n}"));
+            one
+        };
+        let many: Vec<Value> = (0..200).map(of).collect();
         assert_eq!(counts(&tell(&b, &told(REPORT, &[], &many)).await), (200, 0));
     }
     let answer = tell(&b, &told(REPORT, &[found(&lease, "late_use", 1)], &[incident(None, "e-9")])).await;
     assert_eq!((counts(&answer), &answer["frozen"]), ((1, 0), &json!(["agent:fixer"])));
     assert!(answer["not_written"][0]["why"].as_str().unwrap().contains("no more fit"), "{answer}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_spells_the_name_of_a_lease_leaves_room_for_what_its_own_key_did() {
+    let b = TestBroker::start().await;
+    let lease = completed(&b).await;
+    for (some, written) in [200, 200, 100].into_iter().enumerate() {
+        let many: Vec<Value> = (0..200).map(|n| incident(Some(&lease), &format!("e-{some}-{n}"))).collect();
+        let answer = tell(&b, &told(REPORT, &[], &many)).await;
+        assert_eq!(counts(&answer), (written, 0));
+        let left_out = answer["not_written"].as_array().unwrap();
+        assert_eq!(left_out.len() as u64, 200 - written);
+        assert!(left_out.iter().all(|one| one["why"].as_str().unwrap().contains("for its own keys")));
+    }
+    let own = own_incident(&b, &lease, "e-own").await;
+    let answer = tell(&b, &told(REPORT, &[found(&lease, "late_use", 1)], &[own])).await;
+    assert_eq!((counts(&answer), &answer["not_written"]), ((2, 0), &json!([])));
 }
 
 #[tokio::test(flavor = "multi_thread")]

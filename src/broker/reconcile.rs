@@ -27,6 +27,8 @@ use events::{about_lease, counted_event, had_credential, incident_event};
 
 /// Events of reconciliation in one run: its evidence has a largest size.
 const MAX_OF_RUN: usize = 1_000;
+/// How many there may be before what merely names a lease: whoever spells its name must not fill the room of what it did.
+const MAX_BEFORE_NAMED: usize = MAX_OF_RUN / 2;
 /// What is remembered of tellings that could not be written.
 const MAX_REMEMBERED: usize = 10_000;
 /// How long one waits for another who tells something.
@@ -135,7 +137,7 @@ impl Broker {
             found.unchanged = found.unchanged.saturating_add(1);
             return Ok(());
         };
-        if let Some(why) = found.no_room(lease.run) {
+        if let Some(why) = found.no_room(lease.run, MAX_OF_RUN) {
             let key = format!("{}\0{}\0{}\0{}", lease.id, one.verdict.name(), one.calls, one.findings);
             if remembered.is_new(Digest::tagged("phasebroker-not-written-v1", key.as_bytes())) {
                 found.concern(&lease, concern);
@@ -193,7 +195,7 @@ impl Broker {
         if let Some(run) = run {
             let history = self.history(&mut found.histories, run).await.map(|_| ());
             let why = match &history {
-                Ok(()) => found.no_room(run),
+                Ok(()) => found.no_room(run, if own.is_some() { MAX_OF_RUN } else { MAX_BEFORE_NAMED }),
                 Err(_) => None,
             };
             if history.is_err() || (why.is_some() && remembered.is_new(key)) {
@@ -277,11 +279,14 @@ impl Found {
     }
 
     /// Why no event of a run fits any more, whose history was read.
-    fn no_room(&self, run: RunId) -> Option<String> {
+    fn no_room(&self, run: RunId, most: usize) -> Option<String> {
         let before = self.histories.get(&run).map_or(0, Vec::len);
         let count = before.saturating_add(self.of_run.get(&run).copied().unwrap_or(0));
-        (count >= MAX_OF_RUN).then(|| {
-            format!("{MAX_OF_RUN} reconciliations of run `{run}` are recorded, and no more fit its evidence")
+        (count >= most).then(|| match most {
+            MAX_OF_RUN => {
+                format!("{most} reconciliations of run `{run}` are recorded, and no more fit its evidence")
+            }
+            _ => format!("{most} reconciliations of run `{run}` are recorded; the room that is left is for its own keys"),
         })
     }
 }

@@ -32,6 +32,7 @@ const SAME: &[(&str, &str, Told, &[&str])] = &[
             "DescribeNetworkInterfaces",
             "DescribeSecurityGroups",
             "DescribeRegions",
+            "DescribeAvailabilityZones",
         ],
     ),
     (

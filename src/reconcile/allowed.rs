@@ -11,7 +11,7 @@ use super::places::{MAX_NAME_BYTES, MAX_NAMED, Named, Said, named, said, unknown
 use super::record::Record;
 use super::rows::{self, Must};
 use crate::domain::action::Action;
-use crate::domain::sent::statements;
+use crate::domain::sent::{CANARY_ACTION, statements};
 
 /// Resources of a call that are kept until what was allowed is known; what touched more is for a person.
 const MAX_KEPT: usize = 16;
@@ -156,6 +156,11 @@ impl Allowed {
     /// Whether the uses of each of its actions are known by the events they leave.
     pub fn is_known(&self) -> bool {
         self.actions().into_iter().all(|action| told(action).is_some())
+    }
+
+    /// Whether it allows what a canary calls and nothing else.
+    pub(super) fn is_canary_alone(&self) -> bool {
+        self.actions().into_iter().all(|action| action.eq_ignore_ascii_case(CANARY_ACTION))
     }
 
     /// Whether no trail tells of its uses unless asked to.

@@ -128,7 +128,7 @@ impl Seen {
             Some(worst) => worst,
             // What the trail need not have told, nobody has seen.
             None if !unsure.is_empty() => Verdict::Unobservable,
-            None if self.used(expected) => Verdict::Matched,
+            None if self.used(expected, allowed) => Verdict::Matched,
             None => Verdict::NoUse,
         };
         LeaseReport {
@@ -138,7 +138,7 @@ impl Seen {
             phase: expected.phase.clone(),
             agent: expected.agent.clone(),
             verdict,
-            calls: self.done(expected),
+            calls: self.done(expected, allowed),
             failed: self.counts.failed,
             denied: self.counts.denied,
             mint_seen: self.mint.is_some(),
@@ -192,7 +192,7 @@ impl Seen {
             .calls
             .keys()
             .filter(|call| call.outcome == Outcome::Done && call.touched == Kept::Judged(Class::Approved));
-        let unshown = match allowed.filter(|_| self.used(expected)) {
+        let unshown = match allowed.filter(|_| self.used(expected, allowed)) {
             Some(allowed) => allowed.unshown(done.map(|call| (call.source.as_str(), call.name.as_str()))),
             None => Vec::new(),
         };
@@ -220,16 +220,16 @@ impl Seen {
     }
 
     /// Calls that went through. What the broker called itself is nothing that the agent did.
-    fn done(&self, expected: &Expected) -> u64 {
+    fn done(&self, expected: &Expected, allowed: Option<&Allowed>) -> u64 {
         let is_canaries =
-            |(call, _): &(&Call, &Tally)| call.outcome == Outcome::Done && is_canary(expected, call);
+            |(call, _): &(&Call, &Tally)| call.outcome == Outcome::Done && is_canary(expected, allowed, call);
         let canaries: u64 = self.calls.iter().filter(is_canaries).map(|(_, tally)| tally.count).sum();
         self.counts.done.saturating_sub(canaries)
     }
 
     /// Whether anything but what needs no permission was called by the agent, and AWS looked at it.
-    fn used(&self, expected: &Expected) -> bool {
-        let is_use = |call: &Call| !is_free(&call.source, &call.name) && !is_canary(expected, call);
+    fn used(&self, expected: &Expected, allowed: Option<&Allowed>) -> bool {
+        let is_use = |call: &Call| !is_free(&call.source, &call.name) && !is_canary(expected, allowed, call);
         self.calls.keys().any(|call| is_use(call) && !matches!(call.outcome, Outcome::Denied(_)))
     }
 

@@ -119,6 +119,7 @@ fn unknown_in(row: &Row, at: &str, value: &Value) -> Option<String> {
     let shown = |text: &str| Some(text.chars().take(MAX_SHOWN_CHARS).collect());
     match value {
         Value::Null => None,
+        _ if row.is_free(at) => None,
         Value::Object(members) if at.is_empty() || (!members.is_empty() && leads()) => {
             members.iter().filter(|(_, value)| !value.is_null()).find_map(|(name, value)| match below(name) {
                 Some(path) => unknown_in(row, &path, value),

@@ -92,6 +92,13 @@ const AUTOSCALING: &str = "autoscaling.amazonaws.com";
 const SECRETS: &str = "secretsmanager.amazonaws.com";
 
 const ROWS: &[Row] = &[
+    // A read of what everybody may know: it touches nothing, whichever Regions it asks for.
+    row(
+        EC2,
+        &["DescribeRegions"],
+        &[],
+        &[("regionSet", Anything), ("filterSet", Anything), ("allRegions", Anything)],
+    ),
     row(EC2, &["RebootInstances", "StartInstances"], INSTANCES, &[("dryRun", NO)]),
     row(EC2, &["StopInstances"], INSTANCES, &[("dryRun", NO), ("force", NO), ("hibernate", NO)]),
     row(EC2, &["TerminateInstances"], INSTANCES, &[("dryRun", NO), ("force", NO)]),
@@ -224,6 +231,11 @@ pub(super) fn shows(source: &str, name: &str) -> impl Iterator<Item = &'static s
 }
 
 impl Row {
+    /// Whether whatever a member says, with all that is in it, changes nothing.
+    pub(super) fn is_free(&self, member: &str) -> bool {
+        self.members.iter().any(|(name, must)| *name == member && *must == Anything)
+    }
+
     /// Every path of a request that is known.
     pub(super) fn paths(&self) -> impl Iterator<Item = &'static str> {
         let places = self.places.iter().flat_map(|place| {

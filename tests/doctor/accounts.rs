@@ -166,3 +166,18 @@ fn environments_that_were_not_asked_for_leave_their_accounts_alone() {
     let report = examine(&home, &good());
     assert_eq!(report.findings, []);
 }
+
+#[test]
+fn a_revoker_of_an_account_that_was_not_looked_at_is_a_note_and_one_of_a_strange_account_an_error() {
+    let staging = FurtherAccount { account: STAGING.to_owned(), own_minter: false };
+    let of = |further: &[FurtherAccount]| {
+        let (home, further) = expected().split(further);
+        assert!(further.is_empty());
+        examine(&home, &good_both().0)
+    };
+    let report = of(std::slice::from_ref(&staging));
+    assert_eq!(told(&report), [("revoker", Severity::Note)], "{:#?}", report.findings);
+    assert!(report.findings[0].what.contains(&format!("{STAGING}:role/phasebroker-revoker")));
+    let report = of(&[]);
+    assert!(told(&report).contains(&("revoker", Severity::Error)), "{:#?}", report.findings);
+}

@@ -605,12 +605,23 @@ fn identities_that_are_one_or_hold_keys_that_never_end_are_found() {
         ),
         (
             |seen| {
-                seen.endpoints.configured = vec![("sts_endpoint".to_owned(), "http://127.0.0.1:1".to_owned())]
+                seen.endpoints.configured =
+                    vec![("aws.sts_endpoint".to_owned(), "http://127.0.0.1:1".to_owned())]
             },
             "endpoints",
             Severity::Warning,
             "http://127.0.0.1:1",
-            "allow_endpoints",
+            "aws.allow_endpoints",
+        ),
+        (
+            |seen| {
+                seen.endpoints.configured =
+                    vec![("keys.kms_endpoint".to_owned(), "http://127.0.0.1:1".to_owned())]
+            },
+            "endpoints",
+            Severity::Warning,
+            "`keys.kms_endpoint`",
+            "keys.allow_endpoints",
         ),
         (
             |seen| seen.endpoints.variables = vec!["AWS_ENDPOINT_URL".to_owned()],

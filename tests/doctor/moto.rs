@@ -201,12 +201,14 @@ fn configure(dir: &Path, moto: &str) {
         .unwrap();
     let aws = format!(
         "\n[aws]\nregion = \"{REGION}\"\nmint_profile = \"phasebroker-minter\"\nrevoke_profile = \"phasebroker-revoker\"\n\
-         doctor_profile = \"phasebroker-doctor\"\nallow_endpoints = [\"sts\", \"iam\", \"cloudtrail\"]\n\
-         sts_endpoint = \"{moto}\"\niam_endpoint = \"{moto}\"\ncloudtrail_endpoint = \"{moto}\"\n\
+         doctor_profile = \"phasebroker-doctor\"\nallow_endpoints = [\"sts\", \"iam\", \"ec2\", \"cloudtrail\"]\n\
+         ec2_endpoint = \"{moto}\"\nsts_endpoint = \"{moto}\"\niam_endpoint = \"{moto}\"\ncloudtrail_endpoint = \"{moto}\"\n\
          [[aws.accounts]]\naccount = \"444455556666\"\nrevoke_profile = \"phasebroker-revoker-staging\"\n\
          doctor_profile = \"phasebroker-doctor-staging\"\n"
     );
-    std::fs::write(dir.join("config/phasebroker.toml"), read("phasebroker.toml") + &aws).unwrap();
+    let keys = format!("[keys]\nallow_endpoints = [\"kms\"]\nkms_endpoint = \"{moto}\"\n");
+    let written = read("phasebroker.toml").replacen("[keys]\n", &keys, 1);
+    std::fs::write(dir.join("config/phasebroker.toml"), written + &aws).unwrap();
 }
 
 #[test]
@@ -214,11 +216,11 @@ fn nothing_is_reported_of_a_good_account_but_that_it_is_not_at_aws() {
     let scene = Scene::set();
     let (findings, code) = scene.findings(&[]);
     let found: Vec<&str> = findings.iter().map(|[check, ..]| check.as_str()).collect();
-    assert_eq!(found, ["endpoints"; 3], "{findings:#?}");
+    assert_eq!(found, ["endpoints"; 5], "{findings:#?}");
     assert_eq!(code, Some(5), "warnings alone");
     // People read the same, as the README shows it.
     let told = String::from_utf8(scene.doctor(&[]).stdout).unwrap();
-    assert!(told.contains("0 errors, 0 could not be checked, 3 warnings, 0 notes"), "{told}");
+    assert!(told.contains("0 errors, 0 could not be checked, 5 warnings, 0 notes"), "{told}");
     assert!(
         told.contains("assumed-role/phasebroker-doctor/broker") && told.contains("trail (arn:aws:cloudtrail"),
         "{told}"
@@ -239,7 +241,7 @@ fn a_further_account_is_read_as_its_own_doctor_and_its_findings_name_it() {
     let both = |more: &[&str]| scene.doctor_of(&[], more);
     let (findings, code) = Scene::read(both(&["--json"]));
     let found: Vec<&str> = findings.iter().map(|[check, ..]| check.as_str()).collect();
-    assert_eq!(found, ["endpoints"; 3], "{findings:#?}");
+    assert_eq!(found, ["endpoints"; 5], "{findings:#?}");
     assert_eq!(code, Some(5));
     let boundary = json!(["iam", "delete_role_permissions_boundary", {"RoleName": "phasebroker-execute"}]);
     scene.make_in(STAGING, &[boundary], &[]);

@@ -276,6 +276,10 @@ fn an_event_that_anybody_may_put_on_a_bus_is_held_against_nobody() {
 
 /// A world in which the approvers' side signs, or not; and the records of a mint, with the use that followed.
 fn minted(web: bool, mint: Vec<u8>, provider: Option<&'static str>) -> phasebroker::reconcile::Report {
+    minted_in(&World { web, ..World::new() }, mint, provider)
+}
+
+fn minted_in(world: &World, mint: Vec<u8>, provider: Option<&'static str>) -> phasebroker::reconcile::Report {
     let used = changed("reboot.json", move |record| {
         if record["userIdentity"]["type"] == "AssumedRole" {
             let data = provider
@@ -284,7 +288,7 @@ fn minted(web: bool, mint: Vec<u8>, provider: Option<&'static str>) -> phasebrok
         }
     });
     let later = std::fs::read(fixture("later.json")).unwrap();
-    World { web, ..World::new() }.judge_bytes(&[mint, used, later])
+    world.judge_bytes(&[mint, used, later])
 }
 
 const PROVIDER: &str = "arn:aws:iam::111122223333:oidc-provider/approvers.example.com/oidc";
@@ -355,6 +359,11 @@ fn a_session_that_was_made_with_another_token_than_its_lease_says_is_no_honest_r
     for (web, mint, provider) in [(true, by_token(), other), (false, by_role(), Some(PROVIDER))] {
         let report = minted(web, mint, provider);
         assert!(!kinds(&report).is_empty() && kinds(&report).iter().all(|kind| *kind == "other_federation"));
+    }
+    // Of a grant that was not read, or does not hold, nobody knows whose token it takes.
+    for world in [World { unread: true, ..World::new() }, World { other_grant: true, ..World::new() }] {
+        let world = World { web: true, ..world };
+        assert_eq!(kinds(&minted_in(&world, by_token(), Some(PROVIDER))), Vec::<&str>::new());
     }
     // Old records say nothing of it.
     assert_eq!(kinds(&minted(true, by_token(), None)), Vec::<&str>::new());

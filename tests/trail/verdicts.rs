@@ -478,13 +478,67 @@ fn with_canary(time: &str) -> (World, [Vec<u8>; 3]) {
     (World { policy: signed, ..World::new() }, [mint, call, later])
 }
 
+/// The same records, refused.
+fn with_error(file: &[u8]) -> Vec<u8> {
+    let mut file: Value = serde_json::from_slice(file).unwrap();
+    for record in file["Records"].as_array_mut().unwrap() {
+        record["errorCode"] = "Client.UnauthorizedOperation".into();
+    }
+    file.to_string().into_bytes()
+}
+
+#[test]
+fn a_probe_does_what_was_approved_and_its_calls_after_the_end_are_no_late_use() {
+    let regions = |time: &str, name: &str| {
+        changed("late.json", |record| {
+            record["eventTime"] = Value::from(time);
+            record["eventID"] = Value::from(format!("{name} {time}"));
+            record["eventName"] = name.into();
+            record["requestParameters"] = serde_json::json!({"filterSet": {}, "allRegions": false,
+                "regionSet": {"items": [{"regionName": "eu-central-1"}]}});
+        })
+    };
+    let judge = |policy: &str, calls: &[Vec<u8>]| {
+        let world = World { policy: policy.to_owned(), ..World::new() };
+        let mut files = vec![mint_of(policy), read("later.json")];
+        files.extend_from_slice(calls);
+        let report = world.judge_bytes(&files);
+        (execute(&report).verdict, execute(&report).calls)
+    };
+    let alone = policy("ec2:DescribeRegions", "*");
+    let alive = regions("2026-11-26T01:00:30Z", "DescribeRegions");
+    let (first, late) = (
+        regions("2026-11-26T01:01:02Z", "DescribeRegions"),
+        regions("2026-11-26T01:01:06Z", "DescribeRegions"),
+    );
+    let over = regions("2026-11-26T01:01:20Z", "DescribeRegions");
+    let whole = [alive.clone(), first, late.clone(), with_error(&over)];
+    assert_eq!(judge(&alone, &whole), (Verdict::Matched, 2));
+    // When it had to be dead, a person looks why it was not.
+    assert_eq!(judge(&alone, &[alive.clone(), over]).0, Verdict::NeedsReview);
+    // The call that AWS has to refuse is shown as what it is.
+    let outside = with_error(&regions("2026-11-26T01:00:31Z", "DescribeAvailabilityZones"));
+    assert_eq!(judge(&alone, &[alive, outside]).0, Verdict::DeniedAttempt);
+    // A session that may do more is no probe.
+    let more = alone.replace(r#""ec2:DescribeRegions""#, r#""ec2:DescribeRegions","ec2:RebootInstances""#);
+    assert_eq!(judge(&more, &[late]).0, Verdict::LateUse);
+}
+
 #[test]
 fn the_brokers_own_canary_is_no_late_use_and_no_use_at_all() {
-    // It ended at 01:01:00, in force at 01:01:10; AWS's clock is a second ahead.
-    let (world, files) = with_canary("2026-11-26T01:01:05Z");
-    let report = world.judge_bytes(&files);
-    let lease = execute(&report);
-    assert_eq!((lease.verdict, lease.calls, lease.findings.len()), (Verdict::NoUse, 0, 0), "{lease:?}");
+    // It ended at 01:01:00, in force at 01:01:10; AWS's clock is a second ahead. The first call comes a second after it.
+    for time in ["2026-11-26T01:01:02Z", "2026-11-26T01:01:05Z"] {
+        let (world, files) = with_canary(time);
+        let [mint, call, later] = files.clone();
+        let refused = with_error(&call);
+        for files in [files, [mint, refused, later]] {
+            let report = world.judge_bytes(&files);
+            let lease = execute(&report);
+            let told = (lease.verdict, lease.calls, lease.findings.len());
+            assert_eq!(told, (Verdict::NoUse, 0, 0), "{time}: {lease:?}");
+        }
+    }
+    let (_, files) = with_canary("2026-11-26T01:01:05Z");
     // Without a canary in what people signed it is a late use like any other.
     let [_, call, later] = files;
     let mint = std::fs::read(fixture("mint.json")).unwrap();

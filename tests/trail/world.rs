@@ -61,6 +61,8 @@ pub struct World {
     pub other_grant: bool,
     /// Whether the approvers' side signs the token that it is minted with.
     pub web: bool,
+    /// Whether its grant was not read, since it lies before what is judged.
+    pub unread: bool,
     /// Parameters that AWS does not enforce.
     pub unenforced: Vec<String>,
     pub now: Timestamp,
@@ -76,6 +78,7 @@ impl World {
             deadline: AWS_DEADLINE,
             other_grant: false,
             web: false,
+            unread: false,
             unenforced: Vec::new(),
             now: at("05:00:00"),
             scope: Scope::default(),
@@ -155,7 +158,10 @@ impl World {
         }
         let mut leases = ledger.finish();
         let shown = if self.other_grant { self.sealed() } else { sealed };
-        leases.iter_mut().filter(|one| one.grant.is_some()).for_each(|one| one.sign(shown.bytes()));
+        leases
+            .iter_mut()
+            .filter(|one| one.grant.is_some() && !self.unread)
+            .for_each(|one| one.sign(shown.bytes()));
         leases
     }
 

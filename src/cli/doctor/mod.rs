@@ -16,7 +16,7 @@ use super::terminal::{Output, say_progress};
 use super::{providers, serve};
 use crate::catalog::ceilings;
 use crate::catalog::iam::ActionTable;
-use crate::config::{Aws, AwsAccount, Config};
+use crate::config::{Aws, AwsAccount, Config, Keys};
 use crate::doctor::{Endpoints, Expected, FurtherAccount, Seen, Severity, examine_all};
 use crate::providers::aws::{Identity, InspectSettings, forbidden_endpoint_variables, inspect};
 
@@ -83,7 +83,7 @@ async fn read(args: &Args, output: Output) -> anyhow::Result<ExitCode> {
     if !output.json {
         say_progress("reading what AWS holds");
     }
-    let (expected, seen, further) = look(aws, args, expected).await;
+    let (expected, seen, further) = look((aws, &config.keys), args, expected).await;
     let report = examine_all(&expected, &seen, &further);
     output.print(&json!(report), || show::told(&report))?;
     Ok(ExitCode::from(code(report.worst())))
@@ -91,7 +91,11 @@ async fn read(args: &Args, output: Output) -> anyhow::Result<ExitCode> {
 
 /// Reads the broker's own account and each further one in which something is looked at, all at once: one that does not
 /// answer takes nothing of the patience of the others.
-async fn look(aws: &Aws, args: &Args, expected: Expected) -> (Expected, Seen, Vec<(Expected, Seen)>) {
+async fn look(
+    (aws, keys): (&Aws, &Keys),
+    args: &Args,
+    expected: Expected,
+) -> (Expected, Seen, Vec<(Expected, Seen)>) {
     let further: Vec<FurtherAccount> = aws
         .accounts
         .iter()
@@ -103,11 +107,11 @@ async fn look(aws: &Aws, args: &Args, expected: Expected) -> (Expected, Seen, Ve
     let given = |wanted: bool| args.profile.clone().filter(|_| wanted);
     let reads = abroad.into_iter().map(async |expected| {
         let account = aws.accounts.iter().find(|one| expected.account.as_ref() == Some(&one.account));
-        let settings = of_account(aws, account, given(!for_home), args);
+        let settings = of_account((aws, keys), account, given(!for_home), args);
         let seen = inspect(&settings, &expected, Arc::new(SystemClock)).await;
         (expected, seen)
     });
-    let settings = of_account(aws, None, given(for_home), args);
+    let settings = of_account((aws, keys), None, given(for_home), args);
     let own = inspect(&settings, &home, Arc::new(SystemClock));
     let (mut seen, mut abroad) = tokio::join!(own, futures_util::future::join_all(reads));
     Seen::acquaint(&mut seen, &mut abroad);
@@ -132,7 +136,7 @@ fn expected(config: &Config, only: &[String]) -> anyhow::Result<Expected> {
 
 /// Who reads what, in the broker's own account or in a further one.
 fn of_account(
-    aws: &Aws,
+    (aws, keys): (&Aws, &Keys),
     account: Option<&AwsAccount>,
     given: Option<String>,
     args: &Args,
@@ -156,17 +160,19 @@ fn of_account(
         doctor_is_own: own.is_some(),
         probe: aws.probe_profile.clone().filter(|_| account.is_none()).map(Identity::Profile),
         cloudtrail_endpoint: aws.cloudtrail_endpoint.clone(),
-        endpoints: endpoints(aws),
+        endpoints: endpoints(aws, keys),
         patience: Duration::from_secs(args.patience),
     }
 }
 
-fn endpoints(aws: &Aws) -> Endpoints {
+fn endpoints(aws: &Aws, keys: &Keys) -> Endpoints {
     let configured = [
-        ("sts_endpoint", &aws.sts_endpoint),
-        ("iam_endpoint", &aws.iam_endpoint),
-        ("probe_endpoint", &aws.probe_endpoint),
-        ("cloudtrail_endpoint", &aws.cloudtrail_endpoint),
+        ("aws.sts_endpoint", &aws.sts_endpoint),
+        ("aws.iam_endpoint", &aws.iam_endpoint),
+        ("aws.ec2_endpoint", &aws.ec2_endpoint),
+        ("aws.probe_endpoint", &aws.probe_endpoint),
+        ("aws.cloudtrail_endpoint", &aws.cloudtrail_endpoint),
+        ("keys.kms_endpoint", &keys.kms_endpoint),
     ];
     let configured = configured
         .into_iter()

@@ -3,7 +3,7 @@
 //! policies in any case.
 
 use super::super::expected::Expected;
-use super::super::finding::Finding;
+use super::super::finding::{Finding, Severity};
 use super::super::policy::{Condition, Listed, Policy, Statement};
 use super::super::questions::{Question, of_minter, of_revoker};
 use super::super::seen::{Answers, Read, RoleSeen, Seen};
@@ -63,6 +63,16 @@ pub(in crate::doctor) fn revoker(expected: &Expected, seen: &Seen, findings: &mu
                         abroad.account
                     ),
                     why,
+                );
+                further.push(arn);
+            }
+            // One that is the configuration's, and of which nobody asked.
+            None if expected.elsewhere.iter().any(|account| arn.split(':').nth(4) == Some(account)) => {
+                says.say(
+                    Severity::Note,
+                    format!("may become `{arn}`: whether that is the revoker there was not looked at"),
+                    "nothing of that account of `[[aws.accounts]]` was read, since no environment of it was asked for",
+                    "run `phasebroker doctor` without --environment, or with one of that account",
                 );
                 further.push(arn);
             }

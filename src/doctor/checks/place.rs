@@ -13,10 +13,11 @@ const SKEW_WORTH_TELLING: i64 = 5;
 pub(in crate::doctor) fn endpoints(_: &Expected, seen: &Seen, findings: &mut Vec<Finding>) {
     let mut says = Says::about("endpoints", "broker", findings);
     for (key, address) in &seen.endpoints.configured {
+        let section = key.split_once('.').map_or(key.as_str(), |(section, _)| section);
         says.warning(
             "calls of AWS go to another endpoint: whoever answers there sees and answers them",
-            format!("`aws.{key}` is `{address}`"),
-            format!("take `aws.{key}` and its name in `aws.allow_endpoints` out of the configuration"),
+            format!("`{key}` is `{address}`"),
+            format!("take `{key}` and its name in `{section}.allow_endpoints` out of the configuration"),
         );
     }
     for name in &seen.endpoints.variables {

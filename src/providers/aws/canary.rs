@@ -35,7 +35,10 @@ pub enum Watched {
         after: Duration,
     },
     /// The last clear answer was a yes.
-    StillAllowed,
+    StillAllowed {
+        /// Since the start of watching, to when that was asked.
+        after: Duration,
+    },
     /// There was no clear answer at all; the last reason.
     CouldNotTell(String),
 }
@@ -117,13 +120,15 @@ impl Canary {
         let mut so_far = Watched::CouldNotTell("AWS was not asked".into());
         loop {
             let left = patience.saturating_sub(began.elapsed());
+            let after = began.elapsed();
             match tokio::time::timeout(left, self.call(session, place)).await {
                 Ok(CanaryOutcome::Denied(code)) => return Watched::Denied { code, after: began.elapsed() },
-                Ok(CanaryOutcome::Allowed) => so_far = Watched::StillAllowed,
-                Ok(CanaryOutcome::Unreachable(why)) if so_far != Watched::StillAllowed => {
-                    so_far = Watched::CouldNotTell(why);
+                Ok(CanaryOutcome::Allowed) => so_far = Watched::StillAllowed { after },
+                Ok(CanaryOutcome::Unreachable(why)) => {
+                    if matches!(so_far, Watched::CouldNotTell(_)) {
+                        so_far = Watched::CouldNotTell(why);
+                    }
                 }
-                Ok(CanaryOutcome::Unreachable(_)) => {}
                 Err(_) => return so_far,
             }
             if began.elapsed() + pause >= patience {
@@ -345,7 +350,7 @@ mod tests {
         let (patience, pause) = (Duration::from_millis(60), Duration::from_millis(5));
         let (canary, _) = asked(vec![(200, YES.into()), (503, no("Unavailable"))]).await;
         let watched = canary.until_denied(&session(), &place(), patience, pause).await;
-        assert_eq!(watched, Watched::StillAllowed);
+        assert!(matches!(watched, Watched::StillAllowed { .. }), "{watched:?}");
         let (canary, _) = asked(vec![(503, no("Unavailable"))]).await;
         let watched = canary.until_denied(&session(), &place(), patience, pause).await;
         assert_eq!(watched, Watched::CouldNotTell("AWS answered 503 Unavailable".into()));

@@ -1,5 +1,6 @@
 //! A record of a call by a session of ours: whose it is, and whatever of it contradicts what the ledger says of that lease.
 
+use super::super::expected::Signed;
 use super::super::record::Record;
 use super::{AROUND_MINT_SECONDS, FORGED, STOP, Trail, cut};
 
@@ -50,8 +51,10 @@ impl Trail {
             let role = cut(caller.role.as_deref().unwrap_or("none"));
             wrong.push(("other_role", format!("its role is `{role}`"), FORGED));
         }
-        if let Some(provider) = caller.provider.as_deref().filter(|provider| !expected.is_provider(provider))
-        {
+        // Of a grant that is not known it is not known whose token it takes.
+        let is_known = matches!(expected.signed, Signed::Credential { .. } | Signed::Nobody);
+        let provider = caller.provider.as_deref().filter(|_| is_known);
+        if let Some(provider) = provider.filter(|provider| !expected.is_provider(provider)) {
             let what = format!("its session was made with a token of `{}`", cut(provider));
             wrong.push(("other_federation", what, FORGED));
         }

@@ -130,6 +130,9 @@ pub(super) struct Fake {
     pub(super) away: u32,
     pub(super) leases: Vec<Expected>,
     pub(super) asked_at: Option<Timestamp>,
+    pub(super) told: u32,
+    /// A stream that it ends when it is told something.
+    pub(super) until_told: Option<tokio::sync::mpsc::Sender<std::io::Result<Vec<u8>>>>,
 }
 
 #[cfg(test)]
@@ -143,6 +146,8 @@ impl Asked for Fake {
     }
 
     async fn tell(&mut self, _: &Trail) -> anyhow::Result<()> {
+        self.told += 1;
+        self.until_told = None;
         Ok(())
     }
 

@@ -33,7 +33,9 @@ use send::Sent;
 pub struct Args {
     /// CloudTrail log files (`{"Records": […]}`), files with one record a line, or folders of them, compressed or not;
     /// `-` follows standard input, one record, log file or event of EventBridge a line, until it ends or is interrupted;
-    /// a line that breaks off is counted and passed over, and a broker that does not answer is asked again.
+    /// a line that breaks off is counted and passed over, and a broker that does not answer is asked again. Gaps are told
+    /// from the names of files alone: of a stream, and of files of other names, nobody knows whether hours are missing, and
+    /// `matched` does not say that none are.
     #[arg(long, required_unless_present_any = ["bucket", "config"], conflicts_with = "bucket", num_args = 1.., value_name = "PATH")]
     pub records: Vec<PathBuf>,
     /// The S3 bucket of the trail.
@@ -130,8 +132,8 @@ pub async fn run(args: Args, output: Output) -> anyhow::Result<ExitCode> {
             }
         }
         Source::Stream => {
-            followed =
-                stream::follow(stream::standard_input(), &mut broker, &mut trail, Waits::default()).await;
+            let (input, waits) = (stream::standard_input(), Waits::default());
+            followed = stream::follow(input, &mut broker, &mut trail, waits, stream::TELL).await;
         }
     }
     if trail.records() == 0 && passed.earlier == 0 {

@@ -14,7 +14,7 @@ use crate::reconcile::{MAX_RECORD_BYTES, Splitter, Trail};
 /// How long what came may wait for more.
 const WAIT: Duration = Duration::from_secs(1);
 /// How often the broker is told what was found so far.
-const TELL: Duration = Duration::from_secs(60);
+pub(super) const TELL: Duration = Duration::from_secs(60);
 /// Bytes that may wait.
 const MAX_WAITING: usize = 8 * MAX_RECORD_BYTES;
 /// Bytes read at once, and how many such pieces may wait for us.
@@ -93,11 +93,12 @@ pub(super) async fn follow(
     asked: &mut impl Asked,
     trail: &mut Trail,
     waits: Waits,
+    tell_every: Duration,
 ) -> anyhow::Result<()> {
     let mut input = Input { pieces, waiting: Vec::new(), ended: false };
     let (mut lines, mut said, mut last_ask) = (Lines::default(), (0, 0), Instant::now());
     let (mut asking, mut not_before) = (waits, Instant::now());
-    let (mut telling, mut tell_at) = (waits, Instant::now() + TELL);
+    let (mut telling, mut tell_at) = (waits, Instant::now() + tell_every);
     while !input.ended || !input.waiting.is_empty() {
         let idle = tokio::select! {
             idle = input.take(not_before, trail) => idle,
@@ -107,6 +108,14 @@ pub(super) async fn follow(
                 break;
             }
         };
+        // A stream that is quiet is told of as well: leases settle, and new ones come.
+        if Instant::now() >= tell_at {
+            tell_at = Instant::now() + tell_every;
+            match tell(asked, trail).await {
+                Ok(()) => telling = waits,
+                Err(error) => tell_at = Instant::now() + telling.after(&error),
+            }
+        }
         let is_due = idle || input.waiting.len() >= MAX_WAITING || last_ask.elapsed() > WAIT;
         if input.waiting.is_empty() || !is_due || Instant::now() < not_before {
             continue;
@@ -127,13 +136,6 @@ pub(super) async fn follow(
         lines.feed(&input.waiting, trail);
         input.waiting.clear();
         said = say(trail, said);
-        if Instant::now() >= tell_at {
-            tell_at = Instant::now() + TELL;
-            match asked.tell(trail).await {
-                Ok(()) => telling = waits,
-                Err(error) => tell_at = Instant::now() + telling.after(&error),
-            }
-        }
     }
     if !input.waiting.is_empty() {
         trail.spoilt(&format!("{} bytes came that were not judged", input.waiting.len()), &[]);
@@ -143,6 +145,12 @@ pub(super) async fn follow(
     }
     trail.learn(asked.refresh_patiently(waits).await?);
     Ok(())
+}
+
+/// Tells what was found so far, of what the ledger says by now.
+async fn tell(asked: &mut impl Asked, trail: &mut Trail) -> anyhow::Result<()> {
+    trail.learn(asked.refresh().await?);
+    asked.tell(trail).await
 }
 
 /// Says the incidents that are new, and of how many no more is said.
@@ -227,9 +235,22 @@ mod tests {
         }
         drop(sender);
         let mut trail = Trail::new(Vec::new(), [], Scope::default());
-        let done = follow(pieces, &mut Fake { away, ..Fake::default() }, &mut trail, Waits::none()).await;
+        let mut fake = Fake { away, ..Fake::default() };
+        let done = follow(pieces, &mut fake, &mut trail, Waits::none(), TELL).await;
         let report = trail.finish(Timestamp::from_seconds(0), 0);
         (done, report.records, report.unreadable)
+    }
+
+    #[tokio::test]
+    async fn a_stream_on_which_nothing_comes_is_told_of_all_the_same() {
+        let (sender, pieces) = mpsc::channel(PIECES);
+        sender.send(Ok(Vec::new())).await.unwrap();
+        // It ends once it was told of.
+        let mut fake = Fake { until_told: Some(sender), ..Fake::default() };
+        let mut trail = Trail::new(Vec::new(), [], Scope::default());
+        let done = follow(pieces, &mut fake, &mut trail, Waits::none(), Duration::ZERO);
+        tokio::time::timeout(Duration::from_secs(20), done).await.unwrap().unwrap();
+        assert!(fake.told > 0 && fake.asked > fake.told, "asked before it is told");
     }
 
     #[tokio::test]

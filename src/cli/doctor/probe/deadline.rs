@@ -8,6 +8,8 @@ use crate::domain::time::Timestamp;
 
 /// Seconds before it from which a refusal shows nothing: every clock tells whole seconds, and answers take some.
 const TOLERANCE_SECONDS: i64 = 5;
+/// Seconds after an end had to be in force from which AWS's yes is no mere delay.
+const OVERDUE_SECONDS: i64 = 30;
 
 /// The earliest instant at which the session may end by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +34,15 @@ impl Deadline {
     }
 }
 
+/// Whether AWS's yes, `after` so long of watching, came when the end had long to be in force. `ended` is when the broker ended
+/// it and by when it says that is in force, by its own clock; AWS's stood at `since`, after that, when watching began.
+pub(super) fn is_overdue(ended: Option<(Timestamp, Timestamp)>, since: Timestamp, after: Duration) -> bool {
+    let Some((at, by)) = ended else { return false };
+    let by_at_aws = by.plus(since.since(at));
+    let asked = since.plus(i64::try_from(after.as_secs()).unwrap_or(0));
+    asked.since(by_at_aws) >= OVERDUE_SECONDS
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -49,6 +60,16 @@ mod tests {
         // It is 100 s ahead: the session ends at 200 at AWS, while this machine's clock may say anything.
         let ahead = Deadline::of(at(300), Some(at(210)), at(110));
         assert!(!ahead.may_refuse(Some(at(194))) && ahead.may_refuse(Some(at(195))));
+    }
+
+    #[test]
+    fn a_yes_long_after_the_end_had_to_be_in_force_is_no_delay_and_an_earlier_one_may_be() {
+        let ended = Some((at(10), at(70)));
+        for (seconds, overdue) in [(60, false), (89, false), (90, true)] {
+            // AWS's clock is 100 s ahead: it stood at 110 at the end.
+            assert_eq!(is_overdue(ended, at(110), Duration::from_secs(seconds)), overdue, "{seconds}");
+        }
+        assert!(!is_overdue(None, at(110), Duration::from_secs(900)));
     }
 
     #[test]

@@ -33,12 +33,13 @@ const NEEDED: &str = "its catalog entry must let the session call ec2:DescribeRe
 /// Arguments of `doctor probe` and `doctor soak`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Each probe takes a lease and shows a call that AWS allows it (ec2:DescribeRegions), one that its session policy does \
-not name and AWS refuses (ec2:DescribeAvailabilityZones), then ends it and calls until AWS refuses the first one too. \
+    after_help = "Each probe takes a lease and shows a call that AWS allows it (ec2:DescribeRegions), one that neither its role \
+nor its session policy needs and AWS refuses (ec2:DescribeAvailabilityZones; refused by role or policy, and AWS does not say by \
+which), then ends it and calls until AWS refuses the first one too. \
 (sts:GetCallerIdentity would show nothing: no Deny stops it.) The shipped catalog has the entries, aws-canary, probe-execute-role and \
 probe-trust-role; where a catalog has none, the probe says what to add. A refusal within five seconds of the session's own deadline, \
-by AWS's clock, counts for nothing. Each probe is an ordinary run of this agent: the ledger holds it, and reconciling finds nothing \
-odd.\n\n\
+by AWS's clock, counts for nothing. Each probe is an ordinary run of this agent: the ledger holds it, and `audit reconcile` shows the \
+call that was refused as a denied_attempt, as it is. Probe as an agent of its own.\n\n\
 Exit codes: 0 AWS refused every revoked session, and every call beyond its policy; 6 it could not be told; 7 AWS still let a revoked \
 session act, or one act beyond its policy; 1 failed; 2 usage; 128 and its number when a signal broke it off. What was measured until \
 then is printed in any case"

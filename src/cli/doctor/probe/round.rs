@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::deadline::Deadline;
+use super::deadline::{Deadline, is_overdue};
 use super::{Args, Target, advice};
 use crate::broker::ports::{CanaryOutcome, CanaryPlace, CredentialSecret};
 use crate::broker::runs::OpenRun;
@@ -80,8 +80,8 @@ struct Minted {
 #[derive(Default)]
 pub(super) struct Closed {
     how: String,
-    /// When each lease was ended, in the broker's clock.
-    ended: Vec<(LeaseId, Timestamp)>,
+    /// When each lease was ended and by when that is in force, in the broker's clock.
+    ended: Vec<(LeaseId, Timestamp, Timestamp)>,
 }
 
 /// Probes one role. Whoever breaks it off closes the run that `round` has.
@@ -128,10 +128,11 @@ pub(super) async fn probe(
     round.open = None;
     probed.ended.clone_from(&closed.how);
     if let (None, Some(at_aws)) = (&unclear, at_aws) {
-        let ended_at = closed.ended.iter().find(|(ended, _)| *ended == lease).map(|(_, at)| *at);
-        let deadline = Deadline::of(not_after, ended_at, at_aws);
+        let ended = closed.ended.iter().find(|(ended, ..)| *ended == lease).map(|(_, at, by)| (*at, *by));
+        let deadline = Deadline::of(not_after, ended.map(|(at, _)| at), at_aws);
         let wanted = Duration::from_secs(u64::from(args.patience));
-        let patience = wanted.min(deadline.left(canary.aws_now().unwrap_or(at_aws)));
+        let since = canary.aws_now().unwrap_or(at_aws);
+        let patience = wanted.min(deadline.left(since));
         let watched = canary.until_denied(&secret, &place, patience, PAUSE).await;
         let elapsed = asked_at.elapsed();
         match watched {
@@ -144,13 +145,15 @@ pub(super) async fn probe(
                 probed.refused_with = Some(code);
                 probed.revoke_to_deny_ms = u64::try_from(elapsed.as_millis()).ok();
             }
-            Watched::StillAllowed | Watched::CouldNotTell(_) if patience < wanted => {
+            // However long was wanted: by then it had to be in force.
+            Watched::StillAllowed { after } if is_overdue(ended, since, after) => {}
+            Watched::StillAllowed { .. } | Watched::CouldNotTell(_) if patience < wanted => {
                 unclear = Some(format!(
                     "AWS did not refuse it for {} s, and its own deadline is too near to go on: probe an entry with more time",
                     elapsed.as_secs()
                 ));
             }
-            Watched::StillAllowed => {}
+            Watched::StillAllowed { .. } => {}
             Watched::CouldNotTell(why) => unclear = Some(why),
         }
     } else if unclear.is_none() {
@@ -269,7 +272,8 @@ pub(super) async fn close(client: &AgentClient, run: RunId) -> Result<Closed, St
         match client.close_run(run).await {
             Ok(closed) => {
                 let how: Vec<String> = closed.ended.iter().map(|end| end.how.clone()).collect();
-                let ended = closed.ended.into_iter().map(|end| (end.lease, end.at)).collect();
+                let ended =
+                    closed.ended.into_iter().map(|end| (end.lease, end.at, end.effective_by)).collect();
                 return Ok(Closed { how: how.join("; "), ended });
             }
             // A run moves from every phase to closed, but not from closed: an earlier answer was lost.

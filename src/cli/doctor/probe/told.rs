@@ -50,7 +50,7 @@ pub(super) fn told(probed: &[Probed], measured: &[Measured], stopped: Option<&st
         };
         let allowed = if one.allowed { "allowed" } else { "not allowed" };
         let outside = match (&one.outside_refused_with, one.outside_allowed) {
-            (Some(code), _) => format!("refused ({code})"),
+            (Some(code), _) => format!("refused by role or policy ({code})"),
             (None, true) => "ALLOWED, though its session policy does not name it".to_owned(),
             (None, false) => "not told".to_owned(),
         };
