@@ -246,7 +246,7 @@ impl CanaryCall for Double {
         assert!(matches!(session, CredentialSecret::Aws { .. }));
         assert_eq!(place.partition, "aws");
         // The first one of a session is that of its release.
-        if self.calls.fetch_add(1, Ordering::SeqCst) % 2 == 0 {
+        if self.calls.fetch_add(1, Ordering::SeqCst).is_multiple_of(2) {
             return CanaryOutcome::Allowed;
         }
         match self.answer {
