@@ -1,5 +1,5 @@
-//! Canaries: where the catalog's entry asks for one, the broker keeps the session that it released, and asks with it after
-//! the early end until the provider refuses. It holds up no revocation, and whoever restarts the broker ends all of it.
+//! Canaries: where the catalog's entry asks for one, the broker keeps the session that it released, asks with it once at the
+//! release, and after the early end until the provider refuses. It holds up no revocation, and whoever restarts the broker ends all of it.
 //! INVARIANT: no-stored-secrets. A session is held in memory only, wiped when it is let go, and never longer than it works.
 
 use std::collections::HashMap;

@@ -139,8 +139,8 @@ pub struct ActionDocument {
     /// Actions that no ARN narrows, only conditions; the approver sees them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unscopable: Vec<String>,
-    /// Whether the session also gets the canary's statement, so that the broker can see when AWS first refuses it after
-    /// its early end; the approver sees it.
+    /// Whether the session also gets the canary's statement, so that the broker can see that AWS takes it, and when it
+    /// first refuses it after its early end; the approver sees it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub canary: bool,
     /// Parameters by name; all of them are needed.

@@ -6,8 +6,8 @@ use super::calls::{Call, Class, Kept, Outcome, Tally, When};
 use super::expected::Expected;
 use super::report::{Finding, Verdict};
 
-/// Whether a call is the broker's own canary, which asks after an early end until AWS refuses: a harmless read, whoever
-/// makes it. So asks `doctor probe` after the end, whose session may do nothing else; before it, that is its work.
+/// Whether a call is the broker's own canary, which asks at the release and after an early end until AWS refuses: a harmless
+/// read, whoever makes it. So asks `doctor probe` after the end, whose session may do nothing else; before it, that is its work.
 pub(super) fn is_canary(expected: &Expected, allowed: Option<&Allowed>, call: &Call) -> bool {
     let is_probes = || call.when != When::Alive && allowed.is_some_and(Allowed::is_canary_alone);
     (call.source.as_str(), call.name.as_str()) == ("ec2.amazonaws.com", "DescribeRegions")

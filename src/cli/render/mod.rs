@@ -19,9 +19,9 @@ use crate::domain::proposal::{Story, visible};
 use crate::domain::sent::has_canary;
 
 /// What the statement of a canary is for.
-const CANARY_IN_WORDS: &str = "the session may also list the names of AWS's regions (ec2:DescribeRegions on everything, read only): after its \
-                               early end the broker, which keeps the session in memory until then, calls this until AWS \
-                               refuses";
+const CANARY_IN_WORDS: &str = "the session may also list the names of AWS's regions (ec2:DescribeRegions on everything, read only): the \
+                               broker, which keeps the session in memory until just before its deadline, calls this once when it gives \
+                               the session out, and after its early end until AWS refuses";
 
 /// Columns of a rendering.
 pub const WIDTH: usize = 100;

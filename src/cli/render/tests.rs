@@ -199,6 +199,10 @@ fn a_canary_is_told_in_words_and_is_no_resource_of_the_action() {
     let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(words.contains("the session may also list the names of AWS's regions"), "{text}");
     assert!(
+        words.contains("once when it gives the session out, and after its early end until AWS refuses"),
+        "{text}"
+    );
+    assert!(
         !text.lines().any(|line| line.trim_start().starts_with("resource") && line.ends_with(" *")),
         "{text}"
     );
