@@ -181,7 +181,7 @@ async fn sigterm_answers_who_waits_and_ends_well() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_full_life_is_counted_and_logged_with_its_ids_and_no_token() {
+async fn one_full_life_is_counted_and_logged_with_its_ids_and_no_token_at_any_level() {
     let served = Served::start("");
     let agent = served.agent();
     let pending = served.pending(&agent).await;
@@ -218,8 +218,10 @@ async fn one_full_life_is_counted_and_logged_with_its_ids_and_no_token() {
     let claim = of("/v1/grants/{grant}/claim");
     assert_eq!(claim["run.id"], pending.run.to_string());
     assert_eq!(claim["lease.id"], claimed.lease.to_string());
+    assert_eq!(claim["caller"], "agent:fixer");
     assert_eq!(claim["trace.id"].as_str().unwrap().len(), 32);
     assert_eq!(of("/v1/leases/{lease}/complete")["lease.id"], claimed.lease.to_string());
+    assert!(lines.iter().any(|line| line["level"] == "DEBUG"), "not everything was logged");
     // Every JWT of anybody begins so.
     assert!(!served.log().contains("eyJ"), "a token was logged");
     assert!(!served.log().contains("it leaks"), "the agent's words were logged");

@@ -4,7 +4,9 @@ use std::fmt;
 use std::io;
 use std::str::FromStr;
 
+use tracing::{Level, Metadata};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::time::SystemTime;
 use tracing_subscriber::layer::SubscriberExt;
@@ -61,7 +63,8 @@ fn subscriber<W>(
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    let registry = tracing_subscriber::registry().with(EnvFilter::new(&filter.0));
+    let registry =
+        tracing_subscriber::registry().with(EnvFilter::new(&filter.0)).with(filter_fn(holds_no_request));
     match format {
         LogFormat::Json => Box::new(
             registry.with(
@@ -78,6 +81,12 @@ where
             tracing_subscriber::fmt::layer().compact().with_target(false).with_writer(OneLine(writer)),
         )),
     }
+}
+
+/// Whether what is logged here is known to hold no request: at trace, libraries may show whole ones. That the AWS SDK
+/// leaves out a body with a web identity token hangs on how it sends it.
+fn holds_no_request(metadata: &Metadata<'_>) -> bool {
+    *metadata.level() < Level::TRACE || metadata.target().split("::").next() == Some(env!("CARGO_CRATE_NAME"))
 }
 
 /// Each event as one line, whatever a text in it says: nobody writes an entry of his own into the log.
@@ -151,6 +160,25 @@ mod tests {
         assert_eq!(line["lease.id"], "01L");
         assert_eq!(line["span"]["run.id"], "01R");
         assert_eq!(line["span"]["trace.id"], "t1");
+    }
+
+    #[test]
+    fn whatever_the_filter_says_no_library_logs_at_trace() {
+        let lines = Lines::default();
+        let writer = lines.clone();
+        let filter = "trace,aws_smithy_runtime::client=trace,phasebrokers=trace".parse().unwrap();
+        let subscriber = subscriber(LogFormat::Json, &filter, move || writer.clone());
+        tracing::subscriber::with_default(subscriber, || {
+            tracing::trace!(target: "aws_smithy_runtime::client::orchestrator", request = "a body", "transmitting");
+            tracing::trace!(target: "phasebrokers", "a library with a name like ours");
+            tracing::debug!(target: "aws_smithy_runtime::client::orchestrator", "a library's debug");
+            tracing::trace!("our trace");
+        });
+        let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+        let said: Vec<serde_json::Value> =
+            text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let said: Vec<&str> = said.iter().map(|line| line["message"].as_str().unwrap()).collect();
+        assert_eq!(said, ["a library's debug", "our trace"]);
     }
 
     #[test]

@@ -180,6 +180,7 @@ fn configuration(url: &str, notices: &str) -> String {
          [store]\ndata_dir = \"data\"\nhead_file = \"head/head.json\"\n\n\
          [rules]\ncatalog = \"catalog.toml\"\npolicy = \"policy.cedar\"\ndirectory = \"directory.toml\"\n\
          guardrails = \"guardrails.toml\"\n\n\
+         [log]\nlevel = \"trace\"\n\n\
          [on_event]\ncommand = [\"/bin/sh\", \"-c\", \"cat >> {notices}; echo >> {notices}\"]\n\n\
          [[resources]]\naudience = \"{AUDIENCE}\"\nkeys = [{{ kty = {}, crv = {}, x = {} }}]\n",
         url.strip_prefix("https://").unwrap(),
