@@ -210,6 +210,8 @@ async fn a_restart_ends_a_canary_and_the_ledger_says_so_once() {
     let mark = b.mark().await;
     let (lease, _) = act(&b).await;
     heard(&b, mark, "revocation.done", &lease).await;
+    // However long it was away.
+    b.clock.pass(1_000);
     let b = b.restart().await;
     let unseen = heard(&b, mark, "revocation.unseen", &lease).await;
     assert!(unseen["facts"]["why"].as_str().unwrap().contains("started again"), "{unseen}");
@@ -232,6 +234,15 @@ struct Double {
     /// The broker's own, which is known only once that runs.
     clock: OnceLock<TestClock>,
     calls: AtomicU32,
+    /// Where ends wait, when they are to.
+    revoking: Option<Ends>,
+}
+
+/// Ends that take their time.
+#[derive(Default)]
+struct Ends {
+    asked: AtomicU32,
+    go_on: tokio::sync::Notify,
 }
 
 impl Double {
@@ -301,6 +312,10 @@ impl CredentialProvider for Cloud {
     }
 
     async fn revoke(&self, _: &Lease, now: Timestamp) -> Result<Revoked, RevokeFailed> {
+        if let Some(ends) = &self.0.revoking {
+            ends.asked.fetch_add(1, Ordering::SeqCst);
+            ends.go_on.notified().await;
+        }
         Ok(Revoked { at: now, effective_by: now.plus(60) })
     }
 
@@ -310,7 +325,11 @@ impl CredentialProvider for Cloud {
 }
 
 async fn with_double(answer: Answer) -> (TestBroker, Arc<Double>) {
-    let double = Arc::new(Double { answer, clock: OnceLock::new(), calls: AtomicU32::new(0) });
+    with_doubles(answer, None).await
+}
+
+async fn with_doubles(answer: Answer, revoking: Option<Ends>) -> (TestBroker, Arc<Double>) {
+    let double = Arc::new(Double { answer, clock: OnceLock::new(), calls: AtomicU32::new(0), revoking });
     let providers: Vec<Arc<dyn CredentialProvider>> = vec![Arc::new(Cloud(double.clone()))];
     let b = TestBroker::with(Setup { providers, ..Setup::default() }).await;
     assert!(double.clock.set(b.clock.clone()).is_ok());
@@ -326,6 +345,37 @@ async fn a_refusal_that_its_own_deadline_may_have_given_is_none_of_its_early_end
         let (lease, _) = act_after(&b, || double.calls()).await;
         heard(&b, mark, kind, &lease).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_end_that_takes_its_time_is_asked_for_once_recorded_once_and_seen_once() {
+    let (b, double) = with_doubles(Answer::RefuseAfter(1), Some(Ends::default())).await;
+    let ends = double.revoking.as_ref().unwrap();
+    let mark = b.mark().await;
+    let approved = b.run_to_approved_on_aws().await;
+    let lease = approved.sealed.grant().time.lease.to_string();
+    let meanwhile = async {
+        while ends.asked.load(Ordering::SeqCst) == 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        // What would wait for the provider again waits for ever.
+        for _ in 0..3 {
+            let sweep = tokio::time::timeout(Duration::from_secs(5), b.sweep());
+            assert!(sweep.await.is_ok(), "the sweep asks for what is under way");
+            b.clock.pass(1);
+        }
+        assert_eq!(ends.asked.load(Ordering::SeqCst), 1);
+        ends.go_on.notify_one();
+    };
+    let claimed = b.claim(&approved).await.ok().unwrap();
+    let done = Complete { outcome: Outcome::Succeeded, note: None };
+    let agent = b.agent("fixer");
+    let (end, ()) = tokio::join!(agent.complete(&claimed, &approved.claim_key, &done), meanwhile);
+    assert_eq!(serde_json::to_value(end.unwrap()).unwrap()["revocation"]["state"], "done");
+    heard(&b, mark, "revocation.seen", &lease).await;
+    let kinds = b.kinds_since(mark).await;
+    let told: Vec<_> = kinds.iter().filter(|kind| kind.starts_with("revocation.")).collect();
+    assert_eq!(told, ["revocation.done", "revocation.seen"], "{kinds:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

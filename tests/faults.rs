@@ -193,6 +193,58 @@ async fn a_revocation_that_never_succeeds_is_called_outlived_and_not_done() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_session_is_ended_at_its_provider_though_the_wall_clock_jumped_past_its_hard_end() {
+    let world = World::start().await;
+    let it = world.broker.run_to_approved_on_aws().await;
+    world.broker.claim(&it).await.map(drop).unwrap();
+    world.aws.refuse_iam(Some((503, "Throttling")));
+    world.broker.clock.step_wall(PAST_HARD_END);
+    world.broker.sweep().await;
+    let lease = world.lease(&it).await;
+    assert_eq!((lease.state, lease.ended.unwrap().reason), (LeaseState::Ended, EndReason::CutOff));
+    assert!(matches!(lease.revocation, Revocation::Pending { .. }), "AWS's clock did not jump: {lease:?}");
+    world.aws.refuse_iam(None);
+    world.broker.clock.pass(2);
+    world.broker.sweep().await;
+    let lease = world.lease(&it).await;
+    assert!(matches!(lease.revocation, Revocation::Done { .. }) && world.denies(&lease), "{lease:?}");
+
+    let world = World::start().await;
+    let it = world.broker.run_to_approved_on_aws().await;
+    world.broker.claim(&it).await.map(drop).unwrap();
+    let written = world.aws.requests("PutRolePolicy").len();
+    world.pass(lease.not_after.since(lease.opened_at) + 1).await;
+    let lease = world.lease(&it).await;
+    assert_eq!(
+        (lease.state, lease.revocation),
+        (LeaseState::Ended, Revocation::NotNeeded),
+        "its time is over"
+    );
+    assert_eq!(world.aws.requests("PutRolePolicy").len(), written);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wall_clock_set_back_puts_off_no_further_attempt_and_calls_nothing_done_that_was_not() {
+    let world = World::start().await;
+    let it = world.broker.run_to_approved_on_aws().await;
+    let claimed = world.broker.claim(&it).await.map_err(|e| e.to_string()).ok().unwrap();
+    world.aws.refuse_iam(Some((403, "AccessDenied")));
+    world.broker.agent("fixer").complete(&claimed, &it.claim_key, &done()).await.map(drop).unwrap();
+    world.broker.clock.step_wall(-1_200);
+    let failed = r#"phasebroker_failed_revocations_total{provider="aws"}"#;
+    for (seconds, attempts) in [(0, 1), (1, 2), (1, 2), (1, 3)] {
+        world.broker.clock.step_boot(seconds);
+        world.broker.sweep().await;
+        assert_eq!(world.broker.metric(failed).await, attempts, "after {seconds} s more");
+    }
+    world.broker.clock.step_boot(PAST_HARD_END);
+    world.broker.sweep().await;
+    let lease = world.lease(&it).await;
+    assert!(matches!(lease.revocation, Revocation::OutlivedIt { .. }), "{lease:?}");
+    assert!(!world.life(&lease).await.iter().any(|kind| kind == "revocation.done"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_hangs_up_in_mid_claim_can_ask_for_what_was_minted() {
     let world = World::start().await;
     let it = world.broker.run_to_approved_on_aws().await;

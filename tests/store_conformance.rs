@@ -333,6 +333,8 @@ async fn what_falls_due_is_found_at_its_own_second() {
         assert_eq!(scene.store.leases(revoked.clone()).await.unwrap()[0].id, scene.decide);
         let done = LeaseStep::Revocation(Revocation::OutlivedIt { attempts: 2 });
         scene.step(scene.decide, LeaseState::Ended, done).await.unwrap();
+        let again = LeaseStep::Revocation(retry);
+        assert!(scene.step(scene.decide, LeaseState::Ended, again).await.is_err(), "what is over stays so");
         assert!(scene.store.leases(open).await.unwrap().is_empty());
         assert!(scene.store.leases(revoked).await.unwrap().is_empty(), "what outlived it is denied no more");
     }

@@ -153,7 +153,7 @@ impl Broker {
     }
 
     /// Asks those that are due. Nobody waits for the answers.
-    pub(super) fn ask_canaries(self: &Arc<Self>) {
+    pub fn ask_canaries(self: &Arc<Self>) {
         for watched in self.canaries.take_due(self.gate.now(), self.gate.since_boot()) {
             let broker = self.clone();
             tokio::spawn(async move { broker.ask_canary(watched).await });
@@ -242,7 +242,7 @@ impl Broker {
         let filter = LeaseFilter {
             provider: Some(ProviderKind::Aws),
             revoked: true,
-            hard_end_after: Some(self.gate.now()),
+            hard_end_after: Some(self.former.0),
             ..LeaseFilter::default()
         };
         let leases = match self.store.leases(filter).await {

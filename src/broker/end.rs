@@ -8,7 +8,6 @@ use serde::{Deserialize, Serialize};
 
 use super::Broker;
 use super::ports::{ChangeRefused, GrantChange, LeaseChange, LeaseFilter, LeaseStep, StoreError};
-use super::record::end_change;
 use super::refusal::{Code, Refusal};
 use super::views::EndView;
 use crate::domain::event::{Event, EventKind, SaltedText};
@@ -139,7 +138,7 @@ impl Broker {
         let now = self.gate.now();
         self.live.kill(lease.id);
         self.replies.forget(lease.id);
-        let mut change = end_change(&lease, reason, outcome, actor, now);
+        let mut change = self.end_change(&lease, reason, outcome, actor, now);
         if let Some(note) = note {
             change.events = change.events.into_iter().map(|event| event.text(note.clone())).collect();
         }
@@ -205,7 +204,7 @@ impl Broker {
                 ended: Some(Ended { at: now, reason, outcome: None }),
                 ..lease
             };
-            let ended = Lease { revocation: end_revocation(&ended, now), ..ended };
+            let ended = Lease { revocation: self.end_revocation(&ended, now), ..ended };
             self.live.put(&ended, now, self.gate.since_boot());
             self.replies.forget(ended.id);
             self.count_end(ended.phase, now.since(ended.opened_at));
@@ -257,12 +256,5 @@ impl Broker {
                 self.live.all().into_iter().map(|entry| entry.lease).find(|lease| lease.id == id)
             }
         }
-    }
-}
-
-fn end_revocation(lease: &Lease, now: Timestamp) -> Revocation {
-    match end_change(lease, EndReason::PhaseLeft, None, &Actor::Broker, now).step {
-        LeaseStep::Ended { revocation, .. } => revocation,
-        _ => lease.revocation,
     }
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::domain::id::LeaseId;
-use crate::domain::lease::{Lease, LeaseState};
+use crate::domain::lease::{Lease, LeaseState, Revocation};
 use crate::domain::phase::Phase;
 use crate::domain::time::Timestamp;
 
@@ -25,6 +25,8 @@ pub struct LiveLease {
 #[derive(Default)]
 pub struct LiveLeases {
     live: Mutex<HashMap<LeaseId, LiveLease>>,
+    /// The deadlines of those that ended, and whose provider must still be told, by the boot-time clock.
+    leaving: Mutex<HashMap<LeaseId, i64>>,
     ending: Mutex<HashSet<LeaseId>>,
     stopped: Mutex<HashSet<LeaseId>>,
     unwritten: Mutex<Vec<LeaseChange>>,
@@ -34,6 +36,9 @@ pub struct LiveLeases {
     stops_before: AtomicUsize,
 }
 
+/// By how much the two clocks may differ over one lease without either having stepped, seconds.
+const CLOCK_SLACK_SECONDS: i64 = 5;
+
 /// How long a finished stop is remembered: whoever read the world before it is done by then, seconds.
 const STOP_ECHO_SECONDS: i64 = 120;
 
@@ -42,7 +47,9 @@ impl LiveLeases {
     pub fn put(&self, lease: &Lease, now: Timestamp, since_boot: i64) {
         let mut live = lock(&self.live);
         if !lease.state.is_live() {
-            live.remove(&lease.id);
+            if let (Some(gone), Revocation::Pending { .. }) = (live.remove(&lease.id), lease.revocation) {
+                lock(&self.leaving).insert(lease.id, gone.boot_deadline);
+            }
             lock(&self.ending).remove(&lease.id);
             if lease.state == LeaseState::Ended {
                 lock(&self.stopped).remove(&lease.id);
@@ -91,6 +98,23 @@ impl LiveLeases {
             && !entry.lease.not_after.has_passed(now)
             && since_boot < entry.boot_deadline;
         usable.then(|| entry.lease.clone())
+    }
+
+    /// Whether `end`, an end of this lease, is past. The provider's clock does not step with ours: a wall clock that jumps
+    /// ahead ends a lease here, and not the session there. What this process did not see begin has the wall clock alone.
+    pub fn is_past(&self, lease: &Lease, end: Timestamp, now: Timestamp, since_boot: i64) -> bool {
+        let seen = lock(&self.live).get(&lease.id).map(|entry| entry.boot_deadline);
+        let seen = seen.or_else(|| lock(&self.leaving).get(&lease.id).copied());
+        seen.map_or(end.has_passed(now), |deadline| {
+            let by_boot = deadline.saturating_add(end.since(lease.not_after));
+            let nearly = by_boot.saturating_sub(CLOCK_SLACK_SECONDS);
+            since_boot > by_boot || (end.has_passed(now) && since_boot >= nearly)
+        })
+    }
+
+    /// The provider of an ended lease need not be told any more.
+    pub fn has_left(&self, id: LeaseId) {
+        lock(&self.leaving).remove(&id);
     }
 
     /// Every live lease.

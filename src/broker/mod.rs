@@ -94,6 +94,7 @@ use ports::{
 use publish::Ledger;
 use recall::HeldReplies;
 use reserved::ReservedKeys;
+use revoke::Attempts;
 use rules::Rules;
 use signals::Signalled;
 use waits::Waits;
@@ -172,6 +173,7 @@ pub struct Broker {
     failed_logins: [Allowance; 2],
     allowances: AgentAllowances,
     packed: Packed,
+    attempts: Attempts,
     canaries: Canaries,
     waits: Waits,
     polls: Polls,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::Broker;
 use super::ports::{ChangeRefused, LeaseChange, LeaseStep, MintOutcome, Minted, OpenRefused, PackedSize};
-use super::record::{ascii, end_change};
+use super::record::ascii;
 use super::refusal::{Code, Refusal};
 use super::runs::conflict;
 use crate::domain::event::{Event, EventKind};
@@ -57,7 +57,8 @@ impl Broker {
                     Ok(released) => released,
                     Err(refusal) => {
                         let at = self.gate.now();
-                        self.keep_end(end_change(&held, EndReason::Withheld, None, &Actor::Broker, at)).await;
+                        self.keep_end(self.end_change(&held, EndReason::Withheld, None, &Actor::Broker, at))
+                            .await;
                         return Err(refusal);
                     }
                 };

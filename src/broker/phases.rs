@@ -6,7 +6,7 @@ use super::Broker;
 use super::freeze::keys_of;
 use super::outcome::Recorded;
 use super::ports::{CredentialSecret, LeaseChange, LeaseFilter, Opening, PhaseCredential};
-use super::record::{end_change, intent, intent_event, mint_lost};
+use super::record::{intent, intent_event, mint_lost};
 use super::refusal::{Code, Refusal};
 use super::rules::Rules;
 use super::runs::conflict;
@@ -285,7 +285,7 @@ impl Broker {
         for lease in leases {
             match lease.state {
                 LeaseState::Minted | LeaseState::Released => {
-                    changes.push(end_change(lease, reason, None, actor, now));
+                    changes.push(self.end_change(lease, reason, None, actor, now));
                 }
                 LeaseState::Unknown => {}
                 _ => return Err(conflict()),

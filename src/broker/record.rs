@@ -1,5 +1,6 @@
 //! The records of leases and their events, made in one place for every use case.
 
+use super::Broker;
 use super::ports::{LeaseChange, LeaseStep};
 use super::refusal::{Code, Refusal};
 use crate::domain::event::{Event, EventKind};
@@ -12,27 +13,50 @@ use crate::domain::principal::{Actor, AgentSlug};
 use crate::domain::run::Run;
 use crate::domain::time::Timestamp;
 
-/// The change that ends one lease, with what its provider must still be told.
-pub(super) fn end_change(
+impl Broker {
+    /// The change that ends one lease, with what its provider must still be told.
+    pub(super) fn end_change(
+        &self,
+        lease: &Lease,
+        reason: EndReason,
+        outcome: Option<Outcome>,
+        actor: &Actor,
+        now: Timestamp,
+    ) -> LeaseChange {
+        end_change(lease, self.end_revocation(lease, now), reason, outcome, actor, now)
+    }
+
+    /// What the provider must still be told of a lease that ends now.
+    pub(super) fn end_revocation(&self, lease: &Lease, now: Timestamp) -> Revocation {
+        match lease.provider {
+            // Asked for since nobody knew; what came of it stays.
+            _ if lease.state == LeaseState::Unknown && lease.revocation != Revocation::NotNeeded => {
+                lease.revocation
+            }
+            _ if self.is_past(lease, lease.not_after, now) => Revocation::NotNeeded,
+            // Our own tokens: introspection answers from this very record.
+            ProviderKind::Jwt if lease.revocability == Revocability::Immediate => {
+                Revocation::Done { at: now, effective_by: now, seen: None }
+            }
+            ProviderKind::Jwt => Revocation::NotNeeded,
+            ProviderKind::Aws => Revocation::Pending { attempts: 0, next_at: now },
+        }
+    }
+
+    /// Whether an end of this lease is past at its provider.
+    pub(super) fn is_past(&self, lease: &Lease, end: Timestamp, now: Timestamp) -> bool {
+        self.live.is_past(lease, end, now, self.gate.since_boot())
+    }
+}
+
+fn end_change(
     lease: &Lease,
+    revocation: Revocation,
     reason: EndReason,
     outcome: Option<Outcome>,
     actor: &Actor,
     now: Timestamp,
 ) -> LeaseChange {
-    let revocation = match lease.provider {
-        // Asked for since nobody knew; what came of it stays.
-        _ if lease.state == LeaseState::Unknown && lease.revocation != Revocation::NotNeeded => {
-            lease.revocation
-        }
-        _ if lease.not_after.has_passed(now) => Revocation::NotNeeded,
-        // Our own tokens: introspection answers from this very record.
-        ProviderKind::Jwt if lease.revocability == Revocability::Immediate => {
-            Revocation::Done { at: now, effective_by: now, seen: None }
-        }
-        ProviderKind::Jwt => Revocation::NotNeeded,
-        ProviderKind::Aws => Revocation::Pending { attempts: 0, next_at: now },
-    };
     let mut event = Event::new(EventKind::LeaseEnded, actor.clone(), now)
         .run(lease.run)
         .lease(lease.id)

@@ -18,9 +18,9 @@ use super::ports::{
     StoreError,
 };
 use super::recall::HeldReplies;
-use super::record::end_change;
 use super::refusal::{Code, Refusal};
 use super::reserved::ReservedKeys;
+use super::revoke::Attempts;
 use super::signals::Signalled;
 use super::stop::UnfinishedStop;
 use super::waits::Waits;
@@ -158,6 +158,7 @@ impl Broker {
             failed_logins: [Allowance::new(PER_NAMED), Allowance::new(FAILED_LOGINS)],
             allowances: AgentAllowances::default(),
             packed: Packed::default(),
+            attempts: Attempts::default(),
             canaries: Canaries::default(),
             waits,
             polls: Polls::default(),
@@ -201,7 +202,7 @@ impl Broker {
         for lease in open.iter().filter(|lease| {
             lease.state == LeaseState::Released && (kept.all || kept.leases.contains(&lease.id))
         }) {
-            let end = end_change(lease, EndReason::Unrecorded, None, &Actor::Broker, now);
+            let end = self.end_change(lease, EndReason::Unrecorded, None, &Actor::Broker, now);
             self.store.change_lease(end).await?;
         }
         self.finish_stops().await;
@@ -233,7 +234,13 @@ impl Broker {
                 LeaseState::Minted => {
                     // Nothing left: the secret died with the former process.
                     self.store
-                        .change_lease(end_change(&lease, EndReason::Restarted, None, &Actor::Broker, now))
+                        .change_lease(self.end_change(
+                            &lease,
+                            EndReason::Restarted,
+                            None,
+                            &Actor::Broker,
+                            now,
+                        ))
                         .await?;
                 }
                 LeaseState::Released | LeaseState::Unknown => {

@@ -7,7 +7,6 @@ use futures_util::future::join_all;
 
 use super::Broker;
 use super::ports::{ChangeRefused, GrantChange, LeaseChange, LeaseStep};
-use super::record::end_change;
 use crate::domain::event::{Event, EventKind};
 use crate::domain::grant::GrantState;
 use crate::domain::id::LeaseId;
@@ -35,7 +34,6 @@ impl Broker {
             Ok(due) => {
                 // All at once: a provider that hangs on one holds up no other.
                 join_all(due.leases.into_iter().map(|lease| self.expire(lease, now))).await;
-                join_all(due.revocations.into_iter().map(|lease| self.try_revoke(lease, now))).await;
                 for record in due.grants {
                     self.lapse(record, now).await;
                 }
@@ -48,12 +46,11 @@ impl Broker {
             }
         }
         if let Ok(due) = self.store.due(now.plus(FAR_SECONDS)).await {
-            self.metrics.pending_revocations(due.revocations.len());
+            self.metrics.pending_revocations(self.revoke_due(due.revocations, now).await);
         }
         for phase in [Phase::Observe, Phase::Decide, Phase::Execute] {
             self.metrics.live_leases(phase, self.live.count(phase));
         }
-        self.ask_canaries();
         self.tell_overdue_reviews(now).await;
         self.keep_journal().await;
         self.keep_head_soon().await;
@@ -148,11 +145,11 @@ impl Broker {
                 let events = vec![event.fact("why", "no outcome was recorded")];
                 LeaseChange { id: lease.id, from: lease.state, step: LeaseStep::Unknown, events }
             }
-            LeaseState::Unknown => end_change(&lease, EndReason::Unknown, None, &Actor::Broker, now),
+            LeaseState::Unknown => self.end_change(&lease, EndReason::Unknown, None, &Actor::Broker, now),
             _ if lease.phase == Phase::Execute => {
-                end_change(&lease, EndReason::CutOff, None, &Actor::Broker, now)
+                self.end_change(&lease, EndReason::CutOff, None, &Actor::Broker, now)
             }
-            _ => end_change(&lease, EndReason::Expired, None, &Actor::Broker, now),
+            _ => self.end_change(&lease, EndReason::Expired, None, &Actor::Broker, now),
         };
         self.replies.forget(lease.id);
         match self.store.change_lease(change).await {

@@ -35,6 +35,7 @@ pub(super) async fn start(
     let (first, mut asked) = mpsc::channel(1);
     let mut beside = vec![
         tokio::spawn(sweep(broker.clone(), database, stopped.clone())),
+        tokio::spawn(ask_canaries(broker.clone(), stopped.clone())),
         tokio::spawn(publish(broker.clone(), first.clone(), stopped.clone())),
         tokio::spawn(retain(broker.clone(), stopped.clone())),
         tokio::spawn(turn_keys(keys, first, stopped.clone())),
@@ -63,6 +64,18 @@ async fn sweep(broker: Arc<Broker>, database: PathBuf, stopped: watch::Receiver<
                     broker.metrics().store_bytes(file.len());
                 }
             }
+            () = &mut stopped => return,
+        }
+    }
+}
+
+/// Asks with the sessions that are held, and lets go of those that are over: also while the sweep waits for the store.
+async fn ask_canaries(broker: Arc<Broker>, stopped: watch::Receiver<bool>) {
+    let mut tick = tokio::time::interval(SWEEP);
+    let mut stopped = std::pin::pin!(until(stopped));
+    loop {
+        tokio::select! {
+            _ = tick.tick() => broker.ask_canaries(),
             () = &mut stopped => return,
         }
     }

@@ -204,6 +204,21 @@ pub enum Revocation {
     },
 }
 
+impl Revocation {
+    /// Whether a record may take this step. What is done or over stays so; only what a canary saw of it is added.
+    pub fn may_become(self, next: Self) -> bool {
+        match (self, next) {
+            (Self::NotNeeded, Self::Pending { .. }) => true,
+            (Self::Pending { .. }, next) => next != Self::NotNeeded,
+            (
+                Self::Done { at, effective_by, seen: None },
+                Self::Done { at: same_at, effective_by: same_by, seen: Some(_) },
+            ) => (at, effective_by) == (same_at, same_by),
+            _ => false,
+        }
+    }
+}
+
 /// What a canary saw after an early end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -343,6 +358,24 @@ impl OpenedLease {
 mod tests {
     use super::LeaseState::*;
     use super::*;
+
+    #[test]
+    fn what_is_done_or_over_is_not_asked_for_again_and_only_what_was_seen_of_it_is_added() {
+        let at = Timestamp::from_seconds(100);
+        let pending = Revocation::Pending { attempts: 1, next_at: at };
+        let done = |seen| Revocation::Done { at, effective_by: at.plus(60), seen };
+        let over = Revocation::OutlivedIt { attempts: 2 };
+        for next in [pending, done(None), over] {
+            assert!(pending.may_become(next));
+            assert!(!done(None).may_become(next) && !over.may_become(next), "{next:?}");
+        }
+        assert!(Revocation::NotNeeded.may_become(pending) && !pending.may_become(Revocation::NotNeeded));
+        assert!(!Revocation::NotNeeded.may_become(done(None)), "nobody asked");
+        let seen = done(Some(Seen::Unclear));
+        assert!(done(None).may_become(seen) && !seen.may_become(done(Some(Seen::DeniedAt(at)))));
+        let another = Revocation::Done { at, effective_by: at.plus(61), seen: Some(Seen::Unclear) };
+        assert!(!done(None).may_become(another));
+    }
 
     #[test]
     fn a_lease_takes_only_the_steps_of_the_design() {

@@ -305,6 +305,7 @@ impl TestBroker {
     /// One sweep, at the time the clock shows.
     pub async fn sweep(&self) {
         self.broker.sweep().await;
+        self.broker.ask_canaries();
     }
 
     /// An agent's ordinary client: `fixer` or `twin`.

@@ -10,7 +10,7 @@ use crate::broker::ports::{ChangeRefused, GrantChange, LeaseChange, LeaseStep};
 use crate::domain::event::Event;
 use crate::domain::grant::GrantState;
 use crate::domain::id::RunId;
-use crate::domain::lease::{Lease, LeaseState};
+use crate::domain::lease::{Lease, LeaseState, Revocation};
 use crate::domain::phase::{RunPhase, moves};
 use crate::domain::time::Timestamp;
 
@@ -32,6 +32,11 @@ pub(super) fn step(tx: &mut Tx<'_>, change: &LeaseChange) -> Result<Lease, Refus
     if lease.state != change.from || next.is_some_and(|next| !lease.state.may_become(next)) {
         return Err(Abort::Refused(ChangeRefused::Moved));
     }
+    if let LeaseStep::Revocation(revocation) = change.step
+        && !lease.revocation.may_become(revocation)
+    {
+        return Err(Abort::Refused(ChangeRefused::Moved));
+    }
     lease.state = next.unwrap_or(lease.state);
     match &change.step {
         LeaseStep::Refused => give_back(tx, &lease)?,
@@ -40,7 +45,10 @@ pub(super) fn step(tx: &mut Tx<'_>, change: &LeaseChange) -> Result<Lease, Refus
         LeaseStep::Minted { reference } => lease.reference = Some(reference.clone()),
         LeaseStep::Ended { ended, revocation } => {
             lease.ended = Some(*ended);
-            lease.revocation = *revocation;
+            // Asked for while nobody knew whether it was minted: what came of that stays.
+            if lease.revocation == Revocation::NotNeeded {
+                lease.revocation = *revocation;
+            }
         }
         LeaseStep::Revocation(revocation) => lease.revocation = *revocation,
     }
