@@ -453,3 +453,34 @@ async fn a_role_that_is_given_up_is_told_to_be_idle() {
     scene.clock.pass(1_066);
     until("nobody looks any more", || heard.1.lock().unwrap().as_slice() == [ROLE_ARN]).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reads_that_fail_after_a_restore_free_nobody_whom_only_the_role_knows() {
+    for failing in [1, 2] {
+        let mut scene = Scene::start().await;
+        let (forgotten, policy) = of_a_stranger();
+        scene.aws.edit_policy(ROLE, POLICY_NAME, Some(&policy));
+        scene.provider = scene.restarted().await;
+        scene.aws.befall(ROLE, Some(IamFault::RefuseReads(failing, "Throttling")));
+        let lease = scene.to_be_revoked().await;
+        insist(&scene, &lease).await;
+        let unread = scene.aws.iam_actions().iter().take_while(|action| *action == "GetRolePolicy").count();
+        assert_eq!(unread, usize::try_from(failing).unwrap() + 1, "read before it is written");
+        assert_eq!(denied(&scene, ROLE), BTreeSet::from([forgotten.to_string(), lease.id.to_string()]));
+        let writes = scene.aws.requests("PutRolePolicy");
+        let kept = |write: &fake_aws::Request| write["PolicyDocument"].contains(&forgotten.to_string());
+        assert!(writes.iter().all(kept), "not even for a moment: {writes:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_role_that_can_never_be_read_is_written_after_the_third_read_that_fails() {
+    let scene = Scene::start().await;
+    scene.aws.befall(ROLE, Some(IamFault::RefuseReads(u32::MAX, "AccessDenied")));
+    let lease = scene.to_be_revoked().await;
+    let why = scene.revoke(&lease).await.unwrap_err().0;
+    assert!(why.contains("GetRolePolicy failed (AccessDenied)"), "{why}");
+    until("it is denied", || denied(&scene, ROLE) == ids(std::slice::from_ref(&lease))).await;
+    let first: Vec<String> = scene.aws.iam_actions().into_iter().take(4).collect();
+    assert_eq!(first, ["GetRolePolicy", "GetRolePolicy", "GetRolePolicy", "PutRolePolicy"]);
+}

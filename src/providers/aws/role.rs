@@ -27,6 +27,8 @@ const HOLD_SECONDS: i64 = 20;
 /// How long a store may take before it counts as unreadable: revocation does not wait for a disk that hangs.
 const STORE_TIMEOUT: Duration = Duration::from_secs(2);
 const WRITES_AT_MOST: u32 = 2;
+/// How many reads in a row have to fail before the policy of a role that was never read is written over.
+const UNREAD_AT_MOST: u32 = 3;
 
 /// Why a role's Deny policy is not as it should be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -111,6 +113,8 @@ pub(super) struct Role {
     known: bool,
     /// Whether what an earlier process left on the role was taken over.
     adopted: bool,
+    /// How many reads to adopt it failed in a row.
+    unread: u32,
     confirmed: Option<DenyDocument>,
     /// What IAM last took, read back or not.
     taken: Option<DenyDocument>,
@@ -128,6 +132,7 @@ impl Role {
             shut_until: ShutUntil::default(),
             known: false,
             adopted: false,
+            unread: 0,
             confirmed: None,
             taken: None,
         }
@@ -285,12 +290,16 @@ impl Role {
         }
         match self.read_role(unsure).await {
             Ok(()) => (self.adopted, self.known) = (true, true),
-            // INVARIANT: stop-always-works. What the store knows is denied even when the role cannot be read.
-            Err(failed) if self.known && !unsure => {
+            // SECURITY: after a restore only the role may know whom it denies. IAM throttles for seconds: one read that
+            // fails frees nobody.
+            // INVARIANT: stop-always-works. What the store knows is denied even when IAM refuses to read for good.
+            Err(failed) if self.known && !unsure && self.unread >= UNREAD_AT_MOST => {
                 tracing::warn!(
                     role.arn = self.arn,
+                    deny.failed_reads = self.unread,
                     why = failed.why,
-                    "a Deny policy is written over one that was not read"
+                    "a Deny policy is written over one that could not be read so many times in a row; whom only that one \
+                     denied is free until the deadline of its session"
                 );
             }
             Err(failed) => return Err(failed),
@@ -299,7 +308,9 @@ impl Role {
     }
 
     async fn read_role(&mut self, unsure: bool) -> Result<(), NotWritten> {
-        let Some(text) = self.read().await? else { return Ok(()) };
+        let read = self.read().await;
+        self.unread = if read.is_ok() { 0 } else { self.unread.saturating_add(1) };
+        let Some(text) = read? else { return Ok(()) };
         let found = serde_json::from_str::<Value>(&text).ok().as_ref().and_then(read_back);
         match found {
             Some((leases, watermark)) => self.held.adopt(leases, watermark, self.common.now()),
