@@ -484,3 +484,19 @@ async fn a_role_that_can_never_be_read_is_written_after_the_third_read_that_fail
     let first: Vec<String> = scene.aws.iam_actions().into_iter().take(4).collect();
     assert_eq!(first, ["GetRolePolicy", "GetRolePolicy", "GetRolePolicy", "PutRolePolicy"]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watermark_is_written_only_on_a_role_that_is_surely_ours_and_a_list_on_any() {
+    let scene = Scene::start().await;
+    let (few, leases) =
+        (scene.to_be_revoked_on(OTHER_ARN).await, many(&scene, 360, |_| ROLE_ARN.into()).await);
+    scene.aws.put_callers_in(None);
+    let (why, listed) = tokio::join!(scene.revoke(&leases[0]), scene.revoke(&few));
+    let (why, listed) = (why.unwrap_err().0, listed.unwrap_err().0);
+    assert!(why.contains("GetCallerIdentity") && why.contains("no watermark is written"), "{why}");
+    assert_eq!(scene.aws.policy(ROLE, POLICY_NAME), None, "it would deny whoever a stranger has there");
+    assert_eq!(denied(&scene, "other"), ids(&[few]), "names harm no stranger: {listed}");
+    scene.aws.put_callers_in(Some("123456789012"));
+    insist(&scene, &leases[0]).await;
+    assert!(scene.aws.policy(ROLE, POLICY_NAME).unwrap().contains("aws:TokenIssueTime"));
+}

@@ -79,7 +79,7 @@ impl Common {
         in_time(self.store.leases(filter)).await
     }
 
-    /// A role of the same name as this one, in another account.
+    /// A role of the same name as this one, in another account, as far as memory and store can tell. `None` proves nothing.
     async fn namesake(&self, arn: &str) -> Option<String> {
         let is_one = |other: &str| other != arn && role_name(other) == role_name(arn);
         let known = self.roles.lock().map(|roles| roles.clone()).unwrap_or_else(|e| e.into_inner().clone());
@@ -186,9 +186,10 @@ impl Role {
             tracing::debug!(role.arn = self.arn, %error, "the right to write was not given back");
         }
         // INVARIANT: stop-always-works. Whose role it is may be unknown: it is written all the same, and not called done.
-        match unsure {
-            Some(why) => Err(NotWritten::failed(why)),
-            None => outcome,
+        match (unsure, outcome) {
+            (Some(why), Ok(_)) => Err(NotWritten::failed(why)),
+            (Some(why), Err(failed)) => Err(NotWritten { why: format!("{why}; {}", failed.why), ..failed }),
+            (None, outcome) => outcome,
         }
     }
 
@@ -225,6 +226,12 @@ impl Role {
             self.live.iter().copied().filter(|live| !self.held.contains(live.lease)).collect();
         let wall = self.common.clock.wall();
         let desired = deny_document(&self.held.entries(), &live, wall, self.held.issued_before());
+        // SECURITY: the names of our leases harm no stranger, even in an unknown account; a date denies whoever it finds.
+        if unsure && desired.level > Level::Listed {
+            return Err(NotWritten::failed(
+                "there are too many revocations to list, and no watermark is written before it is known whose role it is",
+            ));
+        }
         if unsure && desired.text.is_none() {
             return Err(NotWritten::failed("it is not known whose role it is"));
         }
