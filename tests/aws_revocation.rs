@@ -500,3 +500,21 @@ async fn a_watermark_is_written_only_on_a_role_that_is_surely_ours_and_a_list_on
     insist(&scene, &leases[0]).await;
     assert!(scene.aws.policy(ROLE, POLICY_NAME).unwrap().contains("aws:TokenIssueTime"));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_opened_too_long_ago_by_the_clock_of_aws_is_certainly_unminted() {
+    let scene = Scene::start().await;
+    // The deadline in the text is in the clock of AWS, and has not passed.
+    let tick = || scene.aws.set_clock(scene.clock.wall().plus(110));
+    tick();
+    for (waited, allowed) in [(14, true), (15, false)] {
+        let Opened { opened, credential } = scene.open().await;
+        scene.clock.pass(waited);
+        tick();
+        let outcome = scene.provider.mint_phase(&opened, &credential).await;
+        let refused =
+            matches!(&outcome, MintOutcome::Refused { code, for_good: false, .. } if code == "not_this_lease");
+        assert_eq!((matches!(outcome, MintOutcome::Minted(_)), refused), (allowed, !allowed), "{outcome:?}");
+    }
+    assert_eq!(scene.aws.minted(), 1);
+}

@@ -105,7 +105,7 @@ impl Writers {
     /// A lease is about to be minted.
     pub(super) fn born(&self, lease: &Lease) {
         self.shared.common.know(&lease.target);
-        self.shared.common.births.born(lease, self.shared.common.now());
+        self.shared.common.births.born(&entry(lease), self.shared.common.now().boot);
     }
 
     /// Denies the session of `lease`; returns when a confirmed write contains it.
