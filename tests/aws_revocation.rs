@@ -518,3 +518,18 @@ async fn what_was_opened_too_long_ago_by_the_clock_of_aws_is_certainly_unminted(
     }
     assert_eq!(scene.aws.minted(), 1);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_was_over_before_anything_was_written_is_not_called_revoked() {
+    for (late, is_over) in [(1_064, false), (1_065, true)] {
+        let scene = Scene::start().await;
+        let lease = minted_and_to_be_revoked(&scene).await;
+        // The wall clock went back: by it the session would have its whole life before it.
+        scene.clock.pass(late);
+        scene.clock.jump(-late);
+        let told = scene.revoke(&lease).await;
+        assert_eq!(told.is_err(), is_over, "{late}: {told:?}");
+        assert_eq!(scene.aws.requests("PutRolePolicy").is_empty(), is_over, "{late}");
+        assert!(told.err().is_none_or(|failed| failed.0.contains("its session is over")));
+    }
+}

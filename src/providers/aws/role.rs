@@ -20,6 +20,7 @@ use super::inline_policy::{read, same, write};
 use super::request::role_name;
 use super::revoker::{NotOurs, Revoker};
 use super::writer::is_revoked;
+use super::written::Written;
 
 /// Seconds for which the right to write a role is held: longer than a round of calls usually takes, and short, since
 /// after a crash nobody can write until it ends. Two writers at once would heal: both read back what they wrote.
@@ -55,6 +56,7 @@ pub(super) struct Common {
     /// The name under which this process holds rights to write.
     pub(super) holder: String,
     pub(super) births: Births,
+    pub(super) written: Written,
     /// Every role that this process was ever told of.
     pub(super) roles: Mutex<BTreeSet<String>>,
 }
@@ -257,7 +259,12 @@ impl Role {
             if same(self.read().await?.as_deref(), desired.text.as_deref()) {
                 self.shut_until.store(shut, Ordering::SeqCst);
                 self.confirmed = Some(desired);
-                return Ok(self.common.clock.wall());
+                let at = self.common.now();
+                // Of a role that may be a stranger's nothing is called done.
+                if !unsure {
+                    self.common.written.confirm(&self.held.entries(), at.wall, at.boot);
+                }
+                return Ok(at.wall);
             }
             if !must_write {
                 tracing::warn!(
