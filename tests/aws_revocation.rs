@@ -512,8 +512,7 @@ async fn what_was_opened_too_long_ago_by_the_clock_of_aws_is_certainly_unminted(
         scene.clock.pass(waited);
         tick();
         let outcome = scene.provider.mint_phase(&opened, &credential).await;
-        let refused =
-            matches!(&outcome, MintOutcome::Refused { code, for_good: false, .. } if code == "not_this_lease");
+        let refused = matches!(&outcome, MintOutcome::Refused { code, for_good: false, .. } if code == "not_this_lease");
         assert_eq!((matches!(outcome, MintOutcome::Minted(_)), refused), (allowed, !allowed), "{outcome:?}");
     }
     assert_eq!(scene.aws.minted(), 1);

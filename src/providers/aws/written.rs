@@ -47,8 +47,7 @@ mod tests {
 
     #[test]
     fn what_was_written_counts_from_its_first_write_and_is_forgotten_an_hour_after_its_last() {
-        let entry =
-            || DenyEntry { lease: LeaseId::generate(NOW), issued_at: NOW, hard_end: NOW.plus(930) };
+        let entry = || DenyEntry { lease: LeaseId::generate(NOW), issued_at: NOW, hard_end: NOW.plus(930) };
         let (written, one, other) = (Written::default(), entry(), entry());
         written.confirm(&[one], NOW, 50);
         written.confirm(&[one, other], NOW.plus(30), 80);
