@@ -453,3 +453,82 @@ async fn a_role_that_is_given_up_is_told_to_be_idle() {
     scene.clock.pass(1_066);
     until("nobody looks any more", || heard.1.lock().unwrap().as_slice() == [ROLE_ARN]).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reads_that_fail_after_a_restore_free_nobody_whom_only_the_role_knows() {
+    for failing in [1, 2] {
+        let mut scene = Scene::start().await;
+        let (forgotten, policy) = of_a_stranger();
+        scene.aws.edit_policy(ROLE, POLICY_NAME, Some(&policy));
+        scene.provider = scene.restarted().await;
+        scene.aws.befall(ROLE, Some(IamFault::RefuseReads(failing, "Throttling")));
+        let lease = scene.to_be_revoked().await;
+        insist(&scene, &lease).await;
+        let unread = scene.aws.iam_actions().iter().take_while(|action| *action == "GetRolePolicy").count();
+        assert_eq!(unread, usize::try_from(failing).unwrap() + 1, "read before it is written");
+        assert_eq!(denied(&scene, ROLE), BTreeSet::from([forgotten.to_string(), lease.id.to_string()]));
+        let writes = scene.aws.requests("PutRolePolicy");
+        let kept = |write: &fake_aws::Request| write["PolicyDocument"].contains(&forgotten.to_string());
+        assert!(writes.iter().all(kept), "not even for a moment: {writes:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_role_that_can_never_be_read_is_written_after_the_third_read_that_fails() {
+    let scene = Scene::start().await;
+    scene.aws.befall(ROLE, Some(IamFault::RefuseReads(u32::MAX, "AccessDenied")));
+    let lease = scene.to_be_revoked().await;
+    let why = scene.revoke(&lease).await.unwrap_err().0;
+    assert!(why.contains("GetRolePolicy failed (AccessDenied)"), "{why}");
+    until("it is denied", || denied(&scene, ROLE) == ids(std::slice::from_ref(&lease))).await;
+    let first: Vec<String> = scene.aws.iam_actions().into_iter().take(4).collect();
+    assert_eq!(first, ["GetRolePolicy", "GetRolePolicy", "GetRolePolicy", "PutRolePolicy"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watermark_is_written_only_on_a_role_that_is_surely_ours_and_a_list_on_any() {
+    let scene = Scene::start().await;
+    let (few, leases) =
+        (scene.to_be_revoked_on(OTHER_ARN).await, many(&scene, 360, |_| ROLE_ARN.into()).await);
+    scene.aws.put_callers_in(None);
+    let (why, listed) = tokio::join!(scene.revoke(&leases[0]), scene.revoke(&few));
+    let (why, listed) = (why.unwrap_err().0, listed.unwrap_err().0);
+    assert!(why.contains("GetCallerIdentity") && why.contains("no watermark is written"), "{why}");
+    assert_eq!(scene.aws.policy(ROLE, POLICY_NAME), None, "it would deny whoever a stranger has there");
+    assert_eq!(denied(&scene, "other"), ids(&[few]), "names harm no stranger: {listed}");
+    scene.aws.put_callers_in(Some("123456789012"));
+    insist(&scene, &leases[0]).await;
+    assert!(scene.aws.policy(ROLE, POLICY_NAME).unwrap().contains("aws:TokenIssueTime"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_opened_too_long_ago_by_the_clock_of_aws_is_certainly_unminted() {
+    let scene = Scene::start().await;
+    // The deadline in the text is in the clock of AWS, and has not passed.
+    let tick = || scene.aws.set_clock(scene.clock.wall().plus(110));
+    tick();
+    for (waited, allowed) in [(14, true), (15, false)] {
+        let Opened { opened, credential } = scene.open().await;
+        scene.clock.pass(waited);
+        tick();
+        let outcome = scene.provider.mint_phase(&opened, &credential).await;
+        let refused = matches!(&outcome, MintOutcome::Refused { code, for_good: false, .. } if code == "not_this_lease");
+        assert_eq!((matches!(outcome, MintOutcome::Minted(_)), refused), (allowed, !allowed), "{outcome:?}");
+    }
+    assert_eq!(scene.aws.minted(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_was_over_before_anything_was_written_is_not_called_revoked() {
+    for (late, is_over) in [(1_064, false), (1_065, true)] {
+        let scene = Scene::start().await;
+        let lease = minted_and_to_be_revoked(&scene).await;
+        // The wall clock went back: by it the session would have its whole life before it.
+        scene.clock.pass(late);
+        scene.clock.jump(-late);
+        let told = scene.revoke(&lease).await;
+        assert_eq!(told.is_err(), is_over, "{late}: {told:?}");
+        assert_eq!(scene.aws.requests("PutRolePolicy").is_empty(), is_over, "{late}");
+        assert!(told.err().is_none_or(|failed| failed.0.contains("its session is over")));
+    }
+}

@@ -53,6 +53,8 @@ pub enum IamFault {
     Throttle(u32),
     /// Answers after this long.
     Slow(Duration),
+    /// Refuses so many reads with this code, and takes every write.
+    RefuseReads(u32, &'static str),
     /// Takes a write, and keeps what was there.
     Forget,
 }
@@ -198,6 +200,13 @@ impl FakeAws {
     /// The requests of one action, oldest first.
     pub fn requests(&self, action: &str) -> Vec<Request> {
         self.inner().requests.iter().filter(|request| request["Action"] == action).cloned().collect()
+    }
+
+    /// The actions that were asked of IAM, oldest first.
+    pub fn iam_actions(&self) -> Vec<String> {
+        let inner = self.inner();
+        let actions = inner.requests.iter().map(|request| request["Action"].clone());
+        actions.filter(|action| action.ends_with("RolePolicy")).collect()
     }
 
     pub fn policy(&self, role: &str, name: &str) -> Option<String> {
@@ -363,8 +372,12 @@ impl Inner {
         };
         let key = (role, request["PolicyName"].clone());
         self.iam_calls += 1;
-        match self.faults.get(&key.0) {
+        match self.faults.get_mut(&key.0) {
             Some(IamFault::Refuse(status, code)) => return Err((*status, code)),
+            Some(IamFault::RefuseReads(left, code)) if action == "GetRolePolicy" && *left > 0 => {
+                *left -= 1;
+                return Err((400, code));
+            }
             Some(IamFault::Throttle(of)) if !self.iam_calls.is_multiple_of(*of) => {
                 return Err((400, "Throttling"));
             }

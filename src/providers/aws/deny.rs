@@ -7,13 +7,18 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use crate::domain::id::LeaseId;
+use crate::domain::sent::MAX_CLOCK_OFFSET_SECONDS;
 use crate::domain::time::Timestamp;
 
 /// Most characters of all inline policies of a role (IAM quotas); ours is the only one.
 pub const MAX_DENY_CHARS: usize = 10_240;
-/// Seconds by which `aws:TokenIssueTime` can differ from when a lease was opened: the largest clock offset under which
-/// the broker mints, and the longest mint.
-pub const ISSUE_TIME_SLACK_SECONDS: i64 = 135;
+/// Seconds by which AWS's clock may differ from when a lease was opened while its mint begins: the largest offset under
+/// which one is opened, and a moment for what comes before its mint when the offset is as large as that.
+pub(super) const MINT_BEGINS_WITHIN_SECONDS: i64 = MAX_CLOCK_OFFSET_SECONDS + 4;
+/// Seconds that a mint takes at most.
+pub(super) const LONGEST_MINT_SECONDS: i64 = 11;
+/// Seconds by which `aws:TokenIssueTime` can differ from when a lease was opened.
+pub const ISSUE_TIME_SLACK_SECONDS: i64 = MINT_BEGINS_WITHIN_SECONDS + LONGEST_MINT_SECONDS;
 
 /// Seconds between two watermarks.
 const STEP_SECONDS: i64 = 30;
@@ -64,6 +69,13 @@ pub struct DenyDocument {
     /// Sessions issued before this instant of AWS's clock are denied, unless spared: while it lies ahead, whoever is minted is
     /// born dead.
     pub watermark: Option<Timestamp>,
+}
+
+/// Whether the mint of a lease may begin: what is issued later than [`ISSUE_TIME_SLACK_SECONDS`] after the opening would be
+/// neither among the young ones, by name, nor under the watermark of the older ones. AWS's clock runs on with the boot clock,
+/// so that no step of the wall clock matters.
+pub(super) fn may_be_minted(opened_at: Timestamp, aws_now: Timestamp) -> bool {
+    aws_now.since(opened_at).abs() <= MINT_BEGINS_WITHIN_SECONDS
 }
 
 /// The document at `now`. Whoever is given is denied: who is over already, is for the caller to know. `unnamed_before`
@@ -166,9 +178,8 @@ mod tests {
     use awsim_iam_policy::{AuthzRequest, ContextValue, Decision, EvalContext, evaluate, parse};
     use proptest::prelude::*;
 
-    use super::super::held::{Held, Moment};
+    use super::super::held::{Births, Held, Moment};
     use super::*;
-    use crate::domain::sent::MAX_CLOCK_OFFSET_SECONDS;
 
     const NOW: Timestamp = Timestamp::from_seconds(1_700_000_000);
     const LIFE: i64 = 930;
@@ -377,6 +388,8 @@ mod tests {
     enum Step {
         /// So many leases are opened.
         Open(usize),
+        /// Of those that were opened and not minted, so many of the last are, by a call of so many seconds.
+        Mint(usize, i64),
         /// Every so-manieth of those that live is revoked.
         Revoke(usize),
         /// Seconds go by.
@@ -392,6 +405,8 @@ mod tests {
     fn step() -> impl Strategy<Value = Step> {
         prop_oneof![
             6 => (1..260_usize).prop_map(Step::Open),
+            8 => (1..260_usize, 0..=LONGEST_MINT_SECONDS).prop_map(|(last, call)| Step::Mint(last, call)),
+            2 => (1..30_i64).prop_map(Step::Pass),
             6 => (1..5_usize).prop_map(Step::Revoke),
             4 => (1..300_i64).prop_map(Step::Pass),
             2 => (-2_000..90_000_i64).prop_map(Step::Jump),
@@ -419,13 +434,30 @@ mod tests {
         aws: Timestamp,
         /// By how much the broker's wall clock is ahead of it.
         off: i64,
-        births: HashMap<LeaseId, i64>,
+        births: Births,
         held: Held,
+        /// Opened and not minted; whether it was known to be alive at the last write.
+        opened: Vec<(DenyEntry, bool)>,
         known: Vec<Known>,
         on_role: DenyDocument,
+        /// Whether it mints however long ago a lease was opened, as we do not.
+        mints_late: bool,
     }
 
     impl Model {
+        fn new(mints_late: bool) -> Self {
+            Self {
+                aws: NOW,
+                off: 0,
+                births: Births::default(),
+                held: Held::default(),
+                opened: Vec::new(),
+                known: Vec::new(),
+                on_role: deny_document(&[], &[], NOW, None),
+                mints_late,
+            }
+        }
+
         fn now(&self) -> Moment {
             Moment { wall: self.aws.plus(self.off), boot: self.aws.since(NOW) }
         }
@@ -433,22 +465,30 @@ mod tests {
         fn take(&mut self, step: Step) {
             let now = self.now();
             match step {
-                // As the provider does: nothing is minted under a clock that is off, or would be born dead.
-                Step::Open(_) if self.off.abs() > MAX_CLOCK_OFFSET_SECONDS || self.is_shut() => {}
+                // As the provider does: nothing is opened under a clock that is off, nor minted too late or born dead.
+                Step::Open(_) if self.off.abs() > MAX_CLOCK_OFFSET_SECONDS => {}
                 Step::Open(count) => {
                     for _ in 0..count {
                         let lease = LeaseId::generate(self.aws);
                         let entry = DenyEntry { lease, issued_at: now.wall, hard_end: now.wall.plus(LIFE) };
-                        self.births.insert(lease, now.boot + LIFE + ISSUE_TIME_SLACK_SECONDS);
-                        let issued = self.aws;
-                        let known = Known { entry, issued, revoked: false, written: false, spared: false };
-                        self.known.push(known);
+                        self.opened.push((entry, false));
+                    }
+                }
+                Step::Mint(last, call) => {
+                    let minted = self.opened.split_off(self.opened.len().saturating_sub(last));
+                    for (entry, spared) in minted {
+                        let in_time = self.mints_late || may_be_minted(entry.issued_at, self.aws);
+                        if in_time && !self.is_shut() {
+                            self.births.born(&entry, now.boot);
+                            let issued = self.aws.plus(call);
+                            self.known.push(Known { entry, issued, revoked: false, written: false, spared });
+                        }
                     }
                 }
                 Step::Revoke(every) => {
                     for known in self.known.iter_mut().filter(|known| !known.revoked).step_by(every) {
                         known.revoked = true;
-                        self.held.deny(known.entry, self.births[&known.entry.lease]);
+                        self.held.deny(known.entry, self.births.until(&known.entry, now));
                     }
                 }
                 Step::Pass(seconds) => {
@@ -458,6 +498,7 @@ mod tests {
                 Step::Jump(off) => self.off = off,
                 Step::Write => self.write(),
                 Step::Forget => {
+                    self.opened.clear();
                     // What was not written was told to nobody.
                     self.known.iter_mut().filter(|k| !k.written).for_each(|k| k.revoked = false);
                     self.held = Held::default();
@@ -474,10 +515,11 @@ mod tests {
             for known in &mut self.known {
                 (known.written, known.spared) = (known.revoked, !known.revoked);
             }
-            let spared = self.known.iter().filter(|known| known.spared);
-            let live: Vec<LiveEntry> = spared
-                .map(|known| LiveEntry { lease: known.entry.lease, hard_end: known.entry.hard_end })
-                .collect();
+            self.opened.iter_mut().for_each(|(_, spared)| *spared = true);
+            let minted = self.known.iter().filter(|known| known.spared).map(|known| &known.entry);
+            let spared = minted.chain(self.opened.iter().map(|(entry, _)| entry));
+            let live: Vec<LiveEntry> =
+                spared.map(|entry| LiveEntry { lease: entry.lease, hard_end: entry.hard_end }).collect();
             let entries = self.held.entries();
             self.on_role = deny_document(&entries, &live, now.wall, self.held.issued_before());
         }
@@ -489,7 +531,7 @@ mod tests {
         fn check(&self, probe: prop::sample::Index) -> Result<(), TestCaseError> {
             let spares = self.on_role.level < Level::Everything;
             let naive = Naive::read(&self.on_role);
-            let judged = probe.index(self.known.len());
+            let judged = probe.index(self.known.len().max(1));
             for (at, known) in self.known.iter().enumerate() {
                 let session = Session { lease: known.entry.lease, issued: known.issued };
                 // The independent evaluator is slow: it judges one of each round, the model all of them.
@@ -514,20 +556,31 @@ mod tests {
         fn through_any_rounds_what_was_revoked_stays_denied_and_what_lives_is_spared(
             steps in prop::collection::vec((step(), any::<prop::sample::Index>()), 1..28),
         ) {
-            let mut model = Model {
-                aws: NOW,
-                off: 0,
-                births: HashMap::new(),
-                held: Held::default(),
-                known: Vec::new(),
-                on_role: deny_document(&[], &[], NOW, None),
-            };
+            let mut model = Model::new(false);
             for (step, probe) in steps {
                 model.take(step);
-                if !model.known.is_empty() {
-                    model.check(probe)?;
-                }
+                model.check(probe)?;
             }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(8))]
+
+        #[test]
+        fn one_minted_late_would_slip_out_between_name_and_watermark_and_is_not_minted(
+            probe in any::<prop::sample::Index>(),
+        ) {
+            let crowd = [Step::Open(250), Step::Mint(250, 0), Step::Open(250), Step::Mint(250, 0)];
+            let late = [Step::Pass(180), Step::Mint(1, 0), Step::Revoke(1), Step::Pass(130), Step::Write];
+            let steps = || std::iter::once(Step::Open(1)).chain(crowd.clone()).chain(late.clone());
+            let (mut ours, mut others) = (Model::new(false), Model::new(true));
+            steps().for_each(|step| ours.take(step));
+            steps().for_each(|step| others.take(step));
+            prop_assert_eq!((ours.known.len(), others.known.len()), (500, 501));
+            prop_assert_eq!(others.on_role.level, Level::Watermark);
+            ours.check(probe)?;
+            prop_assert!(others.check(probe).is_err());
         }
     }
 }

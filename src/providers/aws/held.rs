@@ -20,18 +20,19 @@ pub(super) struct Moment {
     pub(super) boot: i64,
 }
 
-/// When the sessions that this process minted are over at the latest, in seconds since boot: it was there when their lease
-/// was opened, under a wall clock that agreed with AWS's.
+/// When the sessions that this process minted are over at the latest, in seconds since boot: it was there, whatever the wall
+/// clock said.
 #[derive(Debug, Default)]
 pub(super) struct Births(Mutex<HashMap<LeaseId, i64>>);
 
 impl Births {
-    /// A lease is about to be minted.
-    pub(super) fn born(&self, lease: &Lease, now: Moment) {
-        let until = by_wall(&entry(lease), now);
+    /// A lease is about to be minted, at `boot` seconds since boot. It counts from here: the wall clock may have been set since
+    /// the lease was opened.
+    pub(super) fn born(&self, entry: &DenyEntry, boot: i64) {
+        let life = entry.hard_end.since(entry.issued_at);
         let mut born = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        born.retain(|_, until| *until > now.boot);
-        born.insert(lease.id, until);
+        born.retain(|_, until| *until > boot);
+        born.insert(entry.lease, boot.saturating_add(life).saturating_add(ISSUE_TIME_SLACK_SECONDS));
     }
 
     /// Until when a session may act, in seconds since boot.
@@ -158,7 +159,7 @@ mod tests {
         let (entry, births) = (opened_at(NOW), Births::default());
         let jumped = Moment { wall: NOW.plus(86_400), boot: 60 };
         assert!(births.until(&entry, jumped) <= jumped.boot, "nobody saw it begin");
-        births.0.lock().unwrap().insert(entry.lease, by_wall(&entry, Moment { wall: NOW, boot: 50 }));
+        births.born(&entry, 50);
         assert_eq!(births.until(&entry, jumped), 50 + LATEST);
     }
 

@@ -11,8 +11,9 @@ use aws_sdk_sts::types::{Credentials, Tag};
 
 use super::aws_clock::AwsClock;
 use super::bucket::Bucket;
+use super::deny::LONGEST_MINT_SECONDS;
 use super::errors::{self, By, unknown};
-use super::settings::{AwsSettings, Identity};
+use super::settings::{AwsSettings, CALL_SECONDS, Identity};
 use super::{refused, request};
 use crate::broker::ports::{Clock, CredentialSecret, MintOutcome, Minted, NotReady};
 use crate::domain::lease::OpenedLease;
@@ -22,6 +23,8 @@ use crate::domain::time::Timestamp;
 
 /// Seconds by which `Expiration` minus 900 s may differ from AWS's clock as it was known when the deadline was set.
 const EXPIRATION_TOLERANCE_SECONDS: i64 = 2;
+// A call, the tick at its end, and what is tolerated of its answer: the Deny document counts on no session being younger.
+const _: () = assert!(CALL_SECONDS + 1 + EXPIRATION_TOLERANCE_SECONDS <= LONGEST_MINT_SECONDS);
 
 /// Assumes roles.
 pub(super) struct Minter {

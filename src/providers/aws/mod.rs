@@ -19,6 +19,7 @@ mod role;
 mod settings;
 pub(in crate::providers) mod signing;
 mod writer;
+mod written;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -170,11 +171,11 @@ impl CredentialProvider for AwsProvider {
         }
     }
 
-    async fn revoke(&self, lease: &Lease, now: Timestamp) -> Result<Revoked, RevokeFailed> {
+    async fn revoke(&self, lease: &Lease, _: Timestamp) -> Result<Revoked, RevokeFailed> {
         if lease.provider != ProviderKind::Aws {
             return Err(RevokeFailed(format!("lease {} is not of AWS", lease.id)));
         }
-        self.writers.deny(lease, now).await
+        self.writers.deny(lease).await
     }
 
     fn canary(&self) -> Option<Arc<dyn CanaryCall>> {

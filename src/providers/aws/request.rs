@@ -1,5 +1,6 @@
 //! The AssumeRole request of a credential, checked against the lease it is for.
 
+use super::deny::may_be_minted;
 use crate::domain::id::LeaseId;
 use crate::domain::lease::OpenedLease;
 use crate::domain::plan::{ASSUME_ROLE_SECONDS, AwsCredential, NOT_AFTER_PLACEHOLDER, ProviderKind};
@@ -39,6 +40,9 @@ pub(super) fn check(
     if deadline > latest || deadline.has_passed(aws_now) {
         return Err("the deadline in the text to be sent has passed, or lies too far ahead");
     }
+    if !may_be_minted(lease.opened_at, aws_now) {
+        return Err("the lease was opened too long ago, by AWS's clock; claim again");
+    }
     Ok(())
 }
 
@@ -77,6 +81,7 @@ pub(super) fn role_name(role_arn: &str) -> Option<&str> {
 mod tests {
     use std::collections::BTreeMap;
 
+    use super::super::deny::MINT_BEGINS_WITHIN_SECONDS;
     use super::*;
     use crate::domain::digest::Digest;
     use crate::domain::id::RunId;
@@ -166,6 +171,17 @@ mod tests {
         assert_eq!(verdict(|_| {}, NOW.plus(122)), Ok(()));
         assert!(verdict(|_| {}, NOW.plus(123)).is_err());
         assert!(verdict(|_| {}, NOW).is_err());
+    }
+
+    #[test]
+    fn a_lease_is_minted_soon_after_it_was_opened_or_not_at_all() {
+        let id = LeaseId::generate(NOW);
+        let credential = AwsCredential { work_seconds: 900, ..credential(id) };
+        let opened = opened(&credential, id, session_policy_text(&credential, NOW.plus(600)).unwrap());
+        let late = MINT_BEGINS_WITHIN_SECONDS;
+        for (by, allowed) in [(0, true), (late, true), (late + 1, false), (180, false), (-late - 1, false)] {
+            assert_eq!(check(&opened, &credential, NOW.plus(by)).is_ok(), allowed, "{by}");
+        }
     }
 
     #[test]

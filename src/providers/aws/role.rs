@@ -20,6 +20,7 @@ use super::inline_policy::{read, same, write};
 use super::request::role_name;
 use super::revoker::{NotOurs, Revoker};
 use super::writer::is_revoked;
+use super::written::Written;
 
 /// Seconds for which the right to write a role is held: longer than a round of calls usually takes, and short, since
 /// after a crash nobody can write until it ends. Two writers at once would heal: both read back what they wrote.
@@ -27,6 +28,8 @@ const HOLD_SECONDS: i64 = 20;
 /// How long a store may take before it counts as unreadable: revocation does not wait for a disk that hangs.
 const STORE_TIMEOUT: Duration = Duration::from_secs(2);
 const WRITES_AT_MOST: u32 = 2;
+/// How many reads in a row have to fail before the policy of a role that was never read is written over.
+const UNREAD_AT_MOST: u32 = 3;
 
 /// Why a role's Deny policy is not as it should be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,6 +56,7 @@ pub(super) struct Common {
     /// The name under which this process holds rights to write.
     pub(super) holder: String,
     pub(super) births: Births,
+    pub(super) written: Written,
     /// Every role that this process was ever told of.
     pub(super) roles: Mutex<BTreeSet<String>>,
 }
@@ -77,7 +81,7 @@ impl Common {
         in_time(self.store.leases(filter)).await
     }
 
-    /// A role of the same name as this one, in another account.
+    /// A role of the same name as this one, in another account, as far as memory and store can tell. `None` proves nothing.
     async fn namesake(&self, arn: &str) -> Option<String> {
         let is_one = |other: &str| other != arn && role_name(other) == role_name(arn);
         let known = self.roles.lock().map(|roles| roles.clone()).unwrap_or_else(|e| e.into_inner().clone());
@@ -111,6 +115,8 @@ pub(super) struct Role {
     known: bool,
     /// Whether what an earlier process left on the role was taken over.
     adopted: bool,
+    /// How many reads to adopt it failed in a row.
+    unread: u32,
     confirmed: Option<DenyDocument>,
     /// What IAM last took, read back or not.
     taken: Option<DenyDocument>,
@@ -128,6 +134,7 @@ impl Role {
             shut_until: ShutUntil::default(),
             known: false,
             adopted: false,
+            unread: 0,
             confirmed: None,
             taken: None,
         }
@@ -181,9 +188,10 @@ impl Role {
             tracing::debug!(role.arn = self.arn, %error, "the right to write was not given back");
         }
         // INVARIANT: stop-always-works. Whose role it is may be unknown: it is written all the same, and not called done.
-        match unsure {
-            Some(why) => Err(NotWritten::failed(why)),
-            None => outcome,
+        match (unsure, outcome) {
+            (Some(why), Ok(_)) => Err(NotWritten::failed(why)),
+            (Some(why), Err(failed)) => Err(NotWritten { why: format!("{why}; {}", failed.why), ..failed }),
+            (None, outcome) => outcome,
         }
     }
 
@@ -220,6 +228,12 @@ impl Role {
             self.live.iter().copied().filter(|live| !self.held.contains(live.lease)).collect();
         let wall = self.common.clock.wall();
         let desired = deny_document(&self.held.entries(), &live, wall, self.held.issued_before());
+        // SECURITY: the names of our leases harm no stranger, even in an unknown account; a date denies whoever it finds.
+        if unsure && desired.level > Level::Listed {
+            return Err(NotWritten::failed(
+                "there are too many revocations to list, and no watermark is written before it is known whose role it is",
+            ));
+        }
         if unsure && desired.text.is_none() {
             return Err(NotWritten::failed("it is not known whose role it is"));
         }
@@ -245,7 +259,12 @@ impl Role {
             if same(self.read().await?.as_deref(), desired.text.as_deref()) {
                 self.shut_until.store(shut, Ordering::SeqCst);
                 self.confirmed = Some(desired);
-                return Ok(self.common.clock.wall());
+                let at = self.common.now();
+                // Of a role that may be a stranger's nothing is called done.
+                if !unsure {
+                    self.common.written.confirm(&self.held.entries(), at.wall, at.boot);
+                }
+                return Ok(at.wall);
             }
             if !must_write {
                 tracing::warn!(
@@ -285,12 +304,16 @@ impl Role {
         }
         match self.read_role(unsure).await {
             Ok(()) => (self.adopted, self.known) = (true, true),
-            // INVARIANT: stop-always-works. What the store knows is denied even when the role cannot be read.
-            Err(failed) if self.known && !unsure => {
+            // SECURITY: after a restore only the role may know whom it denies. IAM throttles for seconds: one read that
+            // fails frees nobody.
+            // INVARIANT: stop-always-works. What the store knows is denied even when IAM refuses to read for good.
+            Err(failed) if self.known && !unsure && self.unread >= UNREAD_AT_MOST => {
                 tracing::warn!(
                     role.arn = self.arn,
+                    deny.failed_reads = self.unread,
                     why = failed.why,
-                    "a Deny policy is written over one that was not read"
+                    "a Deny policy is written over one that could not be read so many times in a row; whom only that one \
+                     denied is free until the deadline of its session"
                 );
             }
             Err(failed) => return Err(failed),
@@ -299,7 +322,9 @@ impl Role {
     }
 
     async fn read_role(&mut self, unsure: bool) -> Result<(), NotWritten> {
-        let Some(text) = self.read().await? else { return Ok(()) };
+        let read = self.read().await;
+        self.unread = if read.is_ok() { 0 } else { self.unread.saturating_add(1) };
+        let Some(text) = read? else { return Ok(()) };
         let found = serde_json::from_str::<Value>(&text).ok().as_ref().and_then(read_back);
         match found {
             Some((leases, watermark)) => self.held.adopt(leases, watermark, self.common.now()),

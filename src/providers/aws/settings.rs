@@ -16,6 +16,9 @@ use super::aws_clock::{AwsClock, DateHeader};
 use crate::broker::ports::{DenyFate, ProviderWatch};
 use crate::domain::countersign::Access;
 
+/// Seconds that a call of AWS may take: a mint that takes longer would have an issue time that Deny policies do not expect.
+pub(super) const CALL_SECONDS: i64 = 8;
+
 /// Settings of the `aws` provider, as resolved from the configuration.
 #[derive(Debug, Clone)]
 pub struct AwsSettings {
@@ -100,6 +103,9 @@ impl AwsSettings {
         }
         if self.sts_calls_per_second == 0 || self.sts_burst == 0 {
             return Err(BadAwsSettings::NoCalls);
+        }
+        if self.timeouts.operation > Timeouts::default().operation {
+            return Err(BadAwsSettings::TooPatient);
         }
         for (at, account) in self.accounts.iter().enumerate() {
             if self.accounts.iter().take(at).any(|earlier| earlier.account == account.account) {
@@ -221,7 +227,7 @@ impl Default for Timeouts {
         Self {
             connect: Duration::from_secs(2),
             attempt: Duration::from_secs(3),
-            operation: Duration::from_secs(8),
+            operation: Duration::from_secs(CALL_SECONDS.unsigned_abs()),
         }
     }
 }
@@ -245,6 +251,9 @@ pub enum BadAwsSettings {
     /// A limit of zero.
     #[error("the allowed STS calls a second, and at once, must each be at least 1")]
     NoCalls,
+    /// A mint may take too long.
+    #[error("a call of AWS may take at most {} s; choose a shorter timeout", CALL_SECONDS)]
+    TooPatient,
     /// The countersigner cannot be asked over TLS.
     #[error("`ca` is no certificate as PEM, or TLS cannot be set up")]
     CountersignerTls,
@@ -291,9 +300,12 @@ mod tests {
     }
 
     #[test]
-    fn zero_calls_or_no_region_are_refused() {
+    fn zero_calls_endless_ones_or_no_region_are_refused() {
         let good = settings(Identity::DefaultChain, Identity::Profile("b".into()));
         assert_eq!(AwsSettings { sts_burst: 0, ..good.clone() }.check(), Err(BadAwsSettings::NoCalls));
+        let patient = Timeouts { operation: Duration::from_secs(9), ..Timeouts::default() };
+        let settings = AwsSettings { timeouts: patient, ..good.clone() };
+        assert_eq!(settings.check(), Err(BadAwsSettings::TooPatient));
         for bad in ["", "aws-global", "eu-central-1.evil.example"] {
             let settings = AwsSettings { region: bad.into(), ..good.clone() };
             assert_eq!(settings.check(), Err(BadAwsSettings::NoRegion(bad.into())));

@@ -21,6 +21,7 @@ use super::held::{Births, entry};
 use super::request::role_name;
 use super::revoker::Revokers;
 use super::role::{Common, Role, ShutUntil};
+use super::written::Written;
 
 /// Name of our one inline policy on every phase role.
 pub const POLICY_NAME: &str = "phasebroker-deny";
@@ -95,8 +96,8 @@ impl Writers {
     ) -> Self {
         let look_again = look_again.min(LOOK_AGAIN_AT_MOST);
         let holder = format!("{:032x}", rand::random::<u128>());
-        let common = Common { store, clock, holder, births: Births::default(), roles: Mutex::new(roles) };
-        let common = Arc::new(common);
+        let (births, written) = (Births::default(), Written::default());
+        let common = Arc::new(Common { store, clock, holder, births, written, roles: Mutex::new(roles) });
         let shared = Arc::new(Shared { revokers, common, look_again, watch, roles: Mutex::default() });
         let resumed = tokio::spawn(resume(shared.clone()));
         Self { shared, resumed }
@@ -105,14 +106,19 @@ impl Writers {
     /// A lease is about to be minted.
     pub(super) fn born(&self, lease: &Lease) {
         self.shared.common.know(&lease.target);
-        self.shared.common.births.born(lease, self.shared.common.now());
+        self.shared.common.births.born(&entry(lease), self.shared.common.now().boot);
     }
 
     /// Denies the session of `lease`; returns when a confirmed write contains it.
-    pub(super) async fn deny(&self, lease: &Lease, now: Timestamp) -> Result<Revoked, RevokeFailed> {
-        let clocks = self.shared.common.now();
-        if self.shared.common.births.until(&entry(lease), clocks) <= clocks.boot {
-            return Ok(Revoked { at: now, effective_by: lease.not_after });
+    pub(super) async fn deny(&self, lease: &Lease) -> Result<Revoked, RevokeFailed> {
+        let common = &self.shared.common;
+        let now = common.now();
+        let done =
+            |at: Timestamp| Revoked { at, effective_by: at.plus(PROPAGATION_SECONDS).min(lease.not_after) };
+        if common.births.until(&entry(lease), now) <= now.boot {
+            // INVARIANT: honest-revocation. What is over by itself was ended early only if that was written in time.
+            let over = "its session is over: there is nothing left to end early";
+            return common.written.since(lease.id).map(done).ok_or_else(|| RevokeFailed(over.into()));
         }
         let (answer, answered) = oneshot::channel();
         let inbox = self.shared.inbox(&lease.target).map_err(RevokeFailed)?;
@@ -123,7 +129,7 @@ impl Writers {
             .push(Asked { entry: entry(lease), answer });
         inbox.woken.notify_one();
         match answered.await {
-            Ok(Ok(at)) => Ok(Revoked { at, effective_by: at.plus(PROPAGATION_SECONDS).min(lease.not_after) }),
+            Ok(Ok(at)) => Ok(done(at)),
             Ok(Err(why)) => Err(RevokeFailed(why)),
             Err(_) => Err(RevokeFailed("the writer of the role's Deny policy stopped; try again".into())),
         }
