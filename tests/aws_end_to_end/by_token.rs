@@ -24,7 +24,7 @@ fn edit(file: &Path, from: &str, to: &str) {
     std::fs::write(file, text.replace(from, to)).unwrap();
 }
 
-/// The shipped countersigner, with copies of the broker's rules; and the broker, which asks it and logs everything.
+/// The shipped countersigner, by the same files of rules; and the broker, which asks it and logs everything.
 fn countersigner(config: &Path, broker_port: u16) -> Lifeline {
     let port = free_port();
     let url = format!("https://127.0.0.1:{port}");
