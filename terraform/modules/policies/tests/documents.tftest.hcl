@@ -231,3 +231,46 @@ run "with_a_web_identity_work_trusts_its_tokens_alone_and_observing_the_minter" 
     error_message = "somebody hears of any other way into the role, and of no token"
   }
 }
+
+run "what_is_protected_is_denied_though_its_arn_begins_with_that_of_an_identity_provider" {
+  command = plan
+  variables {
+    environments = {
+      production = {
+        version        = 2
+        catalog_digest = "digest"
+        environment    = "production"
+        partition      = "aws"
+        account        = "111122223333"
+        region         = "eu-central-1"
+        web_identity   = { issuer = "https://approvers.example.com/oidc", audience = "sts.amazonaws.com" }
+        protected = [
+          "arn:aws:iam::111122223333:oidc-provider/approvers.example.com/oidc",
+          "arn:aws:iam::111122223333:oidc-provider/approvers.example.com/oidc-people",
+          "arn:aws:iam::111122223333:oidc-provider/approvers.example.com/oidc/other",
+          "arn:aws:iam::111122223333:role/phasebroker-minter",
+        ]
+        roles = {
+          observe = { arn = "arn:aws:iam::111122223333:role/phasebroker-observe", phase = "observe" }
+          execute = {
+            arn     = "arn:aws:iam::111122223333:role/phasebroker-execute"
+            phase   = "execute"
+            ceiling = "{\"Version\":\"2012-10-17\",\"Statement\":[{\"Effect\":\"Allow\",\"Action\":[\"ec2:RebootInstances\"],\"Resource\":[\"arn:aws:ec2:eu-central-1:111122223333:instance/$${aws:PrincipalTag/p_instance}\"],\"Condition\":{\"StringEquals\":{\"aws:PrincipalTag/action\":[\"reboot-instance\"]}}}]}"
+          }
+        }
+      }
+    }
+  }
+
+  assert {
+    condition = alltrue([for provider in ["oidc", "oidc-people", "oidc/other"] : length([
+      for arn in flatten([for one in jsondecode(output.boundaries["production-execute"]).Statement : one.Resource if try(one.Sid, "") == "Ours"]) :
+      arn if arn == "arn:aws:iam::111122223333:oidc-provider/approvers.example.com/${provider}"
+    ]) == 1])
+    error_message = "each of them once, by its own ARN"
+  }
+  assert {
+    condition     = !strcontains(output.boundaries["production-execute"], "role/phasebroker-minter")
+    error_message = "what begins with the prefix is named once, by its pattern"
+  }
+}
