@@ -53,7 +53,7 @@ output "ceilings" {
   precondition {
     condition = alltrue([for length in values(local.lengths.ceiling) : length <= local.managed_policy_quota])
     error_message = format(
-      "A ceiling has %d characters and a managed policy holds %d: move action types into another environment with roles of its own, and print the ceilings again.",
+      "A ceiling has %d characters and a managed policy holds %d: move action types into another environment with roles of its own (in this account with the same web_identity), and print the ceilings again.",
       max(concat([0], values(local.lengths.ceiling))...), local.managed_policy_quota
     )
   }
@@ -66,7 +66,7 @@ output "boundaries" {
   precondition {
     condition = alltrue([for length in values(local.lengths.boundary) : length <= local.managed_policy_quota])
     error_message = format(
-      "A boundary has %d characters and a managed policy holds %d; a role has one boundary, so it cannot be split: move action types into another environment with roles of its own, or name fewer protected ARNs, and print the ceilings again.",
+      "A boundary has %d characters and a managed policy holds %d; a role has one boundary, so it cannot be split: move action types into another environment with roles of its own (in this account with the same web_identity), or name fewer protected ARNs, and print the ceilings again.",
       max(values(local.lengths.boundary)...), local.managed_policy_quota
     )
   }

@@ -49,6 +49,10 @@ variable "environments" {
     error_message = "All environments given here belong to one account: use this module once for each account."
   }
   validation {
+    condition     = length(distinct([for one in values(var.environments) : one.web_identity == null])) == 1
+    error_message = "Give every environment of one account the same web_identity, or none: through one without, a broker host that is taken over could still mint in this account. Move it into an account of its own otherwise."
+  }
+  validation {
     condition     = alltrue([for one in values(var.environments) : can(regex("^[0-9]{12}$", one.account))])
     error_message = "An account has twelve digits."
   }

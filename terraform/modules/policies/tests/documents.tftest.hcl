@@ -274,3 +274,27 @@ run "what_is_protected_is_denied_though_its_arn_begins_with_that_of_an_identity_
     error_message = "what begins with the prefix is named once, by its pattern"
   }
 }
+
+run "environments_of_one_account_with_the_same_web_identity" {
+  command = plan
+  variables {
+    environments = { for name in ["production", "spare"] : name => {
+      version        = 2
+      catalog_digest = "digest"
+      environment    = name
+      partition      = "aws"
+      account        = "111122223333"
+      region         = "eu-central-1"
+      web_identity   = { issuer = "https://approvers.example.com/oidc", audience = "sts.amazonaws.com" }
+      roles = {
+        observe = { arn = "arn:aws:iam::111122223333:role/${name}-observe", phase = "observe" }
+        execute = { arn = "arn:aws:iam::111122223333:role/${name}-execute", phase = "execute" }
+      }
+    } }
+  }
+
+  assert {
+    condition     = jsondecode(output.minter_policy).Statement[0].Resource == ["arn:aws:iam::111122223333:role/production-observe", "arn:aws:iam::111122223333:role/spare-observe"]
+    error_message = "the minter may ask for nothing but observing in the whole account"
+  }
+}

@@ -863,3 +863,24 @@ run "a_ceiling_without_its_action_under_a_web_identity" {
 
   expect_failures = [var.environments]
 }
+
+run "one_of_two_environments_of_an_account_without_the_web_identity" {
+  command = plan
+  variables {
+    environments = { for name in ["production", "spare"] : name => {
+      version        = name == "production" ? 2 : 1
+      catalog_digest = "digest"
+      environment    = name
+      partition      = "aws"
+      account        = "111122223333"
+      region         = "eu-central-1"
+      web_identity   = name == "production" ? { issuer = "https://approvers.example.com/oidc", audience = "sts.amazonaws.com" } : null
+      roles = {
+        observe = { arn = "arn:aws:iam::111122223333:role/${name}-observe", phase = "observe" }
+        execute = { arn = "arn:aws:iam::111122223333:role/${name}-execute", phase = "execute" }
+      }
+    } }
+  }
+
+  expect_failures = [var.environments]
+}
