@@ -298,3 +298,32 @@ run "environments_of_one_account_with_the_same_web_identity" {
     error_message = "the minter may ask for nothing but observing in the whole account"
   }
 }
+
+run "the_statement_of_a_canary_needs_no_condition" {
+  command = plan
+  variables {
+    environments = {
+      production = {
+        version        = 1
+        catalog_digest = "digest"
+        environment    = "production"
+        partition      = "aws"
+        account        = "111122223333"
+        region         = "eu-central-1"
+        roles = {
+          observe = { arn = "arn:aws:iam::111122223333:role/observe", phase = "observe" }
+          execute = {
+            arn     = "arn:aws:iam::111122223333:role/execute"
+            phase   = "execute"
+            ceiling = "{\"Version\":\"2012-10-17\",\"Statement\":[{\"Effect\":\"Allow\",\"Action\":[\"ec2:DescribeRegions\"],\"Resource\":[\"*\"]}]}"
+          }
+        }
+      }
+    }
+  }
+
+  assert {
+    condition     = length(output.ceilings) == 1
+    error_message = "it names the regions of AWS, and nothing of an account"
+  }
+}

@@ -884,3 +884,29 @@ run "one_of_two_environments_of_an_account_without_the_web_identity" {
 
   expect_failures = [var.environments]
 }
+
+run "a_canary_that_may_do_more_than_its_one_call" {
+  command = plan
+  variables {
+    environments = {
+      production = {
+        version        = 1
+        catalog_digest = "digest"
+        environment    = "production"
+        partition      = "aws"
+        account        = "111122223333"
+        region         = "eu-central-1"
+        roles = {
+          observe = { arn = "arn:aws:iam::111122223333:role/observe", phase = "observe" }
+          execute = {
+            arn     = "arn:aws:iam::111122223333:role/execute"
+            phase   = "execute"
+            ceiling = "{\"Version\":\"2012-10-17\",\"Statement\":[{\"Effect\":\"Allow\",\"Action\":[\"ec2:DescribeRegions\",\"ec2:DescribeInstances\"],\"Resource\":[\"*\"]}]}"
+          }
+        }
+      }
+    }
+  }
+
+  expect_failures = [var.environments]
+}
