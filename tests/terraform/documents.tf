@@ -21,6 +21,7 @@ module "production" {
   minter_further_roles = [for role in values(local.environments.staging.roles) : role.arn]
   key_administrators   = ["arn:aws:iam::111122223333:role/platform"]
   key_verifiers        = ["arn:aws:iam::111122223333:role/audit"]
+  watched_regions      = ["eu-west-1"]
 }
 
 module "staging" {

@@ -21,6 +21,7 @@ module "policies" {
   minter_further_roles = var.further_roles
   name_prefix          = var.name_prefix
   path                 = var.path
+  watched_regions      = var.watched_regions
   key_administrators   = var.key_administrators
   key_verifiers        = var.auditors
 }
@@ -158,10 +159,8 @@ module "trail" {
 module "watch" {
   source = "../watch"
 
-  patterns = merge(module.policies.event_patterns, { for use, pattern in local.key_pattern : use => pattern if length(var.signing_keys) > 0 })
-  regions = setunion(
-    var.watched_regions, [module.policies.iam_events_region], [for one in values(var.environments) : one.region]
-  )
+  patterns           = merge(module.policies.event_patterns, { for use, pattern in local.key_pattern : use => pattern if length(var.signing_keys) > 0 })
+  regions            = toset(module.policies.watched_regions)
   name_prefix        = var.name_prefix
   key_administrators = var.key_administrators
   tags               = local.tags

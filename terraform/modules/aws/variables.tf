@@ -83,7 +83,7 @@ variable "trail_keep_days" {
 }
 
 variable "watched_regions" {
-  description = "Further regions in which somebody could call STS, to be watched beside those of the environments."
+  description = "Further regions in which the phase roles may be assumed, watched like those of the environments: the broker's `region` of [aws], where it is another one. In no other region can they be."
   type        = set(string)
   default     = []
 }

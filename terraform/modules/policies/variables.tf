@@ -213,6 +213,17 @@ variable "max_session_seconds" {
   }
 }
 
+variable "watched_regions" {
+  description = "Further regions in which sessions may be asked for, beside those of the environments: the broker's `region` of [aws], or of [[aws.accounts]], where it is another one. Rules have to watch them."
+  type        = set(string)
+  default     = []
+
+  validation {
+    condition     = alltrue([for region in var.watched_regions : can(regex("^[a-z]{2,4}(-[a-z]+)+-[0-9]{1,2}$", region))])
+    error_message = "A region is written such as eu-central-1, without wildcards."
+  }
+}
+
 variable "trust_policy_quota" {
   description = "Quota of your account for the length of a trust policy."
   type        = number

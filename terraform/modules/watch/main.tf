@@ -5,7 +5,7 @@ variable "patterns" {
 }
 
 variable "regions" {
-  description = "Regions to watch: those whose STS endpoints are used, and the one in which EventBridge hears of IAM."
+  description = "Regions to watch: those in which the phase roles may be assumed, and the one in which EventBridge hears of IAM."
   type        = set(string)
 }
 

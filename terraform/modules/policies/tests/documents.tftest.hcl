@@ -63,8 +63,10 @@ run "trust_asks_for_the_minter_the_tags_the_name_and_the_external_id" {
     error_message = "the minter alone"
   }
   assert {
-    condition     = jsondecode(output.trust_policies["production-execute"]).Statement[0].Condition.StringEquals == { "aws:RequestTag/phase" = "execute", "sts:ExternalId" = "phasebroker-production" }
-    error_message = "its own phase and the external id"
+    condition = jsondecode(output.trust_policies["production-execute"]).Statement[0].Condition.StringEquals == {
+      "aws:RequestTag/phase" = "execute", "aws:RequestedRegion" = ["eu-central-1", "us-east-1"], "sts:ExternalId" = "phasebroker-production"
+    }
+    error_message = "its own phase, the watched regions and the external id"
   }
   assert {
     condition     = jsondecode(output.trust_policies["production-observe"]).Statement[0].Condition.StringLike["sts:RoleSessionName"] == "observe-??????????????????????????"
@@ -325,5 +327,23 @@ run "the_statement_of_a_canary_needs_no_condition" {
   assert {
     condition     = length(output.ceilings) == 1
     error_message = "it names the regions of AWS, and nothing of an account"
+  }
+}
+
+run "a_further_region_is_watched_and_a_session_may_be_asked_for_there" {
+  command = plan
+  variables {
+    watched_regions = ["eu-west-1"]
+  }
+
+  assert {
+    condition     = jsonencode(output.watched_regions) == jsonencode(["eu-central-1", "eu-west-1", "us-east-1"])
+    error_message = "that of the environment, the further one, and that of IAM's events"
+  }
+  assert {
+    condition = alltrue([for policy in values(output.trust_policies) :
+      jsonencode(jsondecode(policy).Statement[0].Condition.StringEquals["aws:RequestedRegion"]) == jsonencode(output.watched_regions)
+    ])
+    error_message = "no role is assumed where nobody watches"
   }
 }

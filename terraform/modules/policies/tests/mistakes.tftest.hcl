@@ -569,6 +569,15 @@ run "a_longer_session" {
   expect_failures = [var.max_session_seconds]
 }
 
+run "every_region_of_europe" {
+  command = plan
+  variables {
+    watched_regions = ["eu-*"]
+  }
+
+  expect_failures = [var.watched_regions]
+}
+
 run "a_quota_that_aws_does_not_give" {
   command = plan
   variables {
