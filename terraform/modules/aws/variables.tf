@@ -25,7 +25,7 @@ variable "doctor_principals" {
 }
 
 variable "further_roles" {
-  description = "Phase roles of other accounts that the same broker assumes: their exact ARNs."
+  description = "Phase roles of other accounts that the same broker assumes: their exact ARNs. Of an environment with a web identity only the one for observing: a minter that is taken over may not even ask for the others."
   type        = list(string)
   default     = []
 }

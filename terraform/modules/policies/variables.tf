@@ -170,7 +170,7 @@ variable "minter_unique_id" {
 }
 
 variable "minter_further_roles" {
-  description = "Phase roles of other accounts that the same minter assumes."
+  description = "Phase roles of other accounts that the same minter assumes; of an environment with a web identity only the one for observing."
   type        = list(string)
   default     = []
 
