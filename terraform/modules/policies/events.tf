@@ -1,5 +1,8 @@
 # What somebody has to hear of: EventBridge patterns over what CloudTrail records. IAM finds names without regard to
 # case, so the patterns do too; a key that may be absent (a user has no session, a default needs no parameter) counts.
+# A call that AWS refuses is told of only where AWS records it so that a role can be seen: the account of the role may have
+# no record of a refused call from another account, some calls of STS without credentials have none anywhere, and the
+# record of a refused call may have requestParameters null.
 locals {
   via_trail = { "detail-type" = ["AWS API Call via CloudTrail"] }
 
@@ -31,7 +34,7 @@ locals {
 
   # Where the approvers' side signs.
   signed_patterns = {
-    # Its role is assumed, or tried, with anything but a token of its issuer.
+    # Its role is assumed, or tried where that is recorded, with anything but a token of its issuer.
     assumed-without-token = jsonencode(merge(local.via_trail, {
       source = ["aws.sts"]
       detail = {
@@ -63,7 +66,7 @@ locals {
   }
 
   patterns = {
-    # A phase role is assumed, or tried, by anyone but the broker.
+    # A phase role is assumed, or tried where that is recorded, by anyone but the broker.
     assumed-by-others = jsonencode(merge(local.via_trail, {
       source = ["aws.sts"]
       detail = {
