@@ -30,11 +30,15 @@ pub fn run(folder: &Path, arguments: &[&str]) -> Output {
     command.output().unwrap()
 }
 
-/// A copy of the module, with `documents.tf` as its root: Terraform leaves its own files beside what it works on.
+/// A copy of the modules without a provider, with `documents.tf` as its root: Terraform leaves its own files beside what it works on.
 pub fn copy() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let module = folder.path().join("modules/policies");
-    for (from, to) in [("terraform/modules/policies", ""), ("terraform/modules/policies/tests", "tests")] {
+    for (from, to) in [
+        ("terraform/modules/policies", ""),
+        ("terraform/modules/policies/tests", "tests"),
+        ("terraform/modules/key-pattern", "../key-pattern"),
+    ] {
         std::fs::create_dir_all(module.join(to)).unwrap();
         for file in std::fs::read_dir(crate::repository(from)).unwrap() {
             let file = file.unwrap();

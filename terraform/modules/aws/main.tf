@@ -156,10 +156,16 @@ module "trail" {
   tags               = local.tags
 }
 
+module "key_changed" {
+  source = "../key-pattern"
+
+  arns = concat([for key in aws_kms_key.signing : key.arn], module.trail[*].key_arn)
+}
+
 module "watch" {
   source = "../watch"
 
-  patterns           = merge(module.policies.event_patterns, { for use, pattern in local.key_pattern : use => pattern if length(var.signing_keys) > 0 })
+  patterns           = merge(module.policies.event_patterns, { for name in ["key-changed"] : name => module.key_changed.pattern if length(var.signing_keys) > 0 || var.trail })
   regions            = toset(module.policies.watched_regions)
   name_prefix        = var.name_prefix
   key_administrators = var.key_administrators
@@ -201,16 +207,4 @@ locals {
       ]
     )
   })
-
-  key_pattern = {
-    key-changed = jsonencode({
-      "detail-type" = ["AWS API Call via CloudTrail"]
-      source        = ["aws.kms"]
-      detail = {
-        eventSource = ["kms.amazonaws.com"]
-        eventName   = ["CreateGrant", "DisableKey", "PutKeyPolicy", "ScheduleKeyDeletion"]
-        resources   = { ARN = [for key in aws_kms_key.signing : key.arn] }
-      }
-    })
-  }
 }

@@ -140,10 +140,16 @@ module "trail" {
   tags               = local.tags
 }
 
+module "key_changed" {
+  source = "../key-pattern"
+
+  arns = module.trail[*].key_arn
+}
+
 module "watch" {
   source = "../watch"
 
-  patterns           = module.policies.event_patterns
+  patterns           = merge(module.policies.event_patterns, { for name in ["key-changed"] : name => module.key_changed.pattern if var.trail })
   regions            = toset(module.policies.watched_regions)
   name_prefix        = var.name_prefix
   key_administrators = var.key_administrators
