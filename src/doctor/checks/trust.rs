@@ -1,5 +1,6 @@
 //! Who may assume a phase role: the minter alone, and only as the broker does it; or, where the approvers' side signs, its
-//! tokens alone; and in named regions, which Terraform watches. Whatever is broader than what `terraform/modules/policies` makes is named, whoever wrote it.
+//! tokens alone; and in named regions, which Terraform watches. Whatever is broader than what `terraform/modules/policies`
+//! makes is named, whoever wrote it.
 
 use serde_json::Value;
 
