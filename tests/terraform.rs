@@ -16,6 +16,8 @@ mod ceilings;
 mod command;
 #[path = "terraform/events.rs"]
 mod events;
+#[path = "terraform/examples.rs"]
+mod examples;
 #[path = "terraform/identities.rs"]
 mod identities;
 #[path = "terraform/judge.rs"]

@@ -181,8 +181,9 @@ fn resource_policies<'a>(all: impl Iterator<Item = &'a Expected>) -> String {
 }
 
 /// What else doctor does not read.
-const UNSEEN: [&str; 3] = [
+const UNSEEN: [&str; 4] = [
     "service control policies of an organization, but for what a simulation includes",
     "grants of KMS keys, and who may change what is made here (administrators of the account)",
+    "the rules that tell people, their topics, and who subscribed; and whether every region that a role may be assumed in has them",
     "whether AWS already enforces what IAM shows: `doctor probe` measures that",
 ];

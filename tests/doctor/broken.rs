@@ -126,6 +126,20 @@ fn a_wide_trust_policy_is_found() {
             "terraform apply",
         ),
         (
+            |seen| spoil(seen, r#""aws:RequestedRegion":"#, r#""aws:RequestedRegion2":"#),
+            "trust",
+            Severity::Error,
+            "be called in any region",
+            "terraform apply",
+        ),
+        (
+            |seen| spoil(seen, r#""eu-central-1","#, ""),
+            "trust",
+            Severity::Error,
+            "cannot be assumed in eu-central-1",
+            "watched_regions",
+        ),
+        (
             |seen| spoil(seen, "execute-??????????????????????????", "execute-*"),
             "trust",
             Severity::Error,
@@ -202,8 +216,8 @@ fn an_external_id_of_the_catalog_is_asked_for() {
     assert!(report.findings[0].what.contains("external id"));
     for kind in ["observe", "execute", "trust"] {
         let phase = if kind == "observe" { "observe" } else { "execute" };
-        let asks = format!(r#"{{"aws:RequestTag/phase":"{phase}","sts:ExternalId":"id-1"}}"#);
-        let without = format!(r#"{{"aws:RequestTag/phase":"{phase}"}}"#);
+        let without = format!(r#"{{"aws:RequestTag/phase":"{phase}","#);
+        let asks = format!(r#"{without}"sts:ExternalId":"id-1","#);
         let trust = &mut role(&mut seen, kind).trust;
         *trust = trust.replacen(&without, &asks, 1);
     }

@@ -55,6 +55,8 @@ fn only_tokens_of_the_approvers_side_for_this_role_are_trusted() {
                 "that the token is for this role",
             ),
             ("aws:RequestTag/action", "aws:RequestTag/x", "the session tag `action`"),
+            ("aws:RequestedRegion", "aws:RequestedRegion2", "be called in any region"),
+            ("\"eu-central-1\",", "", "cannot be assumed in eu-central-1"),
             ("\"p_*\"", "\"*\"", "keeping to the tags"),
             ("\"sts:SourceIdentity\"", "\"sts:Other\"", "a source identity"),
             ("sts:AssumeRoleWithWebIdentity", "sts:AssumeRole", "trusts for more than"),

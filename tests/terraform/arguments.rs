@@ -150,3 +150,16 @@ fn a_misspelt_argument_is_found_wherever_it_stands() {
         assert_eq!(unknown.len(), 1, "{wrong}: {unknown:?}");
     }
 }
+
+#[test]
+fn log_files_are_encrypted_as_the_keys_policy_allows_it_without_a_bucket_key() {
+    let text = std::fs::read_to_string(crate::repository("terraform/modules/trail/main.tf")).unwrap();
+    let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.starts_with('#')).collect();
+    let own = lines.iter().filter(|line| line.contains("kms:EncryptionContext:aws:cloudtrail:arn")).count();
+    assert_eq!(
+        own, 2,
+        "writing and reading are allowed for the trail's own context, which a bucket key replaces"
+    );
+    let keys: Vec<&&str> = lines.iter().filter(|line| line.starts_with("bucket_key_enabled")).collect();
+    assert_eq!(keys, [&"bucket_key_enabled = false"]);
+}

@@ -179,7 +179,8 @@ fn bearer() -> (Caller, String) {
         .with("aws:RequestTag/action", "reboot-instance")
         .with("aws:RequestTag/p_instance", "i-0abc1234")
         .with("sts:RoleSessionName", &format!("execute-{LEASE}"))
-        .with("sts:SourceIdentity", GRANT);
+        .with("sts:SourceIdentity", GRANT)
+        .with("aws:RequestedRegion", "eu-central-1");
     let arn = documents("by_tag")["roles"]["production-execute"]["arn"].as_str().unwrap().to_owned();
     (tags(caller, &["action", "agent", "grant", "lease", "p_instance", "phase"]), arn)
 }
@@ -201,7 +202,9 @@ fn a_token_of_the_issuer_assumes_the_role_and_one_for_anything_else_does_not() {
     let (caller, arn) = bearer();
     assert!(assumes(&caller, &arn));
     type Change = fn(Caller) -> Caller;
-    let changes: [(&str, Change); 14] = [
+    let changes: [(&str, Change); 16] = [
+        ("a region that nobody watches", |it| it.with("aws:RequestedRegion", "eu-west-1")),
+        ("no region", |it| it.without("aws:RequestedRegion")),
         ("another audience", |it| it.with("approvers.example.com/oidc:aud", "shop.example.com")),
         ("no audience", |it| it.without("approvers.example.com/oidc:aud")),
         ("a second role for work", |it| {

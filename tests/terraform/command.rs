@@ -5,6 +5,8 @@ use std::process::{Command, Output};
 
 use serde_json::Value;
 
+use crate::module::{copy, installed, run, terraform};
+
 fn ceiling(config: &Path, more: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_phasebroker"))
         .args(["aws", "ceiling", "--config"])
@@ -64,4 +66,42 @@ fn a_catalog_without_ceilings_ends_with_1_and_a_broken_one_with_2() {
     assert!(told.contains("give each environment roles of its own"), "{told}");
     let broken = with_catalog(&shipped.replace("ec2:RebootInstances", "ec2:Reboot*"));
     assert_eq!(ceiling(&broken.path().join("phasebroker.toml"), &[]).status.code(), Some(2));
+}
+
+const ONE: &str = r#"
+variable "ceilings" { type = string }
+module "policies" {
+  source       = "./modules/policies"
+  environments = { production = jsondecode(file(var.ceilings)).environments.production }
+  minter_arn   = "arn:aws:iam::111122223333:role/phasebroker-minter"
+  revoker_arn  = "arn:aws:iam::111122223333:role/phasebroker-revoker"
+}
+"#;
+
+#[test]
+fn terraform_takes_the_printed_ceilings_of_a_catalog_with_canaries_and_nothing_wider() {
+    if !installed() {
+        return;
+    }
+    let shipped = std::fs::read_to_string(crate::repository("config/catalog.toml")).unwrap();
+    let class = "class = \"availability\"\nsettles = \"Nothing to undo: the instance";
+    assert!(shipped.contains(class));
+    let catalog = with_catalog(&shipped.replacen(class, &format!("canary = true\n{class}"), 1));
+    let folder = copy();
+    std::fs::write(folder.path().join("main.tf"), ONE).unwrap();
+    let out = folder.path().join("ceilings.json");
+    let done = ceiling(&catalog.path().join("phasebroker.toml"), &["--out", out.to_str().unwrap()]);
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    let printed = std::fs::read_to_string(&out).unwrap();
+    let canary = r#"\"Action\":[\"ec2:DescribeRegions\"],\"Resource\":[\"*\"]"#;
+    assert!(printed.contains(canary), "{printed}");
+    let given = format!("-var=ceilings={}", out.display());
+    let plan = ["plan", "-input=false", "-no-color", given.as_str()];
+    terraform(folder.path(), &["init", "-backend=false", "-no-color"]);
+    terraform(folder.path(), &plan);
+    std::fs::write(&out, printed.replace(canary, &canary.replace("DescribeRegions", "DescribeInstances")))
+        .unwrap();
+    let refused = run(folder.path(), &plan);
+    let told = String::from_utf8_lossy(&refused.stderr).replace(['\n', '\u{2502}'], " ");
+    assert!(!refused.status.success() && told.contains("may name all resources"), "{told}");
 }

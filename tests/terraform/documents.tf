@@ -21,6 +21,7 @@ module "production" {
   minter_further_roles = [for role in values(local.environments.staging.roles) : role.arn]
   key_administrators   = ["arn:aws:iam::111122223333:role/platform"]
   key_verifiers        = ["arn:aws:iam::111122223333:role/audit"]
+  watched_regions      = ["eu-west-1"]
 }
 
 module "staging" {
@@ -40,6 +41,17 @@ module "by_tag" {
   revoker_arn  = "arn:aws:iam::111122223333:role/phasebroker-revoker"
 }
 
+module "keys" {
+  source = "./modules/key-pattern"
+
+  arns = ["arn:aws:kms:eu-central-1:111122223333:key/of-the-trail", "arn:aws:kms:eu-central-1:111122223333:key/of-the-alarms"]
+}
+
 output "documents" {
-  value = { production = module.production, staging = module.staging, by_tag = module.by_tag }
+  value = {
+    production = module.production
+    staging    = module.staging
+    by_tag     = module.by_tag
+    keys       = { event_patterns = { key-changed = module.keys.pattern } }
+  }
 }

@@ -6,16 +6,18 @@ use serde_json::{Value, json};
 use crate::judge::document;
 
 fn matches(pattern: &Value, event: Option<&Value>) -> bool {
-    match pattern {
-        Value::Object(members) => members.iter().all(|(key, inner)| match key.as_str() {
+    match (pattern, event) {
+        // Of an array of objects one is enough.
+        (Value::Object(_), Some(Value::Array(all))) => all.iter().any(|one| matches(pattern, Some(one))),
+        (Value::Object(members), _) => members.iter().all(|(key, inner)| match key.as_str() {
             "$or" => inner.as_array().unwrap().iter().any(|one| matches(one, event)),
             key => matches(inner, event.and_then(|event| event.get(key))),
         }),
-        Value::Array(any) => match event {
+        (Value::Array(any), _) => match event {
             Some(Value::Array(values)) => values.iter().any(|value| any.iter().any(|p| leaf(p, Some(value)))),
             value => any.iter().any(|one| leaf(one, value)),
         },
-        other => panic!("no pattern: {other}"),
+        (other, _) => panic!("no pattern: {other}"),
     }
 }
 
@@ -31,6 +33,7 @@ fn leaf(pattern: &Value, value: Option<&Value>) -> bool {
         ("prefix", inner) => text
             .is_some_and(|text| text.to_ascii_lowercase().starts_with(&lower(&inner["equals-ignore-case"]))),
         ("equals-ignore-case", wanted) => text.is_some_and(|text| text.to_ascii_lowercase() == lower(wanted)),
+        ("wildcard", wanted) => text.is_some_and(|text| like(wanted.as_str().unwrap(), text)),
         ("anything-but", Value::Array(none)) => value.is_some_and(|value| !none.contains(value)),
         ("anything-but", inner) => {
             text.is_some_and(|text| !text.starts_with(inner["prefix"].as_str().unwrap()))
@@ -40,6 +43,16 @@ fn leaf(pattern: &Value, value: Option<&Value>) -> bool {
             value.and_then(Value::as_f64).is_some_and(|number| number > limits[1].as_f64().unwrap())
         }
         (form, _) => panic!("unknown form {form}"),
+    }
+}
+
+/// `*` stands for any characters.
+fn like(pattern: &str, text: &str) -> bool {
+    match pattern.split_once('*') {
+        None => pattern == text,
+        Some((before, after)) => text.strip_prefix(before).is_some_and(|rest| {
+            (0..=rest.len()).any(|at| rest.get(at..).is_some_and(|rest| like(after, rest)))
+        }),
     }
 }
 
@@ -180,4 +193,90 @@ fn a_changed_boundary_role_policy_or_trail_is_told_whoever_did_it() {
     let trail = |name: &str| json!({"eventSource": "cloudtrail.amazonaws.com", "eventName": name});
     assert!(told("production", "trail-changed", trail("StopLogging")));
     assert!(!told("production", "trail-changed", trail("LookupEvents")));
+}
+
+#[test]
+fn whatever_is_written_into_minter_or_revoker_is_told() {
+    let told = |event, role: &str| {
+        ["broker-policy", "role-changed"]
+            .iter()
+            .any(|pattern| told("production", pattern, written(by_user(), event, role, "more")))
+    };
+    for event in ["PutRolePolicy", "DeleteRolePolicy", "AttachRolePolicy"] {
+        for role in ["phasebroker-minter", "phasebroker-revoker", "PhaseBroker-Minter"] {
+            assert!(told(event, role), "{event} {role}");
+        }
+        assert!(!told(event, "another"), "{event}");
+    }
+    assert!(!told("GetRolePolicy", "phasebroker-minter"));
+    // The Deny policies of phase roles come and go all day; whose they are another rule asks.
+    assert!(!told("PutRolePolicy", "phasebroker-execute"));
+}
+
+fn called(service: &str, event: &str, request: Value) -> Value {
+    json!({
+        "eventSource": format!("{service}.amazonaws.com"), "eventName": event, "userIdentity": by_user(),
+        "requestParameters": request,
+    })
+}
+
+#[test]
+fn a_rule_of_ours_that_is_turned_off_or_sent_elsewhere_is_told() {
+    let told = |event, request| told("production", "alarms-changed", called("events", event, request));
+    for event in ["DisableRule", "DeleteRule", "PutRule"] {
+        assert!(told(event, json!({"name": "phasebroker-trail-changed"})), "{event}");
+        assert!(!told(event, json!({"name": "nightly"})), "{event}");
+    }
+    for event in ["RemoveTargets", "PutTargets"] {
+        assert!(told(event, json!({"rule": "phasebroker-role-changed", "ids": ["alarms"]})), "{event}");
+        assert!(!told(event, json!({"rule": "nightly", "ids": ["phasebroker-alarms"]})), "{event}");
+    }
+    assert!(!told("DescribeRule", json!({"name": "phasebroker-trail-changed"})));
+}
+
+#[test]
+fn a_topic_of_ours_that_is_deleted_changed_or_left_is_told() {
+    let told = |event, request| told("production", "alarms-changed", called("sns", event, request));
+    for region in ["eu-central-1", "us-east-1"] {
+        let topic = format!("arn:aws:sns:{region}:111122223333:phasebroker-alarms");
+        for event in ["DeleteTopic", "SetTopicAttributes", "AddPermission", "RemovePermission"] {
+            assert!(told(event, json!({"topicArn": topic})), "{event}");
+            assert!(!told(event, json!({"topicArn": format!("{topic}-of-the-shop")})), "{event}");
+            assert!(!told(event, json!({"topicArn": topic.replace("phasebroker", "shop")})), "{event}");
+            assert!(!told(event, json!({"topicArn": topic.replace("1111", "9999")})), "{event}");
+        }
+        for event in ["Unsubscribe", "SetSubscriptionAttributes"] {
+            let of = |topic: &str| json!({"subscriptionArn": format!("{topic}:0e1d")});
+            assert!(told(event, of(&topic)), "{event}");
+            assert!(!told(event, of(&topic.replace("phasebroker", "shop"))), "{event}");
+        }
+        assert!(!told("Publish", json!({"topicArn": topic})));
+    }
+}
+
+#[test]
+fn a_key_of_the_trail_or_of_the_alarms_that_stops_working_is_told() {
+    let told = |event: &str, key: &str| {
+        let arn = format!("arn:aws:kms:eu-central-1:111122223333:key/{key}");
+        let mut record = called("kms", event, json!({"keyId": key}));
+        record["resources"] = json!([{"accountId": "111122223333", "type": "AWS::KMS::Key", "ARN": arn}]);
+        told("keys", "key-changed", record)
+    };
+    for event in ["DisableKey", "ScheduleKeyDeletion", "PutKeyPolicy", "CreateGrant"] {
+        assert!(told(event, "of-the-trail") && told(event, "of-the-alarms"), "{event}");
+        assert!(!told(event, "of-the-shop"), "{event}");
+    }
+    assert!(!told("GenerateDataKey", "of-the-trail"));
+    // And who watches which: the modules that need the provider.
+    let text = |path: &str| std::fs::read_to_string(crate::repository(path)).unwrap();
+    for (path, arns) in [
+        ("terraform/modules/watch/main.tf", "arns = [aws_kms_key.alarms[each.value].arn]"),
+        (
+            "terraform/modules/aws/main.tf",
+            "arns = concat([for key in aws_kms_key.signing : key.arn], module.trail[*].key_arn)",
+        ),
+        ("terraform/modules/target-account/main.tf", "arns = module.trail[*].key_arn"),
+    ] {
+        assert!(text(path).contains(arns) && text(path).contains("module.key_changed"), "{path}");
+    }
 }

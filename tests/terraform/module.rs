@@ -2,16 +2,24 @@
 //! catalog, which everything else here judges. Modules that need the provider of AWS cannot be initialised offline.
 
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Output};
 
 use serde_json::Value;
 
 /// Whether Terraform is installed. Where it is not, `tests/run` says that this was not checked.
-fn installed() -> bool {
+pub fn installed() -> bool {
     Command::new("terraform").arg("version").env("CHECKPOINT_DISABLE", "1").output().is_ok()
 }
 
-fn terraform(folder: &Path, arguments: &[&str]) -> String {
+pub fn terraform(folder: &Path, arguments: &[&str]) -> String {
+    let done = run(folder, arguments);
+    let (out, err) = (String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
+    assert!(done.status.success(), "terraform {}:\n{out}\n{err}", arguments.join(" "));
+    out.into_owned()
+}
+
+/// The same, whatever comes of it.
+pub fn run(folder: &Path, arguments: &[&str]) -> Output {
     let mut command = Command::new("terraform");
     command.current_dir(folder).args(arguments).env("CHECKPOINT_DISABLE", "1").env("TF_IN_AUTOMATION", "1");
     // Whatever the person who runs the tests has set must not change what is tested.
@@ -19,17 +27,18 @@ fn terraform(folder: &Path, arguments: &[&str]) -> String {
         command.env_remove(name);
     }
     command.env("TF_IN_AUTOMATION", "1");
-    let done = command.output().unwrap();
-    let (out, err) = (String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
-    assert!(done.status.success(), "terraform {}:\n{out}\n{err}", arguments.join(" "));
-    out.into_owned()
+    command.output().unwrap()
 }
 
-/// A copy of the module, with `documents.tf` as its root: Terraform leaves its own files beside what it works on.
-fn copy() -> tempfile::TempDir {
+/// A copy of the modules without a provider, with `documents.tf` as its root: Terraform leaves its own files beside what it works on.
+pub fn copy() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let module = folder.path().join("modules/policies");
-    for (from, to) in [("terraform/modules/policies", ""), ("terraform/modules/policies/tests", "tests")] {
+    for (from, to) in [
+        ("terraform/modules/policies", ""),
+        ("terraform/modules/policies/tests", "tests"),
+        ("terraform/modules/key-pattern", "../key-pattern"),
+    ] {
         std::fs::create_dir_all(module.join(to)).unwrap();
         for file in std::fs::read_dir(crate::repository(from)).unwrap() {
             let file = file.unwrap();

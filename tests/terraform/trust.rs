@@ -22,7 +22,8 @@ fn minter(case: &str, role: &str) -> (Caller, String) {
         .with("aws:RequestTag/agent", "sre-agent")
         .with("aws:RequestTag/grant", grant)
         .with("sts:RoleSessionName", &format!("{phase}-{LEASE}"))
-        .with("sts:SourceIdentity", source);
+        .with("sts:SourceIdentity", source)
+        .with("aws:RequestedRegion", "eu-central-1");
     let caller =
         if case == "staging" { caller.with("sts:ExternalId", "phasebroker-staging") } else { caller };
     let arn = documents(case)["roles"][&name]["arn"].as_str().unwrap().to_owned();
@@ -78,6 +79,8 @@ fn changes() -> Vec<(&'static str, Change, &'static [&'static str])> {
             |caller| ["lease", "phase", "agent", "grant"].iter().fold(tagless(caller), untagged),
             TAG,
         ),
+        ("a region that nobody watches", |caller| caller.with("aws:RequestedRegion", "ap-south-1"), ASSUME),
+        ("no region", |caller| caller.without("aws:RequestedRegion"), ASSUME),
         ("another principal", somebody_else, ALL),
     ]
 }
@@ -114,6 +117,21 @@ fn somebody_else(mut caller: Caller) -> Caller {
 fn tagless(mut caller: Caller) -> Caller {
     caller.context.remove("aws:TagKeys");
     caller
+}
+
+#[test]
+fn a_session_is_given_out_in_the_regions_that_are_watched() {
+    for (case, watched) in [
+        ("production", &["eu-central-1", "eu-west-1", "us-east-1"] as &[&str]),
+        ("staging", &["eu-central-1", "us-east-1"]),
+    ] {
+        assert_eq!(documents(case)["watched_regions"], serde_json::json!(watched), "{case}");
+        for region in ["ap-south-1", "eu-central-1", "eu-west-1", "us-east-1"] {
+            let (caller, arn) = minter(case, "execute");
+            let assumed = assumes(&(caller.with("aws:RequestedRegion", region), arn));
+            assert_eq!(assumed, watched.contains(&region), "{case} {region}");
+        }
+    }
 }
 
 #[test]

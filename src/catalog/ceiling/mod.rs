@@ -150,7 +150,7 @@ impl fmt::Display for Refusal {
             Self::SharedRole { arn, environments: [one, other] } => write!(
                 f,
                 "`{one}` and `{other}` share the role `{arn}`: give each environment roles of its own (the account may be \
-                 the same), or a session of one could do what only the other allows"
+                 the same, with the same `web_identity`), or a session of one could do what only the other allows"
             ),
             Self::Denied { entry, environment, action, needs_trust } => {
                 let advice = match needs_trust {
@@ -169,8 +169,8 @@ impl fmt::Display for Refusal {
                     f,
                     "the boundary of the role `{role}` in `{environment}` would have {characters} characters, and AWS \
                      takes {MANAGED_POLICY_CHARS}; a role has one boundary, so it cannot be split. The largest entries \
-                     are {}. Move entries into another environment with roles of its own (the account may be the same), \
-                     or narrow and remove some",
+                     are {}. Move entries into another environment with roles of its own (the account may be the same, \
+                     with the same `web_identity`), or narrow and remove some",
                     largest.join(", ")
                 )
             }

@@ -98,6 +98,7 @@ fn a_catalog_that_no_boundary_holds_is_refused_and_its_largest_entries_are_named
     assert!(*characters > MANAGED_POLICY_CHARS && largest.len() == NAMED, "{refused:?}");
     let told = refused[0].to_string();
     assert!(told.contains(&largest[0].0) && told.contains("into another environment"), "{told}");
+    assert!(told.contains("with the same `web_identity`"), "{told}");
 }
 
 #[test]

@@ -42,6 +42,7 @@ impl Catalog {
             .iter()
             .filter_map(|(name, written)| checker.environment(name, written))
             .collect();
+        checker.one_way_in(&environments);
         let mut actions = BTreeMap::new();
         for (name, written) in &document.actions {
             let path = format!("actions.{name}");

@@ -210,6 +210,34 @@ fn an_environment_names_its_own_account_and_one_role_per_phase() {
 }
 
 #[test]
+fn an_account_that_one_environment_closes_to_the_brokers_host_is_not_opened_by_another() {
+    let web = |place: &str| {
+        format!(
+            "\n[environments.{place}.aws.web_identity]\nissuer = \"https://approvers.example.com/oidc\"\n\
+             audience = \"sts.amazonaws.com\"\n"
+        )
+    };
+    // Staging in the account of production, with roles of its own.
+    let same = SHIPPED
+        .replace("444455556666:role/", "444455556666:role/staging/")
+        .replace("444455556666", "111122223333");
+    assert_eq!(errors(&same), []);
+    for (closed, open) in [("production", "staging"), ("staging", "production")] {
+        let found = errors(&(same.clone() + &web(closed)));
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert_eq!(found[0].path, format!("environments.{open}.aws.web_identity"));
+        assert!(found[0].problem.contains(&format!("`{closed}` in the same account")), "{found:?}");
+        assert!(found[0].problem.contains("give it the same `web_identity`, or an account"), "{found:?}");
+        assert_eq!(errors(&(SHIPPED.to_owned() + &web(closed))), [], "two accounts");
+        // An account has its number in one partition.
+        let elsewhere =
+            same.replace("arn:aws:iam::111122223333:role/staging/", "arn:aws-cn:iam::111122223333:role/");
+        assert_eq!(errors(&(elsewhere + &web(closed))), [], "two partitions");
+    }
+    assert_eq!(errors(&(same + &web("production") + &web("staging"))), []);
+}
+
+#[test]
 fn all_mistakes_are_told_at_once_and_unknown_keys_are_refused() {
     let text = SHIPPED.replacen("changes = 1", "changes = 0", 2).replacen("seconds = 900", "seconds = 1", 1);
     assert_eq!(errors(&text).len(), 3);

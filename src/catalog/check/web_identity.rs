@@ -1,9 +1,10 @@
-//! Environments whose execute sessions are made with a token of the approvers' side: the issuer, and the entries there.
+//! Environments whose execute sessions are made with a token of the approvers' side: the issuer, the account, and the
+//! entries there.
 
 use std::collections::BTreeMap;
 
 use super::Checker;
-use crate::catalog::resolved::{Entry, Target};
+use crate::catalog::resolved::{AwsTarget, Entry, Target};
 use crate::catalog::web_identity::unsayable;
 use crate::domain::plan::ProviderKind;
 use crate::domain::principal::{ActionType, Environment};
@@ -28,6 +29,26 @@ impl Checker<'_> {
         let taken = |b: u8| b.is_ascii_alphanumeric() || b"-._:/".contains(&b);
         if !(1..=LONGEST).contains(&written.audience.len()) || !written.audience.bytes().all(taken) {
             self.fail(format!("{path}.audience"), "it has 1 to 255 characters of A-Z a-z 0-9 - . _ : /");
+        }
+    }
+
+    /// Accounts that one environment closes to the broker's host, and another one opens again.
+    // SECURITY: the minter assumes the roles for work of an environment without `web_identity`, whatever its neighbours are.
+    pub(super) fn one_way_in(&mut self, environments: &BTreeMap<Environment, Target>) {
+        let at_aws = || environments.iter().filter_map(|(name, target)| Some((name, target.aws.as_ref()?)));
+        for (open, aws) in at_aws().filter(|(_, aws)| aws.web_identity.is_none()) {
+            let closes = |(_, other): &(&Environment, &AwsTarget)| {
+                other.web_identity.is_some()
+                    && (&other.partition, &other.account) == (&aws.partition, &aws.account)
+            };
+            let Some((closed, _)) = at_aws().find(closes) else { continue };
+            self.fail(
+                format!("environments.{open}.aws.web_identity"),
+                format!(
+                    "`{closed}` in the same account has one and this has none, so that a broker host that is taken over \
+                     could still mint there: give it the same `web_identity`, or an account of its own"
+                ),
+            );
         }
     }
 

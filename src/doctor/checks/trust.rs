@@ -1,5 +1,6 @@
 //! Who may assume a phase role: the minter alone, and only as the broker does it; or, where the approvers' side signs, its
-//! tokens alone. Whatever is broader than what `terraform/modules/policies` makes is named, whoever wrote it.
+//! tokens alone; and in named regions, which Terraform watches. Whatever is broader than what `terraform/modules/policies`
+//! makes is named, whoever wrote it.
 
 use serde_json::Value;
 
@@ -15,6 +16,9 @@ const BY_TOKEN: [&str; 3] = ["sts:AssumeRoleWithWebIdentity", "sts:TagSession", 
 /// The tags of a session by token: those of every session, the action and its parameters.
 const TOKEN_TAGS: [&str; 6] = ["agent", "grant", "lease", "phase", "action", "p_*"];
 
+/// Where a session is asked for.
+const REGION: &str = "aws:RequestedRegion";
+
 /// Judges the trust policy of one role.
 pub(super) fn trust(expected: &ExpectedRole, role: &RoleSeen, seen: &Seen, says: &mut Says<'_>) {
     let read = |at: &str| format!("iam:GetRole {}: AssumeRolePolicyDocument{at}", expected.role_name());
@@ -29,6 +33,7 @@ pub(super) fn trust(expected: &ExpectedRole, role: &RoleSeen, seen: &Seen, says:
         }
     };
     let actions = if expected.tokens.is_some() { BY_TOKEN } else { ACTIONS };
+    let [assume, ..] = actions;
     for statement in policy.allows() {
         let at = |what: String| read(&format!(".Statement[{}]{what}", statement.at));
         if let Some(principal) = &statement.principal {
@@ -63,6 +68,13 @@ pub(super) fn trust(expected: &ExpectedRole, role: &RoleSeen, seen: &Seen, says:
                 APPLY,
             );
         }
+        if statement.actions.names_action(assume) && regions(statement).is_none() {
+            says.error(
+                format!("lets {assume} be called in any region, also where no rule tells of it"),
+                at(format!(".Condition has no StringEquals {REGION}")),
+                APPLY,
+            );
+        }
         for action in actions.into_iter().filter(|action| statement.actions.names_action(action)) {
             for missing in needed(expected, action).iter().filter(|needed| !meets(statement, needed)) {
                 says.error(
@@ -80,6 +92,21 @@ pub(super) fn trust(expected: &ExpectedRole, role: &RoleSeen, seen: &Seen, says:
         if !policy.allows().any(|statement| statement.actions.names_action(action)) {
             says.error(format!("gives nobody {action}: nothing can be minted from it"), read(""), APPLY);
         }
+    }
+    let named: Vec<_> = policy.allows().filter(|one| one.actions.names_action(assume)).map(regions).collect();
+    let here = |regions: &&[String]| regions.contains(&seen.region);
+    if !named.is_empty() && !named.iter().any(|regions| regions.as_ref().is_none_or(here)) {
+        says.error(
+            format!(
+                "cannot be assumed in {}, where the broker asks: nothing can be minted from it",
+                seen.region
+            ),
+            read(&format!(
+                " names the regions {:?}",
+                named.into_iter().flatten().flatten().collect::<Vec<_>>()
+            )),
+            "name the broker's region in `watched_regions`, or another one as `region` in its configuration",
+        );
     }
     for statement in policy.denies() {
         says.say(
@@ -148,6 +175,14 @@ fn by_token(phase: &str, token: [Condition; 2], action: &str) -> Vec<Condition> 
         "sts:TagSession" => vec![phase_tag, lease, action_tag, tags, alone],
         _ => vec![named],
     }
+}
+
+/// The regions that a statement names, none of them by a pattern.
+fn regions(statement: &Statement) -> Option<&[String]> {
+    let names = |one: &&Condition| {
+        one.operator.eq_ignore_ascii_case("StringEquals") && one.key.eq_ignore_ascii_case(REGION)
+    };
+    statement.conditions.iter().find(names).map(|one| one.values.as_slice())
 }
 
 fn meaning(condition: &Condition) -> String {

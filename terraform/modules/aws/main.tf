@@ -21,6 +21,7 @@ module "policies" {
   minter_further_roles = var.further_roles
   name_prefix          = var.name_prefix
   path                 = var.path
+  watched_regions      = var.watched_regions
   key_administrators   = var.key_administrators
   key_verifiers        = var.auditors
 }
@@ -155,13 +156,17 @@ module "trail" {
   tags               = local.tags
 }
 
+module "key_changed" {
+  source = "../key-pattern"
+
+  arns = concat([for key in aws_kms_key.signing : key.arn], module.trail[*].key_arn)
+}
+
 module "watch" {
   source = "../watch"
 
-  patterns = merge(module.policies.event_patterns, { for use, pattern in local.key_pattern : use => pattern if length(var.signing_keys) > 0 })
-  regions = setunion(
-    var.watched_regions, [module.policies.iam_events_region], [for one in values(var.environments) : one.region]
-  )
+  patterns           = merge(module.policies.event_patterns, { for name in ["key-changed"] : name => module.key_changed.pattern if length(var.signing_keys) > 0 || var.trail })
+  regions            = toset(module.policies.watched_regions)
   name_prefix        = var.name_prefix
   key_administrators = var.key_administrators
   tags               = local.tags
@@ -202,16 +207,4 @@ locals {
       ]
     )
   })
-
-  key_pattern = {
-    key-changed = jsonencode({
-      "detail-type" = ["AWS API Call via CloudTrail"]
-      source        = ["aws.kms"]
-      detail = {
-        eventSource = ["kms.amazonaws.com"]
-        eventName   = ["CreateGrant", "DisableKey", "PutKeyPolicy", "ScheduleKeyDeletion"]
-        resources   = { ARN = [for key in aws_kms_key.signing : key.arn] }
-      }
-    })
-  }
 }

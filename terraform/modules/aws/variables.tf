@@ -25,7 +25,7 @@ variable "doctor_principals" {
 }
 
 variable "further_roles" {
-  description = "Phase roles of other accounts that the same broker assumes: their exact ARNs."
+  description = "Phase roles of other accounts that the same broker assumes: their exact ARNs. Of an environment with a web identity only the one for observing: a minter that is taken over may not even ask for the others."
   type        = list(string)
   default     = []
 }
@@ -83,7 +83,7 @@ variable "trail_keep_days" {
 }
 
 variable "watched_regions" {
-  description = "Further regions in which somebody could call STS, to be watched beside those of the environments."
+  description = "Further regions in which the phase roles may be assumed, watched like those of the environments: the broker's `region` of [aws], where it is another one. In no other region can they be."
   type        = set(string)
   default     = []
 }

@@ -35,8 +35,9 @@ locals {
     "arn:${local.partition}:s3:::${var.name_prefix}*",
     "arn:${local.partition}:sns:*:${local.account}:${var.name_prefix}*",
   ], [for provider in values(local.identity_providers) : provider.arn])
+  # What one of these covers is not written twice; an ARN without a wildcard covers itself alone.
   named_otherwise = [for arn in distinct(concat(local.role_arns, local.protected)) : arn if !anytrue([
-    for own in local.ours : startswith(arn, trimsuffix(own, "*"))
+    for own in local.ours : endswith(own, "*") ? startswith(arn, trimsuffix(own, "*")) : arn == own
   ])]
 
   # (Statements of different shapes cannot be the arms of one conditional, but they can be left out of a list.)

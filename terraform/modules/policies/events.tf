@@ -1,18 +1,22 @@
 # What somebody has to hear of: EventBridge patterns over what CloudTrail records. IAM finds names without regard to
 # case, so the patterns do too; a key that may be absent (a user has no session, a default needs no parameter) counts.
+# A call that AWS refuses is told of only where AWS records it so that a role can be seen: the account of the role may have
+# no record of a refused call from another account, some calls of STS without credentials have none anywhere, and the
+# record of a refused call may have requestParameters null.
 locals {
   via_trail = { "detail-type" = ["AWS API Call via CloudTrail"] }
 
-  our_role_names = sort(distinct(concat(
-    [for role in values(local.roles) : role.name],
+  broker_names = distinct(concat(
     [element(split("/", var.revoker_arn), -1)],
     local.foreign ? [] : [element(split("/", var.minter_arn), -1)],
-  )))
-  phase_names_match = [for name in sort([for role in values(local.roles) : role.name]) : { "equals-ignore-case" = name }]
-  our_names_match   = [for name in local.our_role_names : { "equals-ignore-case" = name }]
-  arns_match        = [for arn in local.role_arns : { "equals-ignore-case" = arn }]
-  minted_match      = [for arn in local.minted_arns : { "equals-ignore-case" = arn }]
-  signed_match      = [for arn in local.signed_arns : { "equals-ignore-case" = arn }]
+  ))
+  our_role_names     = sort(distinct(concat([for role in values(local.roles) : role.name], local.broker_names)))
+  phase_names_match  = [for name in sort([for role in values(local.roles) : role.name]) : { "equals-ignore-case" = name }]
+  broker_names_match = [for name in sort(local.broker_names) : { "equals-ignore-case" = name }]
+  our_names_match    = [for name in local.our_role_names : { "equals-ignore-case" = name }]
+  arns_match         = [for arn in local.role_arns : { "equals-ignore-case" = arn }]
+  minted_match       = [for arn in local.minted_arns : { "equals-ignore-case" = arn }]
+  signed_match       = [for arn in local.signed_arns : { "equals-ignore-case" = arn }]
 
   # A trail of this account sees the ARN of a caller of this account, and of others only account and unique id.
   # (Two shapes cannot be the arms of one conditional.)
@@ -31,7 +35,7 @@ locals {
 
   # Where the approvers' side signs.
   signed_patterns = {
-    # Its role is assumed, or tried, with anything but a token of its issuer.
+    # Its role is assumed, or tried where that is recorded, with anything but a token of its issuer.
     assumed-without-token = jsonencode(merge(local.via_trail, {
       source = ["aws.sts"]
       detail = {
@@ -63,7 +67,7 @@ locals {
   }
 
   patterns = {
-    # A phase role is assumed, or tried, by anyone but the broker.
+    # A phase role is assumed, or tried where that is recorded, by anyone but the broker.
     assumed-by-others = jsonencode(merge(local.via_trail, {
       source = ["aws.sts"]
       detail = {
@@ -125,6 +129,16 @@ locals {
       }
     }))
 
+    # Minter or revoker is given a policy of its own text; what is attached to it is told of above. They have none.
+    broker-policy = jsonencode(merge(local.via_trail, {
+      source = ["aws.iam"]
+      detail = {
+        eventSource       = ["iam.amazonaws.com"]
+        eventName         = ["DeleteRolePolicy", "PutRolePolicy"]
+        requestParameters = { roleName = local.broker_names_match }
+      }
+    }))
+
     # A boundary or ceiling gets another text.
     policy-changed = jsonencode(merge(local.via_trail, {
       source = ["aws.iam"]
@@ -135,7 +149,9 @@ locals {
       }
     }))
 
-    # What would have told of all this is turned off.
+    # What would have told of all this is turned off, first the trail. Each region hears of its own rules and topic; of its
+    # keys, and of the trail's, modules/key-pattern. Whoever turns off all of it at once, in the minutes that a record takes,
+    # is not told of any more: the records stay.
     trail-changed = jsonencode(merge(local.via_trail, {
       source = ["aws.cloudtrail"]
       detail = {
@@ -143,7 +159,34 @@ locals {
         eventName   = ["DeleteTrail", "PutEventSelectors", "StopLogging", "UpdateTrail"]
       }
     }))
+    alarms-changed = jsonencode(merge(local.via_trail, {
+      source = ["aws.events", "aws.sns"]
+      detail = {
+        eventSource = ["events.amazonaws.com", "sns.amazonaws.com"]
+        eventName = [
+          "AddPermission",
+          "DeleteRule",
+          "DeleteTopic",
+          "DisableRule",
+          "PutRule",
+          "PutTargets",
+          "RemovePermission",
+          "RemoveTargets",
+          "SetSubscriptionAttributes",
+          "SetTopicAttributes",
+          "Unsubscribe",
+        ]
+        requestParameters = { "$or" = [
+          { name = [{ prefix = var.name_prefix }] },
+          { rule = [{ prefix = var.name_prefix }] },
+          { topicArn = [{ wildcard = local.alarms_topic }] },
+          { subscriptionArn = [{ wildcard = "${local.alarms_topic}:*" }] },
+        ] }
+      }
+    }))
   }
+
+  alarms_topic = "arn:${local.partition}:sns:*:${local.account}:${var.name_prefix}alarms"
 
   # EventBridge hears of IAM in one region of each partition.
   iam_events_region = {

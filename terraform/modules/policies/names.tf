@@ -34,6 +34,8 @@ locals {
   boundary_names = { for name in keys(local.roles) : name => "${var.name_prefix}${name}-boundary" }
   boundary_arns  = { for name, policy in local.boundary_names : name => "${local.arn_of_iam}:policy${var.path}${policy}" }
 
+  watched_regions = sort(distinct(concat(tolist(var.watched_regions), [local.iam_events_region], [for one in values(var.environments) : one.region])))
+
   minter_account = split(":", var.minter_arn)[4]
   foreign        = local.minter_account != local.account
 }

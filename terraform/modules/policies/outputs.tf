@@ -35,7 +35,7 @@ output "trust_policies" {
   precondition {
     condition = alltrue([for length in values(local.lengths.trust) : length <= var.trust_policy_quota])
     error_message = format(
-      "A trust policy has %d characters and your quota is %d: shorten the external id or the ARN of the minter, or have the quota raised (4096 at most) and set trust_policy_quota.",
+      "A trust policy has %d characters and your quota is %d: shorten the external id or the ARN of the minter, watch fewer regions, or have the quota raised (4096 at most) and set trust_policy_quota.",
       max(values(local.lengths.trust)...), var.trust_policy_quota
     )
   }
@@ -53,7 +53,7 @@ output "ceilings" {
   precondition {
     condition = alltrue([for length in values(local.lengths.ceiling) : length <= local.managed_policy_quota])
     error_message = format(
-      "A ceiling has %d characters and a managed policy holds %d: move action types into another environment with roles of its own, and print the ceilings again.",
+      "A ceiling has %d characters and a managed policy holds %d: move action types into another environment with roles of its own (in this account with the same web_identity), and print the ceilings again.",
       max(concat([0], values(local.lengths.ceiling))...), local.managed_policy_quota
     )
   }
@@ -66,7 +66,7 @@ output "boundaries" {
   precondition {
     condition = alltrue([for length in values(local.lengths.boundary) : length <= local.managed_policy_quota])
     error_message = format(
-      "A boundary has %d characters and a managed policy holds %d; a role has one boundary, so it cannot be split: move action types into another environment with roles of its own, or name fewer protected ARNs, and print the ceilings again.",
+      "A boundary has %d characters and a managed policy holds %d; a role has one boundary, so it cannot be split: move action types into another environment with roles of its own (in this account with the same web_identity), or name fewer protected ARNs, and print the ceilings again.",
       max(values(local.lengths.boundary)...), local.managed_policy_quota
     )
   }
@@ -145,6 +145,11 @@ output "event_patterns" {
 output "iam_events_region" {
   description = "The region in which EventBridge hears of IAM."
   value       = local.iam_events_region
+}
+
+output "watched_regions" {
+  description = "Where sessions may be asked for, and where rules have to watch: the regions of the environments, the one of IAM's events, and further ones."
+  value       = local.watched_regions
 }
 
 output "data_events" {

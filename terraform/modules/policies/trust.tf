@@ -1,6 +1,7 @@
 # Who may assume a phase role: the minter alone, and only as the broker does it; or, where the approvers' side signs, a
 # token of its issuer alone. Each statement uses the condition keys
-# that AWS lists for its action, so that no key is absent by nature.
+# that AWS lists for its action, so that no key is absent by nature. A session is given out in watched regions alone: a call
+# in any other would be told of nowhere (the global endpoint counts as us-east-1; the broker never uses it).
 locals {
   # A ULID, and what a session is called.
   ulid          = "??????????????????????????"
@@ -20,7 +21,7 @@ locals {
         Principal = { AWS = var.minter_arn }
         Action    = "sts:AssumeRole"
         Condition = {
-          StringEquals = merge({ "aws:RequestTag/phase" = role.phase }, { for key, id in { "sts:ExternalId" = role.external_id } : key => id if id != null })
+          StringEquals = merge({ "aws:RequestTag/phase" = role.phase, "aws:RequestedRegion" = local.watched_regions }, { for key, id in { "sts:ExternalId" = role.external_id } : key => id if id != null })
           StringLike = {
             "sts:RoleSessionName"  = "${role.phase}-${local.ulid}"
             "sts:SourceIdentity"   = local.source_shapes[role.phase]
@@ -71,6 +72,7 @@ locals {
             "${trimprefix(role.web_identity.issuer, "https://")}:aud" = role.web_identity.audience
             "${trimprefix(role.web_identity.issuer, "https://")}:sub" = role.arn
             "aws:RequestTag/phase"                                    = role.phase
+            "aws:RequestedRegion"                                     = local.watched_regions
           }
           StringLike = {
             "sts:RoleSessionName"   = "${role.phase}-${local.ulid}"

@@ -49,6 +49,10 @@ variable "environments" {
     error_message = "All environments given here belong to one account: use this module once for each account."
   }
   validation {
+    condition     = length(distinct([for one in values(var.environments) : one.web_identity == null])) == 1
+    error_message = "Give every environment of one account the same web_identity, or none: through one without, a broker host that is taken over could still mint in this account. Move it into an account of its own otherwise."
+  }
+  validation {
     condition     = alltrue([for one in values(var.environments) : can(regex("^[0-9]{12}$", one.account))])
     error_message = "An account has twelve digits."
   }
@@ -116,9 +120,9 @@ variable "environments" {
   validation {
     condition = alltrue(flatten([for one in values(var.environments) : [for name, role in one.roles : role.ceiling == null || name == "observe" || try(alltrue(flatten([
       for statement in jsondecode(role.ceiling).Statement :
-      [for resource in statement.Resource : resource != "*" || length(keys(lookup(statement, "Condition", {}))) > 0]
+      [for resource in statement.Resource : resource != "*" || length(keys(lookup(statement, "Condition", {}))) > 0 || join(",", statement.Action) == "ec2:DescribeRegions"]
     ])), false)]]))
-    error_message = "Only observing may name all resources: a statement of another role with the resource * needs a condition."
+    error_message = "Only observing may name all resources: a statement of another role with the resource * needs a condition, but for the canary's, which names regions (ec2:DescribeRegions) and nothing else."
   }
 }
 
@@ -166,7 +170,7 @@ variable "minter_unique_id" {
 }
 
 variable "minter_further_roles" {
-  description = "Phase roles of other accounts that the same minter assumes."
+  description = "Phase roles of other accounts that the same minter assumes; of an environment with a web identity only the one for observing."
   type        = list(string)
   default     = []
 
@@ -206,6 +210,17 @@ variable "max_session_seconds" {
   validation {
     condition     = var.max_session_seconds == 3600
     error_message = "Leave it at 3600, the least that AWS takes: nothing here needs a longer session, and a stolen minter would."
+  }
+}
+
+variable "watched_regions" {
+  description = "Further regions in which sessions may be asked for, beside those of the environments: the broker's `region` of [aws], or of [[aws.accounts]], where it is another one. Rules have to watch them."
+  type        = set(string)
+  default     = []
+
+  validation {
+    condition     = alltrue([for region in var.watched_regions : can(regex("^[a-z]{2,4}(-[a-z]+)+-[0-9]{1,2}$", region))])
+    error_message = "A region is written such as eu-central-1, without wildcards."
   }
 }
 

@@ -21,6 +21,7 @@ module "policies" {
   revoker_arn      = "${local.arn_of_iam}:role${var.path}${local.revoker}"
   name_prefix      = var.name_prefix
   path             = var.path
+  watched_regions  = var.watched_regions
 }
 
 module "phase_roles" {
@@ -139,13 +140,17 @@ module "trail" {
   tags               = local.tags
 }
 
+module "key_changed" {
+  source = "../key-pattern"
+
+  arns = module.trail[*].key_arn
+}
+
 module "watch" {
   source = "../watch"
 
-  patterns = module.policies.event_patterns
-  regions = setunion(
-    var.watched_regions, [module.policies.iam_events_region], [for one in values(var.environments) : one.region]
-  )
+  patterns           = merge(module.policies.event_patterns, { for name in ["key-changed"] : name => module.key_changed.pattern if var.trail })
+  regions            = toset(module.policies.watched_regions)
   name_prefix        = var.name_prefix
   key_administrators = var.key_administrators
   tags               = local.tags

@@ -68,7 +68,7 @@ variable "trail_keep_days" {
 }
 
 variable "watched_regions" {
-  description = "Further regions in which somebody could call STS."
+  description = "Further regions in which the phase roles may be assumed, watched like those of the environments: the broker's `region` for this account, where it is another one. In no other region can they be."
   type        = set(string)
   default     = []
 }

@@ -138,7 +138,9 @@ resource "aws_s3_bucket_server_side_encryption_configuration" "trail" {
   bucket = aws_s3_bucket.trail.id
 
   rule {
-    bucket_key_enabled = true
+    # With a Bucket Key the encryption context would be the bucket's, and CloudTrail would need to decrypt: the key's policy
+    # says neither (CloudTrail User Guide, Configure AWS KMS key policies for CloudTrail).
+    bucket_key_enabled = false
 
     apply_server_side_encryption_by_default {
       sse_algorithm     = "aws:kms"

@@ -5,7 +5,7 @@ variable "patterns" {
 }
 
 variable "regions" {
-  description = "Regions to watch: those whose STS endpoints are used, and the one in which EventBridge hears of IAM."
+  description = "Regions to watch: those in which the phase roles may be assumed, and the one in which EventBridge hears of IAM."
   type        = set(string)
 }
 
@@ -25,7 +25,10 @@ variable "tags" {
 }
 
 locals {
-  rules = { for pair in setproduct(var.regions, keys(var.patterns)) : "${pair[0]}/${pair[1]}" => {
+  # Every pattern everywhere, and in each region that of its own key.
+  patterns = { for region in var.regions : region => merge(var.patterns, { alarm-key-changed = module.key_changed[region].pattern }) }
+
+  rules = { for pair in setproduct(var.regions, concat(keys(var.patterns), ["alarm-key-changed"])) : "${pair[0]}/${pair[1]}" => {
     region = pair[0]
     name   = pair[1]
   } }
@@ -64,6 +67,13 @@ resource "aws_kms_key" "alarms" {
   })
 }
 
+module "key_changed" {
+  source   = "../key-pattern"
+  for_each = var.regions
+
+  arns = [aws_kms_key.alarms[each.value].arn]
+}
+
 resource "aws_sns_topic" "alarms" {
   for_each = var.regions
   region   = each.value
@@ -98,7 +108,7 @@ resource "aws_cloudwatch_event_rule" "alarms" {
 
   name          = "${var.name_prefix}${each.value.name}"
   description   = "phasebroker: ${each.value.name}"
-  event_pattern = var.patterns[each.value.name]
+  event_pattern = local.patterns[each.value.region][each.value.name]
   # Assuming a role counts as reading, which a rule that is only enabled does not hear of.
   state = "ENABLED_WITH_ALL_CLOUDTRAIL_MANAGEMENT_EVENTS"
   tags  = var.tags

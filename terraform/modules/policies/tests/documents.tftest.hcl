@@ -63,8 +63,10 @@ run "trust_asks_for_the_minter_the_tags_the_name_and_the_external_id" {
     error_message = "the minter alone"
   }
   assert {
-    condition     = jsondecode(output.trust_policies["production-execute"]).Statement[0].Condition.StringEquals == { "aws:RequestTag/phase" = "execute", "sts:ExternalId" = "phasebroker-production" }
-    error_message = "its own phase and the external id"
+    condition = jsondecode(output.trust_policies["production-execute"]).Statement[0].Condition.StringEquals == {
+      "aws:RequestTag/phase" = "execute", "aws:RequestedRegion" = ["eu-central-1", "us-east-1"], "sts:ExternalId" = "phasebroker-production"
+    }
+    error_message = "its own phase, the watched regions and the external id"
   }
   assert {
     condition     = jsondecode(output.trust_policies["production-observe"]).Statement[0].Condition.StringLike["sts:RoleSessionName"] == "observe-??????????????????????????"
@@ -229,5 +231,119 @@ run "with_a_web_identity_work_trusts_its_tokens_alone_and_observing_the_minter" 
   assert {
     condition     = strcontains(output.event_patterns["assumed-without-token"], "phasebroker-execute") && !strcontains(output.event_patterns["assumed-by-others"], "phasebroker-execute")
     error_message = "somebody hears of any other way into the role, and of no token"
+  }
+}
+
+run "what_is_protected_is_denied_though_its_arn_begins_with_that_of_an_identity_provider" {
+  command = plan
+  variables {
+    environments = {
+      production = {
+        version        = 2
+        catalog_digest = "digest"
+        environment    = "production"
+        partition      = "aws"
+        account        = "111122223333"
+        region         = "eu-central-1"
+        web_identity   = { issuer = "https://approvers.example.com/oidc", audience = "sts.amazonaws.com" }
+        protected = [
+          "arn:aws:iam::111122223333:oidc-provider/approvers.example.com/oidc",
+          "arn:aws:iam::111122223333:oidc-provider/approvers.example.com/oidc-people",
+          "arn:aws:iam::111122223333:oidc-provider/approvers.example.com/oidc/other",
+          "arn:aws:iam::111122223333:role/phasebroker-minter",
+        ]
+        roles = {
+          observe = { arn = "arn:aws:iam::111122223333:role/phasebroker-observe", phase = "observe" }
+          execute = {
+            arn     = "arn:aws:iam::111122223333:role/phasebroker-execute"
+            phase   = "execute"
+            ceiling = "{\"Version\":\"2012-10-17\",\"Statement\":[{\"Effect\":\"Allow\",\"Action\":[\"ec2:RebootInstances\"],\"Resource\":[\"arn:aws:ec2:eu-central-1:111122223333:instance/$${aws:PrincipalTag/p_instance}\"],\"Condition\":{\"StringEquals\":{\"aws:PrincipalTag/action\":[\"reboot-instance\"]}}}]}"
+          }
+        }
+      }
+    }
+  }
+
+  assert {
+    condition = alltrue([for provider in ["oidc", "oidc-people", "oidc/other"] : length([
+      for arn in flatten([for one in jsondecode(output.boundaries["production-execute"]).Statement : one.Resource if try(one.Sid, "") == "Ours"]) :
+      arn if arn == "arn:aws:iam::111122223333:oidc-provider/approvers.example.com/${provider}"
+    ]) == 1])
+    error_message = "each of them once, by its own ARN"
+  }
+  assert {
+    condition     = !strcontains(output.boundaries["production-execute"], "role/phasebroker-minter")
+    error_message = "what begins with the prefix is named once, by its pattern"
+  }
+}
+
+run "environments_of_one_account_with_the_same_web_identity" {
+  command = plan
+  variables {
+    environments = { for name in ["production", "spare"] : name => {
+      version        = 2
+      catalog_digest = "digest"
+      environment    = name
+      partition      = "aws"
+      account        = "111122223333"
+      region         = "eu-central-1"
+      web_identity   = { issuer = "https://approvers.example.com/oidc", audience = "sts.amazonaws.com" }
+      roles = {
+        observe = { arn = "arn:aws:iam::111122223333:role/${name}-observe", phase = "observe" }
+        execute = { arn = "arn:aws:iam::111122223333:role/${name}-execute", phase = "execute" }
+      }
+    } }
+  }
+
+  assert {
+    condition     = jsondecode(output.minter_policy).Statement[0].Resource == ["arn:aws:iam::111122223333:role/production-observe", "arn:aws:iam::111122223333:role/spare-observe"]
+    error_message = "the minter may ask for nothing but observing in the whole account"
+  }
+}
+
+run "the_statement_of_a_canary_needs_no_condition" {
+  command = plan
+  variables {
+    environments = {
+      production = {
+        version        = 1
+        catalog_digest = "digest"
+        environment    = "production"
+        partition      = "aws"
+        account        = "111122223333"
+        region         = "eu-central-1"
+        roles = {
+          observe = { arn = "arn:aws:iam::111122223333:role/observe", phase = "observe" }
+          execute = {
+            arn     = "arn:aws:iam::111122223333:role/execute"
+            phase   = "execute"
+            ceiling = "{\"Version\":\"2012-10-17\",\"Statement\":[{\"Effect\":\"Allow\",\"Action\":[\"ec2:DescribeRegions\"],\"Resource\":[\"*\"]}]}"
+          }
+        }
+      }
+    }
+  }
+
+  assert {
+    condition     = length(output.ceilings) == 1
+    error_message = "it names the regions of AWS, and nothing of an account"
+  }
+}
+
+run "a_further_region_is_watched_and_a_session_may_be_asked_for_there" {
+  command = plan
+  variables {
+    watched_regions = ["eu-west-1"]
+  }
+
+  assert {
+    condition     = jsonencode(output.watched_regions) == jsonencode(["eu-central-1", "eu-west-1", "us-east-1"])
+    error_message = "that of the environment, the further one, and that of IAM's events"
+  }
+  assert {
+    condition = alltrue([for policy in values(output.trust_policies) :
+      jsonencode(jsondecode(policy).Statement[0].Condition.StringEquals["aws:RequestedRegion"]) == jsonencode(output.watched_regions)
+    ])
+    error_message = "no role is assumed where nobody watches"
   }
 }

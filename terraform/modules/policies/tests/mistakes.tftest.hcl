@@ -569,6 +569,15 @@ run "a_longer_session" {
   expect_failures = [var.max_session_seconds]
 }
 
+run "every_region_of_europe" {
+  command = plan
+  variables {
+    watched_regions = ["eu-*"]
+  }
+
+  expect_failures = [var.watched_regions]
+}
+
 run "a_quota_that_aws_does_not_give" {
   command = plan
   variables {
@@ -856,6 +865,53 @@ run "a_ceiling_without_its_action_under_a_web_identity" {
         roles = {
           observe = { arn = "arn:aws:iam::111122223333:role/observe", phase = "observe", ceiling = null }
           execute = { arn = "arn:aws:iam::111122223333:role/execute", phase = "execute", ceiling = "{\"Version\":\"2012-10-17\",\"Statement\":[{\"Effect\":\"Allow\",\"Action\":[\"ec2:RebootInstances\"],\"Resource\":[\"arn:aws:ec2:eu-central-1:111122223333:instance/i-*\"]}]}" }
+        }
+      }
+    }
+  }
+
+  expect_failures = [var.environments]
+}
+
+run "one_of_two_environments_of_an_account_without_the_web_identity" {
+  command = plan
+  variables {
+    environments = { for name in ["production", "spare"] : name => {
+      version        = name == "production" ? 2 : 1
+      catalog_digest = "digest"
+      environment    = name
+      partition      = "aws"
+      account        = "111122223333"
+      region         = "eu-central-1"
+      web_identity   = name == "production" ? { issuer = "https://approvers.example.com/oidc", audience = "sts.amazonaws.com" } : null
+      roles = {
+        observe = { arn = "arn:aws:iam::111122223333:role/${name}-observe", phase = "observe" }
+        execute = { arn = "arn:aws:iam::111122223333:role/${name}-execute", phase = "execute" }
+      }
+    } }
+  }
+
+  expect_failures = [var.environments]
+}
+
+run "a_canary_that_may_do_more_than_its_one_call" {
+  command = plan
+  variables {
+    environments = {
+      production = {
+        version        = 1
+        catalog_digest = "digest"
+        environment    = "production"
+        partition      = "aws"
+        account        = "111122223333"
+        region         = "eu-central-1"
+        roles = {
+          observe = { arn = "arn:aws:iam::111122223333:role/observe", phase = "observe" }
+          execute = {
+            arn     = "arn:aws:iam::111122223333:role/execute"
+            phase   = "execute"
+            ceiling = "{\"Version\":\"2012-10-17\",\"Statement\":[{\"Effect\":\"Allow\",\"Action\":[\"ec2:DescribeRegions\",\"ec2:DescribeInstances\"],\"Resource\":[\"*\"]}]}"
+          }
         }
       }
     }
