@@ -41,6 +41,24 @@ async fn a_second_open_is_refused_naming_the_pid_of_the_first() {
     assert_eq!(SqliteStore::open(&link).unwrap().head().await.unwrap().size, 1);
 }
 
+#[tokio::test]
+async fn a_store_that_was_let_go_of_has_no_file_open_and_deletes_none_that_is_put_there_after_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store.sqlite");
+    let open = || {
+        let links = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
+        let files = links.filter_map(|link| std::fs::read_link(link.path()).ok());
+        files.filter(|file| file.starts_with(dir.path())).collect::<Vec<_>>()
+    };
+    for _ in 0..100 {
+        let store = SqliteStore::open(&path).unwrap();
+        store.record(vec![event(10)]).await.unwrap();
+        assert!(open().contains(&path));
+        drop(store);
+        assert_eq!(open(), Vec::<std::path::PathBuf>::new());
+    }
+}
+
 #[test]
 fn the_files_are_their_owners_alone() {
     let folder = tempfile::tempdir().unwrap();

@@ -77,7 +77,8 @@ pub struct Options {
 /// A store in one SQLite file.
 #[derive(Debug)]
 pub struct SqliteStore {
-    // In the order they are dropped: the writer finishes what is queued before the lock goes.
+    // In the order they are dropped. Nothing has the file open when the lock goes: whoever closes it last deletes the
+    // write-ahead log, and by then that may be another's.
     writer: Writer,
     readers: Readers,
     lock: ProcessLock,
@@ -109,8 +110,8 @@ impl SqliteStore {
         let conn = schema::writer(&path, options.max_bytes).map_err(unusable)?;
         changes::release_writers(&conn).map_err(unusable)?;
         let readers = Readers::open(&path).map_err(unusable)?;
-        let quiet = readers::checkpointer(&path).map_err(unusable)?;
-        let writer = Writer::start(conn, quiet, !options.without_tree)
+        let checkpointer = readers::checkpointer(&path).map_err(unusable)?;
+        let writer = Writer::start(conn, checkpointer, !options.without_tree)
             .map_err(|e| unusable(Fault::Unstorable(e.to_string())))?;
         Ok(Self { writer, readers, lock })
     }

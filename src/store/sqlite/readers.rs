@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
 
 use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::Semaphore;
@@ -13,6 +15,10 @@ use crate::broker::ports::StoreError;
 
 /// Read connections; more readers than this wait for one another.
 const CONNECTIONS: usize = 4;
+/// For how long a store that is let go of waits for the reads of callers who went away.
+const LAST_READS: Duration = Duration::from_secs(5);
+/// How often it looks.
+const LOOK: Duration = Duration::from_millis(1);
 
 /// The read connections.
 #[derive(Debug)]
@@ -51,8 +57,20 @@ impl Readers {
     }
 }
 
+impl Drop for Readers {
+    fn drop(&mut self) {
+        let looks = LAST_READS.as_millis() / LOOK.as_millis();
+        for _ in 0..looks {
+            if Arc::strong_count(&self.idle) == 1 {
+                return;
+            }
+            std::thread::sleep(LOOK);
+        }
+    }
+}
+
 /// Starts the thread that moves the WAL into the file whenever it is told that all is quiet; it ends with its sender.
-pub(super) fn checkpointer(path: &Path) -> Result<SyncSender<()>, Fault> {
+pub(super) fn checkpointer(path: &Path) -> Result<(SyncSender<()>, JoinHandle<()>), Fault> {
     let conn = schema::connect(path)?;
     let (quiet, calls) = sync_channel::<()>(1);
     let work = move || {
@@ -63,9 +81,6 @@ pub(super) fn checkpointer(path: &Path) -> Result<SyncSender<()>, Fault> {
             }
         }
     };
-    std::thread::Builder::new()
-        .name("store-checkpoint".into())
-        .spawn(work)
-        .map_err(|e| Fault::Unstorable(e.to_string()))?;
-    Ok(quiet)
+    let thread = std::thread::Builder::new().name("store-checkpoint".into()).spawn(work);
+    Ok((quiet, thread.map_err(|e| Fault::Unstorable(e.to_string()))?))
 }

@@ -24,7 +24,8 @@ const QUIET: Duration = Duration::from_millis(200);
 #[derive(Debug)]
 pub(super) struct Writer {
     queue: Option<SyncSender<Box<dyn Job>>>,
-    thread: Option<JoinHandle<()>>,
+    /// The writer, and then the checkpointer, which ends with it.
+    threads: Vec<JoinHandle<()>>,
 }
 
 /// One queued operation: tried inside the batch, answered after its commit.
@@ -88,13 +89,17 @@ where
 }
 
 impl Writer {
-    /// Starts the thread. `quiet` is told when a checkpoint would disturb nobody; `grows` says whether a tree is kept.
-    pub(super) fn start(conn: Connection, quiet: SyncSender<()>, grows: bool) -> std::io::Result<Self> {
+    /// Starts the thread. The checkpointer is told when a checkpoint would disturb nobody; `grows` says whether a tree is kept.
+    pub(super) fn start(
+        conn: Connection,
+        (quiet, checkpointer): (SyncSender<()>, JoinHandle<()>),
+        grows: bool,
+    ) -> std::io::Result<Self> {
         let (queue, jobs) = sync_channel(MAX_QUEUE);
         let thread = std::thread::Builder::new()
             .name("store-writer".into())
             .spawn(move || work(&conn, &jobs, &quiet, grows))?;
-        Ok(Self { queue: Some(queue), thread: Some(thread) })
+        Ok(Self { queue: Some(queue), threads: vec![thread, checkpointer] })
     }
 
     /// Runs one operation inside the next transaction; returns after its commit.
@@ -123,7 +128,7 @@ impl Writer {
 impl Drop for Writer {
     fn drop(&mut self) {
         self.queue = None;
-        if let Some(thread) = self.thread.take() {
+        for thread in self.threads.drain(..) {
             let _ = thread.join();
         }
     }
