@@ -1,5 +1,5 @@
 //! What time demands: leases past their deadline end, grants lapse, revocations are retried, and ends that could not
-//! be written are written. Driven once a second; safe to run at any moment and any number of times.
+//! be written are written. Driven twice a second; safe to run at any moment and any number of times.
 
 use std::sync::Arc;
 
